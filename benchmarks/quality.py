@@ -1,0 +1,78 @@
+"""Do the recipes score what the stock way scores? Both sides, same checkpoint, epochs, batch and seeds.
+
+    python benchmarks/quality.py --task ner --data ../shared/data/wnut17 --seeds 0,1,2
+    python benchmarks/quality.py --task sentiment --data ../shared/data/sst2 --seeds 0,1,2
+
+`--data` is a folder with train, dev and test as .conll (ner) or headerless .tsv of text and label (sentiment).
+Prints a line a run and the means, and writes them to benchmarks/quality_<task>.json.
+"""
+
+import argparse
+import json
+import statistics
+import tempfile
+from pathlib import Path
+
+from stock import stock_ner, stock_sentiment
+
+from finetune import data, models
+from finetune.arguments import DEFAULT_MODEL
+from finetune.models.checkpoints import resolve
+from recipes.ner import NerConfig, finetune_ner
+from recipes.sentiment import SentimentConfig, finetune_sentiment
+
+EPOCHS, BATCH, RATE, LENGTH = 3, 16, 5e-5, 128
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--task", choices=["ner", "sentiment"], required=True)
+    parser.add_argument("--data", required=True, type=Path)
+    parser.add_argument("--seeds", default="0,1,2")
+    parser.add_argument("--learning_rate", type=float, default=RATE)
+    arguments = parser.parse_args()
+    ner = arguments.task == "ner"
+    metric = "f1" if ner else "accuracy"
+    ending = "conll" if ner else "tsv"
+    files = {
+        f"{split}_file": str(arguments.data / f"{name}.{ending}")
+        for split, name in (("train", "train"), ("validation", "dev"), ("test", "test"))
+    }
+    runs = []
+    for seed in map(int, arguments.seeds.split(",")):
+        shared = {
+            "num_train_epochs": EPOCHS,
+            "per_device_train_batch_size": BATCH,
+            "learning_rate": arguments.learning_rate,
+            "seed": seed,
+        }
+        with tempfile.TemporaryDirectory() as folder:
+            common = shared | files | {"output_dir": folder, "max_seq_length": LENGTH, "disable_tqdm": True}
+            if ner:
+                ours = finetune_ner(NerConfig(**common)).results
+                splits = data.read_tagged(NerConfig(**common))
+                labels = data.entity_labels(splits["train"])
+            else:
+                ours = finetune_sentiment(SentimentConfig(**common, column_names="text,label")).results
+                splits = data.read_labelled(SentimentConfig(**common, column_names="text,label"))
+                labels = data.class_labels(splits["train"])
+        tokenizer = models.load_tokenizer(DEFAULT_MODEL, for_words=ner)
+        stock = (stock_ner if ner else stock_sentiment)(
+            splits, labels, resolve(DEFAULT_MODEL), tokenizer, max_length=LENGTH, **shared
+        )
+        for side, results in (("finetune", ours), ("stock", stock)):
+            kept = ("train_runtime", f"test_{metric}", "test_words_scored", "test_f1_macro")
+            runs.append({"side": side, "seed": seed} | {key: results[key] for key in kept if key in results})
+            print(json.dumps(runs[-1]), flush=True)
+    report = {"task": arguments.task, "data": arguments.data.name, "settings": vars(arguments) | {"data": arguments.data.name}}
+    for side in ("finetune", "stock"):
+        scores = [run[f"test_{metric}"] for run in runs if run["side"] == side]
+        spread = statistics.stdev(scores) if len(scores) > 1 else float("nan")
+        report[side] = {"mean": statistics.mean(scores), "stdev": spread, "min": min(scores), "max": max(scores)}
+        print(f"{side:10s} test_{metric}: mean {statistics.mean(scores):.4f}  stdev {spread:.4f}  {scores}")
+    path = Path(__file__).parent / f"quality_{arguments.task}.json"
+    path.write_text(json.dumps(report | {"runs": runs}, indent=2) + "\n")
+
+
+if __name__ == "__main__":
+    main()

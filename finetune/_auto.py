@@ -1,0 +1,58 @@
+"""Makes the package's models known to the Auto classes, at the moment that somebody imports these.
+
+Registering at once would import torch and transformers (1.5 s) in every program that says
+`import finetune`, so the work waits for the modules that hold the tables.
+"""
+
+from types import ModuleType
+
+import wrapt
+
+MODELING = "transformers.models.auto.modeling_auto"
+TOKENIZATION = "transformers.models.auto.tokenization_auto"
+CONFIGURATION = "transformers.models.auto.configuration_auto"
+
+
+def register_when_imported() -> None:
+    """Arranges that configs, models and the tokenizer are registered once their Auto module is imported.
+
+    A module that is imported already is served at once. Registering twice does no harm.
+    """
+    wrapt.when_imported(CONFIGURATION)(_register_configs)
+    wrapt.when_imported(MODELING)(_register_models)
+    wrapt.when_imported(TOKENIZATION)(_register_tokenizer)
+
+
+def _register_configs(auto: ModuleType) -> None:
+    from finetune.models.configuration import EncoderCrfConfig, RecurrentConfig
+
+    for config in (RecurrentConfig, EncoderCrfConfig):
+        auto.AutoConfig.register(config.model_type, config, exist_ok=True)
+
+
+def _register_models(auto: ModuleType) -> None:
+    from finetune.models.configuration import EncoderCrfConfig, RecurrentConfig
+    from finetune.models.crf import EncoderCrfForTokenClassification
+    from finetune.models.recurrent import (
+        RecurrentForSequenceClassification,
+        RecurrentForTokenClassification,
+        RecurrentModel,
+    )
+
+    auto.AutoModel.register(RecurrentConfig, RecurrentModel, exist_ok=True)
+    auto.AutoModelForTokenClassification.register(
+        RecurrentConfig, RecurrentForTokenClassification, exist_ok=True
+    )
+    auto.AutoModelForTokenClassification.register(
+        EncoderCrfConfig, EncoderCrfForTokenClassification, exist_ok=True
+    )
+    auto.AutoModelForSequenceClassification.register(
+        RecurrentConfig, RecurrentForSequenceClassification, exist_ok=True
+    )
+
+
+def _register_tokenizer(auto: ModuleType) -> None:
+    from finetune.models.configuration import RecurrentConfig
+    from finetune.models.tokenizers import WordTokenizer
+
+    auto.AutoTokenizer.register(RecurrentConfig, tokenizer_class=WordTokenizer, exist_ok=True)

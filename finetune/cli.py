@@ -1,0 +1,111 @@
+"""YAML file and command line -> one dataclass.
+
+`--config file.yaml` becomes flags placed before the real ones, so a YAML value passes the same type and
+choice checks as a flag, and a flag overrides it.
+"""
+
+import argparse
+import dataclasses
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+import yaml
+
+Config = TypeVar("Config")
+
+
+def parse(config_class: type[Config], argv: Sequence[str] | None = None) -> Config:
+    """Builds a `config_class` from `argv` (default: the program's own arguments).
+
+    Raises:
+        SystemExit: with status 2 and one sentence, for an unknown flag or key, a value of the wrong type
+            or one outside the choices.
+    """
+    from transformers import HfArgumentParser
+
+    words = list(sys.argv[1:] if argv is None else argv)
+    parser = HfArgumentParser(
+        config_class,
+        description=(sys.modules[config_class.__module__].__doc__ or "").strip(),
+        usage="%(prog)s [--config FILE.yaml] [--flag value ...]   (--help lists the flags)",
+        formatter_class=_HelpFormatter,
+        allow_abbrev=False,
+    )
+    parser.add_argument("--config", metavar="FILE.yaml", help="Flags from a YAML file; the others override them.")
+
+    file, words = _take_config_flag(parser, words)
+    if file is not None:
+        known = {field.name for field in dataclasses.fields(config_class)}  # type: ignore[arg-type]
+        try:
+            words = yaml_to_argv(file, known) + words
+        except ValueError as error:
+            parser.error(str(error))
+    namespace, unknown = parser.parse_known_args(words)
+    if unknown:
+        parser.error(f"unknown flag {unknown[0]}; --help lists the flags")
+    values = vars(namespace)
+    values.pop("config")
+    return config_class(**values)
+
+
+def yaml_to_argv(file: str | Path, known: set[str]) -> list[str]:
+    """Turns the keys of a YAML file into `--key=value` words; null means: leave the default.
+
+    Raises:
+        ValueError: if the file cannot be read, is not a mapping of flags to plain values, or has a key
+            that is not in `known`. The message names file and line.
+    """
+    try:
+        root = yaml.compose(Path(file).read_text(encoding="utf-8"), Loader=yaml.SafeLoader)
+    except OSError as error:
+        raise ValueError(f"--config {file}: {error.strerror}") from error
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ValueError(f"--config {file}: not a YAML file: {' '.join(str(error).split())}") from error
+    if root is None:
+        return []
+    if not isinstance(root, yaml.MappingNode):
+        raise ValueError(f"{file}:1: a config is a mapping of flags to values, like 'max_seq_length: 128'")
+    argv = []
+    for key, value in root.value:
+        where = f"{file}:{key.start_mark.line + 1}"
+        if key.value not in known:
+            raise ValueError(f"{where}: unknown flag {key.value!r}; --help lists the flags")
+        if not isinstance(value, yaml.ScalarNode):
+            raise ValueError(f"{where}: {key.value} takes one plain value")
+        # The text as it is written: YAML would turn `eval_strategy: no` into a boolean.
+        if value.tag != "tag:yaml.org,2002:null":
+            argv.append(f"--{key.value}={value.value}")
+    return argv
+
+
+def to_yaml(config: Any) -> str:
+    """The config as a YAML text that `--config` takes back."""
+    return yaml.safe_dump(dataclasses.asdict(config), sort_keys=False, allow_unicode=True)
+
+
+def _take_config_flag(parser: Any, words: list[str]) -> tuple[str | None, list[str]]:
+    for i, word in enumerate(words):
+        if word == "--config":
+            if i + 1 == len(words):
+                parser.error("argument --config: expected a file")
+            return words[i + 1], words[:i] + words[i + 2 :]
+        if word.startswith("--config="):
+            return word.removeprefix("--config="), words[:i] + words[i + 1 :]
+    return None, words
+
+
+def run(recipe: Callable[[Any], Any], config: Any) -> Any:
+    """Calls a recipe function; what a user can mend becomes one line on standard error, with exit status 1.
+
+    From Python, call the recipe function itself: there the exception has its traceback.
+    """
+    try:
+        return recipe(config)
+    except (ValueError, FloatingPointError) as error:
+        raise SystemExit(f"error: {error}") from error
+
+
+class _HelpFormatter(argparse.ArgumentDefaultsHelpFormatter, argparse.RawDescriptionHelpFormatter):
+    """Defaults shown, the recipe's docstring left as it is written."""

@@ -1,0 +1,266 @@
+"""words + labels + tokenizer -> windows, and windows + predictions -> one prediction a word.
+
+Every word of the input is labelled, and scored, exactly once. Words past `max_seq_length` go into
+overlapping windows, and each belongs to the window that shows it with the most context. A word that the
+tokenizer turns into nothing (U+200E, U+FE0F, control characters) belongs to none and is predicted `O`.
+
+Shapes: S sentences, W words of all sentences, U distinct words, N windows, T tokens of all windows.
+
+Why distinct words are enough: for input that is split into words, `tokenizers` normalises, pre-tokenises
+and encodes each word by itself and joins the pieces afterwards, so a word's subwords do not depend on its
+neighbours. `tests/data/test_alignment.py` holds this against the ordinary call for WordPiece, byte-level BPE
+and Unigram.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import datasets
+import numpy as np
+import pyarrow as pa
+
+from finetune.data.rows import Rows
+
+IGNORE = -100
+_FAR = np.iinfo(np.int64).max
+
+
+@dataclass(frozen=True)
+class Subwords:
+    """The subwords of every word, end to end; word w has `[starts[w]:starts[w + 1]]`."""
+
+    features: dict[str, np.ndarray]  # input_ids int32 (T,), and char_ids uint8 (T, C) for the baselines
+    starts: np.ndarray  # int64 (W + 1,)
+
+
+@dataclass(frozen=True)
+class Alignment:
+    """Windows, and the way back from tokens to words."""
+
+    rows: Rows  # N windows: input_ids, labels (-100 on all but the subwords that carry a label)
+    word_of_token: np.ndarray  # int64 (T,): the word whose first subword this is, in its own window; else -1
+    sentence_offsets: np.ndarray  # int64 (S + 1,): sentence s holds words [offsets[s]:offsets[s + 1]]
+    gold: np.ndarray  # int64 (W,): index into the labels
+    word_counts: np.ndarray  # int64 (W,): subwords of each word
+
+    @property
+    def words(self) -> int:
+        """W, the words of the input."""
+        return len(self.gold)
+
+    def to_words(self, token_predictions: np.ndarray, outside: int = 0) -> tuple[np.ndarray, int]:
+        """One prediction for every word.
+
+        Args:
+            token_predictions: int (T,), a label index for every token of `rows`, in their order.
+            outside: the index of `O`, for words that have no subword.
+
+        Returns:
+            int64 (W,) label indices, and the number of words that received exactly one.
+
+        Raises:
+            RuntimeError: if that number is not W.
+        """
+        at = np.flatnonzero(self.word_of_token >= 0)
+        words = self.word_of_token[at]
+        times = np.bincount(words, minlength=self.words)
+        predictions = np.full(self.words, outside, dtype=np.int64)
+        predictions[words] = token_predictions[at]
+        times[self.word_counts == 0] += 1
+        scored = int((times == 1).sum())
+        if scored != self.words:
+            raise RuntimeError(f"{self.words} words but {scored} scored exactly once; this is a bug in alignment")
+        return predictions, scored
+
+
+def align(
+    dataset: datasets.Dataset,
+    tokenizer: Any,
+    labels: Sequence[str],
+    *,
+    max_seq_length: int = 128,
+    doc_stride: int | None = None,
+    label_all_tokens: bool = False,
+) -> Alignment:
+    """Cuts sentences of words into windows of subwords, labels attached.
+
+    Args:
+        dataset: columns `tokens` (list of str) and `ner_tags` (list of str), as `read_tagged` returns.
+        tokenizer: a fast tokenizer of any kind.
+        labels: the tags that an index stands for; `labels[0]` is `O`.
+        max_seq_length: subwords in a window, special tokens included; at least 8.
+        doc_stride: subwords that neighbouring windows share; default: half of the window.
+        label_all_tokens: label every subword of a word, `B-` becoming `I-` after the first.
+
+    Raises:
+        ValueError: for a window that is too short, or shares too much with its neighbour.
+    """
+    words, sentence_offsets = flatten_words(dataset)
+    subwords = encode_words(tokenizer, words)
+    prefix, suffix = special_tokens(tokenizer)
+    content = max_seq_length - len(prefix) - len(suffix)
+    if max_seq_length < 8:
+        raise ValueError(f"--max_seq_length {max_seq_length}: 8 is the least that leaves room for words")
+    overlap = content // 2 if doc_stride is None else doc_stride
+    if not 0 <= overlap < content:
+        raise ValueError(f"--doc_stride {overlap}: must be from 0 to {content - 1}, a window less one subword")
+
+    gold = _indices(_column(dataset, "ner_tags").flatten(), labels)
+    counts = np.diff(subwords.starts)
+    W = len(counts)
+    sentence_of_word = np.repeat(np.arange(len(sentence_offsets) - 1), np.diff(sentence_offsets))
+    sentence_starts = subwords.starts[sentence_offsets]  # (S + 1,), in tokens
+    lengths = np.diff(sentence_starts)  # (S,)
+
+    # Windows start every `step` tokens; the last one ends with the sentence.
+    step = content - overlap
+    windows_of = np.where(lengths > content, 1 + -(-(lengths - content) // step), np.minimum(lengths, 1))  # (S,)
+    first_window = _offsets(windows_of)
+    sentence_of_window = np.repeat(np.arange(len(lengths)), windows_of)  # (N,)
+    k = np.arange(len(sentence_of_window)) - first_window[sentence_of_window]
+    last_start = np.maximum(lengths - content, 0)
+    window_start = np.minimum(k * step, last_start[sentence_of_window])
+    window_length = np.minimum(lengths, content)[sentence_of_window]
+    N = len(k)
+
+    # Each word's own window: the one that shows it with the most context.
+    own_window = first_window[sentence_of_word]
+    long = np.flatnonzero(windows_of[sentence_of_word] > 1)
+    own_window[long] += _most_context(
+        begin=(subwords.starts[:-1] - sentence_starts[sentence_of_word])[long],
+        size=counts[long],
+        length=lengths[sentence_of_word[long]],
+        windows=windows_of[sentence_of_word[long]],
+        content=content,
+        step=step,
+    )
+
+    # The tokens of all windows: `source` in the sentences' tokens, `target` in the windows'.
+    row_offsets = _offsets(window_length + len(prefix) + len(suffix))
+    within = np.arange(window_length.sum()) - np.repeat(_offsets(window_length)[:-1], window_length)
+    source = within + np.repeat(sentence_starts[sentence_of_window] + window_start, window_length)
+    target = within + np.repeat(row_offsets[:-1] + len(prefix), window_length)
+    T = int(row_offsets[-1])
+
+    tokens = {}
+    for key, values in subwords.features.items():
+        tokens[key] = np.zeros((T, *values.shape[1:]), dtype=values.dtype)
+        tokens[key][target] = values[source]
+    for i, token in enumerate(prefix):
+        tokens["input_ids"][row_offsets[:-1] + i] = token
+    for i, token in enumerate(suffix):
+        tokens["input_ids"][row_offsets[1:] - len(suffix) + i] = token
+
+    word = np.repeat(np.arange(W), counts)[source]
+    own = own_window[word] == np.repeat(np.arange(N), window_length)
+    first = source == subwords.starts[word]
+    word_of_token = np.full(T, -1, dtype=np.int64)
+    word_of_token[target[own & first]] = word[own & first]
+    tokens["labels"] = np.full(T, IGNORE, dtype=np.int32)
+    tokens["labels"][target[own & first]] = gold[word[own & first]]
+    if label_all_tokens:
+        inside = np.array([_inside(label, labels) for label in labels])
+        tokens["labels"][target[own & ~first]] = inside[gold[word[own & ~first]]]
+
+    return Alignment(Rows(row_offsets, tokens), word_of_token, sentence_offsets, gold, counts)
+
+
+def encode_words(tokenizer: Any, words: pa.Array) -> Subwords:
+    """The subwords of every word, each distinct word tokenised once.
+
+    Args:
+        tokenizer: a fast tokenizer.
+        words: W strings.
+    """
+    codes, distinct = _factorise(words)
+    if not distinct:
+        return Subwords({"input_ids": np.zeros(0, np.int32)}, np.zeros(1, np.int64))
+    # Long lists of words cost memory in the tokenizer's output objects, so they go in parts.
+    parts = [
+        tokenizer(
+            [[word] for word in distinct[i : i + 50_000]],
+            is_split_into_words=True,
+            add_special_tokens=False,
+            return_attention_mask=False,
+            return_token_type_ids=False,
+            verbose=False,
+        )
+        for i in range(0, len(distinct), 50_000)
+    ]
+    lengths = np.array([len(ids) for part in parts for ids in part["input_ids"]], dtype=np.int64)  # (U,)
+    starts = _offsets(lengths[codes])  # (W + 1,)
+    within = np.arange(starts[-1]) - np.repeat(starts[:-1], lengths[codes])
+    at = within + np.repeat(_offsets(lengths)[:-1][codes], lengths[codes])
+    features = {}
+    for key, dtype in (("input_ids", np.int32), ("char_ids", np.uint8)):
+        if key in parts[0]:
+            flat = [values for part in parts for row in part[key] for values in row]
+            features[key] = np.array(flat, dtype=dtype)[at]
+    return Subwords(features, starts)
+
+
+def special_tokens(tokenizer: Any) -> tuple[list[int], list[int]]:
+    """The ids that the tokenizer puts before and after a single text."""
+    bare = tokenizer(["x"], is_split_into_words=True, add_special_tokens=False)["input_ids"]
+    full = tokenizer(["x"], is_split_into_words=True)["input_ids"]
+    for i in range(len(full) - len(bare) + 1):
+        if full[i : i + len(bare)] == bare:
+            return full[:i], full[i + len(bare) :]
+    raise ValueError(f"{type(tokenizer).__name__} changes a text where it adds special tokens; it cannot be aligned")
+
+
+def _most_context(
+    begin: np.ndarray, size: np.ndarray, length: np.ndarray, windows: np.ndarray, content: int, step: int
+) -> np.ndarray:
+    """For each word of a long sentence, the window (counted within the sentence) that shows it best.
+
+    Context is the distance to the nearer edge of the window, an edge of the sentence being no edge. All
+    arguments are int64 (words,), in tokens; `begin` counts from the sentence's first token.
+    """
+    best, best_context = np.zeros_like(begin), np.full_like(begin, -_FAR)
+    earliest = np.maximum((begin - content) // step + 1, 0)
+    # The last window is moved back to end with the sentence, so it is a candidate of its own.
+    candidates = [earliest + i for i in range(-(-content // step) + 1)] + [windows - 1]
+    for k in candidates:
+        start = np.minimum(k * step, length - content)
+        shown = (k < windows) & (start <= begin) & (begin < start + content)
+        left = np.where(start == 0, _FAR, begin - start)
+        right = np.where(start + content >= length, _FAR, start + content - begin - size)
+        context = np.where(shown, np.minimum(left, right), -_FAR)
+        better = context > best_context
+        best[better], best_context[better] = k[better], context[better]
+    return best
+
+
+def flatten_words(dataset: datasets.Dataset) -> tuple[pa.Array, np.ndarray]:
+    """The W words of all sentences, and int64 (S + 1,) offsets of the sentences in them."""
+    words = _column(dataset, "tokens")
+    return words.flatten(), _offsets(words.value_lengths().to_numpy(zero_copy_only=False))
+
+
+def _column(dataset: datasets.Dataset, name: str) -> pa.Array:
+    return dataset.with_format("arrow")[:][name].combine_chunks()
+
+
+def _factorise(values: pa.Array) -> tuple[np.ndarray, list[str]]:
+    encoded = values.dictionary_encode()
+    return encoded.indices.to_numpy(zero_copy_only=False).astype(np.int64), encoded.dictionary.to_pylist()
+
+
+def _indices(tags: pa.Array, labels: Sequence[str]) -> np.ndarray:
+    codes, distinct = _factorise(tags)
+    index = {label: i for i, label in enumerate(labels)}
+    missing = [tag for tag in distinct if tag not in index]
+    if missing:
+        raise ValueError(f"the tag {missing[0]!r} is none of the labels: {', '.join(labels)}")
+    return np.array([index[tag] for tag in distinct], dtype=np.int64)[codes]
+
+
+def _inside(label: str, labels: Sequence[str]) -> int:
+    inside = "I" + label[1:] if label.startswith("B-") else label
+    return list(labels).index(inside)
+
+
+def _offsets(lengths: np.ndarray) -> np.ndarray:
+    return np.concatenate([[0], np.cumsum(lengths, dtype=np.int64)])

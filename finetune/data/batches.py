@@ -1,0 +1,148 @@
+"""Batches, made in this one place from rows without padding.
+
+Which rows make an optimizer step hangs on (seed, epoch) alone: not on the number of processes, of workers, or
+of micro-batches, and not on where a run was resumed.
+
+Shapes: B rows, T tokens of the longest of them, C bytes of a word.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import numpy as np
+import torch
+from torch.utils.data import DataLoader
+
+from finetune.data.rows import Rows
+
+_PADDING = {"labels": -100}
+
+
+@dataclass
+class Batch:
+    """A micro-batch.
+
+    | `inputs` key | dtype, shape | padding |
+    |---|---|---|
+    | `input_ids` | int64 (B, T) | the tokenizer's |
+    | `attention_mask` | int64 (B, T) | 0 |
+    | `labels` | int64 (B, T) or (B,) | -100 |
+    | `token_type_ids` | int64 (B, T), where the tokenizer gives them | 0 |
+    | `char_ids` | int64 (B, T, C), the baselines' | 0 |
+    """
+
+    inputs: dict[str, torch.Tensor]
+    row_ids: np.ndarray  # int64 (B,): which rows these are
+
+    def to(self, device: Any) -> "Batch":
+        """The batch with its tensors on `device`."""
+        return Batch({key: value.to(device) for key, value in self.inputs.items()}, self.row_ids)
+
+    @property
+    def tokens(self) -> int:
+        """Real tokens, padding not counted."""
+        return int(self.inputs["attention_mask"].sum())
+
+    @property
+    def targets(self) -> int:
+        """Labels that count in the loss."""
+        return int((self.inputs["labels"] != -100).sum())
+
+    def without_padding(self, values: torch.Tensor) -> torch.Tensor:
+        """(B, T, ...) -> (real tokens, ...), row after row."""
+        return values[self.inputs["attention_mask"].bool()]
+
+
+def collate(rows: Rows, pad_token_id: int, row_ids: Sequence[int]) -> Batch:
+    """Puts rows into one padded batch, padding on the right."""
+    ids = np.asarray(row_ids, dtype=np.int64)
+    lengths = rows.lengths[ids]
+    mask = np.arange(lengths.max()) < lengths[:, None]  # (B, T)
+    at = np.concatenate([np.arange(rows.offsets[i], rows.offsets[i + 1]) for i in ids])
+    inputs = {"attention_mask": torch.from_numpy(mask.astype(np.int64))}
+    for key, values in rows.tokens.items():
+        padding = pad_token_id if key == "input_ids" else _PADDING.get(key, 0)
+        padded = np.full((*mask.shape, *values.shape[1:]), padding, dtype=np.int64)
+        padded[mask] = values[at]
+        inputs[key] = torch.from_numpy(padded)
+    for key, values in rows.samples.items():
+        inputs[key] = torch.from_numpy(values[ids].astype(np.int64))
+    return Batch(inputs, ids)
+
+
+@dataclass(frozen=True)
+class TrainBatches:
+    """The optimizer steps of each epoch, as this process sees them."""
+
+    rows: Rows
+    pad_token_id: int
+    per_device_batch_size: int
+    gradient_accumulation_steps: int = 1
+    num_processes: int = 1
+    process_index: int = 0
+    seed: int = 42
+    num_workers: int = 0
+
+    @property
+    def rows_per_step(self) -> int:
+        """Rows of one optimizer step, over all processes and micro-batches."""
+        return self.per_device_batch_size * self.gradient_accumulation_steps * self.num_processes
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """Optimizer steps of an epoch; the last one may hold fewer rows."""
+        return -(-len(self.rows) // self.rows_per_step)
+
+    def plan(self, epoch: int) -> list[list[list[int]]]:
+        """For each step of the epoch, this process's micro-batches as lists of row ids.
+
+        A short last step may leave a process without rows: it has no micro-batch there.
+        """
+        order = np.random.default_rng((self.seed, epoch)).permutation(len(self.rows))
+        steps = []
+        for i in range(0, len(order), self.rows_per_step):
+            mine = order[i : i + self.rows_per_step][self.process_index :: self.num_processes].tolist()
+            size = self.per_device_batch_size
+            steps.append([mine[j : j + size] for j in range(0, len(mine), size)])
+        return steps
+
+    def epoch(self, epoch: int, first_step: int = 0) -> Iterator[list[Batch]]:
+        """The micro-batches of each step of the epoch, from step `first_step` on."""
+        steps = self.plan(epoch)[first_step:]
+        batches = iter(
+            DataLoader(
+                range(len(self.rows)),  # type: ignore[arg-type]
+                batch_sampler=[micro_batch for step in steps for micro_batch in step],
+                collate_fn=partial(collate, self.rows, self.pad_token_id),
+                num_workers=self.num_workers,
+                # Without its own, an iterator would draw from the global generator, and a resumed epoch, which
+                # has one iterator more, would see other dropout.
+                generator=torch.Generator(),
+            )
+        )
+        for step in steps:
+            yield [next(batches) for _ in step]
+
+    def example(self) -> Batch:
+        """Some batch of one row, for a process that has none of its own in a step."""
+        return collate(self.rows, self.pad_token_id, [0])
+
+
+@dataclass(frozen=True)
+class EvalBatches:
+    """Each row once, rows of similar length together. The batches are the same for any number of processes."""
+
+    rows: Rows
+    pad_token_id: int
+    batch_size: int
+
+    def __len__(self) -> int:
+        return -(-len(self.rows) // self.batch_size)
+
+    def __getitem__(self, i: int) -> Batch:
+        if not 0 <= i < len(self):
+            raise IndexError(i)
+        order = np.argsort(-self.rows.lengths, kind="stable")
+        return collate(self.rows, self.pad_token_id, order[i * self.batch_size : (i + 1) * self.batch_size])

@@ -1,0 +1,116 @@
+"""CoNLL column files: a word a line, an empty line between sentences."""
+
+import os
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from finetune.data.tags import TAG
+
+CONLL_ENDINGS = (".conll", ".conll03", ".conllu", ".bio", ".iob", ".iob2", ".iobes", ".txt")
+
+
+@dataclass
+class Sentences:
+    """Words and tags by sentence; word i of sentence s stands on line `lines[s] + i` of the file."""
+
+    words: list[list[str]]
+    tags: list[list[str]]
+    lines: list[int]
+
+
+def read_conll(path: str | os.PathLike[str], word_column: int = 0, tag_column: int = -1) -> Sentences:
+    """Reads a column file as it is.
+
+    Columns are separated by tabs where the first word line has one, else by runs of spaces; every word
+    line has as many as the first. Lines of white space separate sentences, `-DOCSTART-` lines are
+    skipped. A line that starts with `#` is a comment where it stands before a sentence's first word and
+    does not read as a word line itself: `# sent_id = 3` is a comment, `# O` and `#NFL<TAB>B-ORG` are
+    words.
+
+    Raises:
+        ValueError: naming file and line, for a line with a missing column or an empty word, a tag that
+            is neither `O` nor `<prefix>-<type>`, bytes that are not UTF-8, and a file without a word.
+    """
+    result = Sentences([], [], [])
+    words: list[str] = []
+    tags: list[str] = []
+    columns: int | None = None
+    separator: str | None = None
+    first_line = 0
+
+    def end_sentence() -> None:
+        nonlocal words, tags
+        if words:
+            result.words.append(words)
+            result.tags.append(tags)
+            words, tags = [], []
+
+    for number, line in enumerate(read_lines(path), start=1):
+        if not line.strip(" \t") or line.startswith("-DOCSTART-"):
+            end_sentence()
+            continue
+        if separator is None and not line.startswith("# "):
+            separator = "\t" if "\t" in line else " "
+        cells = line.split("\t") if separator == "\t" else [cell for cell in line.split(" ") if cell]
+        is_word = columns in (None, len(cells)) and len(cells) > 1 and bool(TAG.fullmatch(cells[tag_column]))
+        if line.startswith("#") and not words and not is_word and (len(line) == 1 or line[1] in " \t"):
+            continue
+        if columns is None:
+            columns, first_line = len(cells), number
+        needed = max(2, word_column + 1, -tag_column, tag_column + 1)
+        if len(cells) != columns or columns < needed:
+            of = f"line {first_line} has {columns}" if len(cells) != columns else f"{needed} are needed"
+            raise ValueError(
+                f"{path}:{number}: {len(cells)} column(s) where {of}; "
+                "a word line holds the word, its tag, and the same number of columns throughout"
+            )
+        word, tag = cells[word_column], cells[tag_column]
+        if not word:
+            raise ValueError(f"{path}:{number}: the word is empty")
+        if not TAG.fullmatch(tag):
+            raise ValueError(f"{path}:{number}: {tag!r} is no tag; tags are O, B-TYPE, I-TYPE (or IOBES)")
+        if not words:
+            result.lines.append(number)
+        words.append(word)
+        tags.append(tag)
+    end_sentence()
+    if not result.words:
+        raise ValueError(f"{path}: no sentence in this file")
+    return result
+
+
+def write_conll(
+    path: str | os.PathLike[str], words: Iterable[Sequence[str]], *tag_columns: Iterable[Sequence[str]]
+) -> None:
+    """Writes sentences as tab-separated columns: the word, then one column for each of `tag_columns`."""
+    with Path(path).open("w", encoding="utf-8", newline="\n") as file:
+        for sentence in zip(words, *tag_columns, strict=True):
+            file.writelines("\t".join(cells) + "\n" for cells in zip(*sentence, strict=True))
+            file.write("\n")
+
+
+def read_lines(path: str | os.PathLike[str]) -> list[str]:
+    """The lines of a UTF-8 text without their ends (LF, CRLF or CR), a byte-order mark removed.
+
+    Unlike `str.splitlines`, it does not break lines at U+0085, U+2028 and the like, which occur in words.
+
+    Raises:
+        ValueError: naming file and line, for bytes that are not UTF-8 and for NUL characters.
+        OSError: if the file cannot be read.
+    """
+    raw = Path(path).read_bytes()
+    try:
+        text = raw.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = raw.count(b"\n", 0, error.start) + 1
+        raise ValueError(
+            f"{path}:{line}: not UTF-8 (byte 0x{raw[error.start]:02x}); convert the file, for example with iconv"
+        ) from error
+    if "\0" in text:
+        line = text.count("\n", 0, text.index("\0")) + 1
+        raise ValueError(f"{path}:{line}: a NUL character; is this a text file?")
+    lines = text.replace("\r\n", "\n").replace("\r", "\n").split("\n")
+    if lines[-1] == "":
+        lines.pop()
+    return lines

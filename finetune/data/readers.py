@@ -1,0 +1,272 @@
+"""Files, folders and Hub data sets -> `datasets.Dataset` with the same columns, whatever the form.
+
+| function | columns of what it returns |
+|---|---|
+| `read_tagged` | `tokens` list of str, `ner_tags` list of str (IOB2), `source` str, `line` int |
+| `read_labelled` | `text` str, `text_pair` str (if asked for), `label` str, `source` str, `line` int |
+
+`source` and `line` say where a row comes from, for messages. A form without lines has minus the row's
+number there.
+"""
+
+import csv
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import datasets
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet
+
+from finetune.arguments import DataArguments
+from finetune.data.conll import CONLL_ENDINGS, read_conll, read_lines
+from finetune.data.tags import TAG, detect_scheme, to_iob2
+
+SPLITS = ("train", "validation", "test")
+_FORMS = "a .conll, .jsonl, .csv, .tsv or .parquet file, or a folder written by save_to_disk"
+
+
+def read_tagged(
+    config: DataArguments, words: str = "tokens", tags: str = "ner_tags"
+) -> dict[str, datasets.Dataset]:
+    """Reads sentences of words with a tag each. `words` and `tags` name the columns; for column files they
+    may be column numbers (`0`, `-1`), else the first and the last column are taken.
+
+    Returns:
+        The splits that the config names, among `train`, `validation` and `test`.
+
+    Raises:
+        ValueError: naming file and line (or column, or flag), for anything that cannot be read.
+    """
+    splits = {}
+    for split, source in _sources(config, "ner").items():
+        if isinstance(source, Path) and source.is_file() and source.suffix in CONLL_ENDINGS:
+            conll = read_conll(source, *_conll_columns(words, tags))
+            columns: dict[str, list[Any]] = {words: conll.words, tags: conll.tags}
+            lines = conll.lines
+        else:
+            columns, lines = _read_columns(source, [words, tags], config.column_names)
+            _check_tagged(source, columns[words], columns[tags], words, tags, lines)
+        splits[split] = {"tokens": columns[words], "ner_tags": columns[tags], "line": lines, "source": source}
+    scheme = detect_scheme(sentence for split in splits.values() for sentence in split["ner_tags"])
+    for split in splits.values():
+        split["ner_tags"] = [to_iob2(sentence, scheme) for sentence in split["ner_tags"]]
+    features = {"tokens": pa.list_(pa.string()), "ner_tags": pa.list_(pa.string())}
+    return {name: _dataset(name, split, features, config) for name, split in splits.items()}
+
+
+def read_labelled(
+    config: DataArguments, text: str = "text", label: str = "label", text_pair: str | None = None
+) -> dict[str, datasets.Dataset]:
+    """Reads texts, or pairs of texts, with a label each. The arguments name the columns.
+
+    Returns, raises: as `read_tagged`.
+    """
+    splits = {}
+    names = [text, label] + ([text_pair] if text_pair else [])
+    features = {"text": pa.string(), "label": pa.string()} | ({"text_pair": pa.string()} if text_pair else {})
+    for split, source in _sources(config, "sentiment").items():
+        columns, lines = _read_columns(source, names, config.column_names)
+        for name in (text, text_pair):
+            for value, line in zip(columns.get(name or "", []), lines, strict=False):
+                if not isinstance(value, str):
+                    raise ValueError(f"{_at(source, line)}: column {name!r} holds {value!r}, not a text")
+        labels = [_label(value, source, line, label) for value, line in zip(columns[label], lines, strict=True)]
+        splits[split] = {"text": columns[text], "label": labels, "line": lines, "source": source}
+        if text_pair:
+            splits[split]["text_pair"] = columns[text_pair]
+    return {name: _dataset(name, split, features, config) for name, split in splits.items()}
+
+
+def _sources(config: DataArguments, samples: str) -> dict[str, Path | datasets.Dataset]:
+    """The file, folder or loaded Hub split that the config names for each split."""
+    files = {"train": config.train_file, "validation": config.validation_file, "test": config.test_file}
+    sources: dict[str, Path | datasets.Dataset] = {}
+    if config.dataset_name == "samples":
+        folder = Path(__file__).parent / "samples" / samples
+        sources.update({path.stem: path for path in folder.iterdir() if path.stem in SPLITS})
+    elif config.dataset_name is not None and Path(config.dataset_name).is_dir():
+        saved = datasets.load_from_disk(config.dataset_name)
+        if not isinstance(saved, datasets.DatasetDict):
+            saved = datasets.DatasetDict(train=saved)
+        sources.update({name: saved[name] for name in SPLITS if name in saved})
+    elif config.dataset_name is not None:
+        hub = datasets.load_dataset(config.dataset_name, config.dataset_config_name)
+        sources.update({name: hub[name] for name in SPLITS if name in hub})
+    for split, name in files.items():
+        if name is not None:
+            sources[split] = Path(name)
+            if not sources[split].exists():  # type: ignore[union-attr]
+                raise ValueError(f"--{split}_file {name}: no such file")
+    if "train" not in sources:
+        raise ValueError("no training data: give --train_file, or a --dataset_name with a train split")
+    return {split: sources[split] for split in SPLITS if split in sources}
+
+
+def _read_columns(
+    source: Path | datasets.Dataset, names: Sequence[str], column_names: str | None
+) -> tuple[dict[str, list[Any]], list[int]]:
+    """The named columns of a table and the line of each row."""
+    if isinstance(source, datasets.Dataset):
+        return _read_dataset(source, names, "the data set")
+    if source.is_dir():
+        saved = datasets.load_from_disk(str(source))
+        if isinstance(saved, datasets.DatasetDict):
+            raise ValueError(f"{source}: several splits are saved here; give the folder as --dataset_name")
+        return _read_dataset(saved, names, str(source))
+    if source.suffix == ".parquet":
+        try:
+            table = pyarrow.parquet.read_table(source)
+        except pa.ArrowInvalid as error:
+            raise ValueError(f"{source}: not a Parquet file: {error}") from error
+        return _read_dataset(datasets.Dataset(table), names, str(source))
+    if source.suffix in (".jsonl", ".json"):
+        return _read_jsonl(source, names)
+    if source.suffix in (".csv", ".tsv"):
+        return _read_delimited(source, names, column_names)
+    raise ValueError(f"{source}: unknown form {source.suffix!r}; give {_FORMS}")
+
+
+def _read_dataset(
+    dataset: datasets.Dataset, names: Sequence[str], source: str
+) -> tuple[dict[str, list[Any]], list[int]]:
+    _check_columns(names, dataset.column_names, source)
+    if not len(dataset):
+        raise ValueError(f"{source}: no row in this data")
+    columns = {}
+    for name in names:
+        feature = dataset.features[name]
+        inner = getattr(feature, "feature", feature)
+        values = dataset[name][:]
+        if isinstance(inner, datasets.ClassLabel):
+            if inner is feature:
+                values = [inner.int2str(value) if value >= 0 else None for value in values]
+            else:
+                values = [[inner.int2str(value) for value in row] for row in values]
+        columns[name] = values
+    return columns, [-row for row in range(1, len(dataset) + 1)]
+
+
+def _read_jsonl(path: Path, names: Sequence[str]) -> tuple[dict[str, list[Any]], list[int]]:
+    columns: dict[str, list[Any]] = {name: [] for name in names}
+    lines = []
+    for number, line in enumerate(read_lines(path), start=1):
+        if not line.strip():
+            continue
+        try:
+            row = json.loads(line)
+        except ValueError as error:
+            raise ValueError(f"{path}:{number}: not JSON: {error}; a .jsonl file holds an object a line") from error
+        if not isinstance(row, dict):
+            raise ValueError(f"{path}:{number}: a .jsonl file holds an object a line, like {{{names[0]!r}: ...}}")
+        _check_columns(names, list(row), f"{path}:{number}")
+        for name in names:
+            columns[name].append(row[name])
+        lines.append(number)
+    if not lines:
+        raise ValueError(f"{path}: no row in this file")
+    return columns, lines
+
+
+def _read_delimited(
+    path: Path, names: Sequence[str], column_names: str | None
+) -> tuple[dict[str, list[Any]], list[int]]:
+    """CSV as RFC 4180 quotes it; TSV without quoting, as IANA registers it: there a quote is a quote."""
+    lines_of_file = read_lines(path)
+    if path.suffix == ".tsv":
+        reader = csv.reader(lines_of_file, delimiter="\t", quoting=csv.QUOTE_NONE)
+    else:
+        # A quoted cell may hold line ends, which read_lines has removed.
+        reader = csv.reader((line + "\n" for line in lines_of_file), strict=True)
+    csv.field_size_limit(2**31 - 1)
+    header = [name.strip() for name in column_names.split(",")] if column_names else None
+    columns: dict[str, list[Any]] = {name: [] for name in names}
+    lines: list[int] = []
+    end_of_last = 0
+    try:
+        for cells in reader:
+            line, end_of_last = end_of_last + 1, reader.line_num
+            if not cells:
+                continue
+            if header is None:
+                header = cells
+                if len(set(header)) != len(header):
+                    twice = next(name for name in header if header.count(name) > 1)
+                    raise ValueError(f"{path}:{line}: two columns are named {twice!r}")
+                _check_columns(names, header, f"{path}:{line}", " (no header line? then give --column_names)")
+                continue
+            if len(cells) != len(header):
+                raise ValueError(f"{path}:{line}: {len(cells)} column(s) where the header has {len(header)}")
+            for name in names:
+                columns[name].append(cells[header.index(name)])
+            lines.append(line)
+    except csv.Error as error:
+        raise ValueError(f"{path}:{reader.line_num}: not CSV: {error}") from error
+    if not lines:
+        raise ValueError(f"{path}: no row in this file")
+    _check_columns(names, header or [], str(path))
+    return columns, lines
+
+
+def _check_columns(names: Sequence[str], present: Sequence[str], where: str, hint: str = "") -> None:
+    for name in names:
+        if name not in present:
+            raise ValueError(
+                f"{where}: no column {name!r}; it has: {', '.join(map(repr, present))}. "
+                f"Name the right one with --text_column_name or --label_column_name{hint}"
+            )
+
+
+def _check_tagged(
+    source: Path | datasets.Dataset,
+    words: list[Any],
+    tags: list[Any],
+    words_name: str,
+    tags_name: str,
+    lines: list[int],
+) -> None:
+    for row_words, row_tags, line in zip(words, tags, lines, strict=True):
+        where = _at(source, line)
+        for name, row in ((words_name, row_words), (tags_name, row_tags)):
+            if not isinstance(row, list) or not all(isinstance(cell, str) for cell in row):
+                raise ValueError(f"{where}: column {name!r} is no list of strings")
+        if len(row_words) != len(row_tags):
+            raise ValueError(f"{where}: {len(row_words)} words but {len(row_tags)} tags")
+        for word, tag in zip(row_words, row_tags, strict=True):
+            if not word:
+                raise ValueError(f"{where}: an empty word")
+            if not TAG.fullmatch(tag):
+                raise ValueError(f"{where}: {tag!r} is no tag; tags are O, B-TYPE, I-TYPE (or IOBES)")
+
+
+def _label(value: Any, source: Path | datasets.Dataset, line: int, column: str) -> str:
+    if isinstance(value, (str, int)) and value != "":
+        return str(value)
+    raise ValueError(f"{_at(source, line)}: column {column!r} holds {value!r}; a label is a word or a whole number")
+
+
+def _conll_columns(words: str, tags: str) -> tuple[int, int]:
+    def number(name: str, default: int) -> int:
+        return int(name) if name.lstrip("-").isdecimal() else default
+
+    return number(words, 0), number(tags, -1)
+
+
+def _at(source: Path | datasets.Dataset, line: int) -> str:
+    name = source if isinstance(source, Path) else "the data set"
+    return f"{name}:{line}" if line > 0 else f"{name}, row {-line}"
+
+
+def _dataset(
+    split: str, columns: dict[str, Any], types: dict[str, pa.DataType], config: DataArguments
+) -> datasets.Dataset:
+    source = columns["source"]
+    name = str(source) if isinstance(source, Path) else f"{config.dataset_name} ({split})"
+    arrays = {key: pa.array(columns[key], type=kind) for key, kind in types.items()}
+    arrays["source"] = pa.repeat(name, len(columns["line"]))
+    arrays["line"] = pc.cast(pa.array(columns["line"]), pa.int64())
+    dataset = datasets.Dataset(pa.table(arrays))
+    limit = config.max_train_samples if split == "train" else config.max_eval_samples
+    return dataset if limit is None else dataset.select(range(min(limit, len(dataset))))

@@ -1,0 +1,101 @@
+"""What a tokenizer does to a data set, before anything is trained on it."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import datasets
+import numpy as np
+
+from finetune.data.alignment import encode_words, flatten_words, special_tokens
+from finetune.data.tags import invalid_iob2
+
+
+@dataclass(frozen=True)
+class AlignmentReport:
+    """The counts of `alignment_report`; `str()` of it is a text of a few lines."""
+
+    sentences: int
+    words: int
+    subwords: int
+    words_without_subword: int
+    words_cut: int  # words that plain truncation at max_seq_length would have dropped
+    sentences_cut: int
+    max_seq_length: int
+    words_unknown: int  # words with an unknown-token subword
+    unknown_characters: dict[str, int]  # characters unknown to the vocabulary, with their occurrences
+    invalid_tags: int  # I- tags that do not continue an entity of their type
+
+    @property
+    def fertility(self) -> float:
+        """Subwords per word."""
+        return self.subwords / max(self.words, 1)
+
+    def __str__(self) -> str:
+        shown = ", ".join(f"U+{ord(c):04X} x{n}" for c, n in list(self.unknown_characters.items())[:6])
+        more = len(self.unknown_characters) - 6
+        shown += f" and {more} more" if more > 0 else ""
+        return "\n".join(
+            [
+                f"{self.sentences:,} sentences, {self.words:,} words, {self.subwords:,} subwords "
+                f"({self.fertility:.2f} a word)",
+                f"words without a subword: {self.words_without_subword:,} (predicted O, and scored)",
+                f"words past {self.max_seq_length} subwords: {self.words_cut:,} in {self.sentences_cut:,} sentences "
+                "(kept, in overlapping windows)",
+                f"unknown to the vocabulary: {self.words_unknown:,} words"
+                + (f"; characters {shown}" if shown else ""),
+                f"tags that break IOB2: {self.invalid_tags:,} (kept as they are)",
+            ]
+        )
+
+
+def alignment_report(
+    dataset: datasets.Dataset, tokenizer: Any, max_seq_length: int = 128
+) -> AlignmentReport:
+    """Counts what happens to the words of `dataset` (columns `tokens` and, for the tags, `ner_tags`).
+
+    Args:
+        tokenizer: a fast tokenizer.
+        max_seq_length: where plain truncation would cut, special tokens included.
+    """
+    words, sentence_offsets = flatten_words(dataset)
+    subwords = encode_words(tokenizer, words)
+    counts = np.diff(subwords.starts)
+    content = max_seq_length - sum(map(len, special_tokens(tokenizer)))
+    sentence_starts = subwords.starts[sentence_offsets]
+    begin = subwords.starts[:-1] - np.repeat(sentence_starts[:-1], np.diff(sentence_offsets))
+    cut = (begin >= content) & (counts > 0)
+
+    ids = subwords.features["input_ids"]
+    unknown_tokens = ids == (-1 if tokenizer.unk_token_id is None else tokenizer.unk_token_id)
+    unknown_words = np.unique(np.repeat(np.arange(len(counts)), counts)[unknown_tokens])
+
+    return AlignmentReport(
+        sentences=len(sentence_offsets) - 1,
+        words=len(words),
+        subwords=int(counts.sum()),
+        words_without_subword=int((counts == 0).sum()),
+        words_cut=int(cut.sum()),
+        sentences_cut=int((np.diff(sentence_starts) > content).sum()),
+        max_seq_length=max_seq_length,
+        words_unknown=len(unknown_words),
+        unknown_characters=_unknown_characters(words.take(unknown_words).to_pylist(), tokenizer),
+        invalid_tags=sum(map(invalid_iob2, dataset["ner_tags"])) if "ner_tags" in dataset.column_names else 0,
+    )
+
+
+def _unknown_characters(words: list[str], tokenizer: Any) -> dict[str, int]:
+    """Of the characters of these words, those that are unknown by themselves; the most frequent first.
+
+    A vocabulary of whole words (the baselines') knows few characters by themselves, so there the question
+    has no answer and the result is empty.
+    """
+    if not words or type(tokenizer.backend_tokenizer.model).__name__ == "WordLevel":
+        return {}
+    times: dict[str, int] = {}
+    for word in words:
+        for character in word:
+            times[character] = times.get(character, 0) + 1
+    characters = list(times)
+    encoded = tokenizer([[c] for c in characters], is_split_into_words=True, add_special_tokens=False)["input_ids"]
+    unknown = [c for c, ids in zip(characters, encoded, strict=True) if tokenizer.unk_token_id in ids]
+    return {c: times[c] for c in sorted(unknown, key=lambda c: (-times[c], c))}

@@ -1,0 +1,67 @@
+"""Texts, or pairs of texts, with one label each -> rows of subwords."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import datasets
+import numpy as np
+
+from finetune.data.rows import Rows
+
+
+@dataclass(frozen=True)
+class Encoded:
+    """Tokenised texts."""
+
+    rows: Rows  # one row a text; the target is samples["labels"]
+    texts_cut: int  # texts longer than max_seq_length, which are cut there
+    unknown: int  # unknown-token subwords
+
+    def __str__(self) -> str:
+        texts, tokens = len(self.rows), int(self.rows.offsets[-1])
+        return (
+            f"{texts:,} texts, {tokens:,} subwords ({tokens / max(texts, 1):.1f} a text), "
+            f"{self.unknown:,} unknown; {self.texts_cut:,} texts cut at max_seq_length"
+        )
+
+
+def encode_texts(
+    dataset: datasets.Dataset, tokenizer: Any, labels: Sequence[str], *, max_seq_length: int = 128
+) -> Encoded:
+    """Tokenises column `text`, and `text_pair` where there is one; of a pair the longer side is cut first.
+
+    Args:
+        dataset: as `read_labelled` returns.
+        tokenizer: a fast tokenizer.
+        labels: the labels that an index stands for.
+        max_seq_length: special tokens included; at least 8.
+    """
+    if max_seq_length < 8:
+        raise ValueError(f"--max_seq_length {max_seq_length}: 8 is the least that leaves room for words")
+    texts = list(dataset["text"])
+    pairs = list(dataset["text_pair"]) if "text_pair" in dataset.column_names else None
+    full = tokenizer(texts, pairs, return_attention_mask=False, verbose=False)
+    lengths = np.array([len(ids) for ids in full["input_ids"]])
+    cut = np.flatnonzero(lengths > max_seq_length)
+    if len(cut):
+        short = tokenizer(
+            [texts[i] for i in cut],
+            [pairs[i] for i in cut] if pairs else None,
+            truncation="longest_first",
+            max_length=max_seq_length,
+            return_attention_mask=False,
+        )
+        for key, values in short.items():
+            for i, value in zip(cut, values, strict=True):
+                full[key][i] = value
+    tokens = {
+        key: np.array([value for row in full[key] for value in row], dtype=dtype)
+        for key, dtype in (("input_ids", np.int32), ("token_type_ids", np.int32), ("char_ids", np.uint8))
+        if key in full
+    }
+    offsets = np.concatenate([[0], np.cumsum([len(ids) for ids in full["input_ids"]], dtype=np.int64)])
+    index = {label: i for i, label in enumerate(labels)}
+    targets = np.array([index[label] for label in dataset["label"]], dtype=np.int32)
+    unknown = int((tokens["input_ids"] == tokenizer.unk_token_id).sum()) if tokenizer.unk_token_id is not None else 0
+    return Encoded(Rows(offsets, tokens, {"labels": targets}), len(cut), unknown)

@@ -1,0 +1,132 @@
+"""Entity precision, recall and F1, as conlleval counts them and as strict IOB2.
+
+conlleval (the script of the CoNLL-2000 shared task) takes any maximal run of `B-X I-X ...` or `I-X I-X ...` as
+an entity: a stray `I-X` starts one. Strict IOB2 knows only entities that start with `B-`. An entity is correct if
+its first word, its last word and its type are.
+
+Shapes: S sentences, W words of all sentences, K entity types.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import datasets
+import evaluate
+import numpy as np
+
+
+@dataclass(frozen=True)
+class EntityCounts:
+    """Entities by sentence and type, int64 (S, K) each. Scores come from their sums, never from means."""
+
+    types: list[str]
+    correct: np.ndarray
+    predicted: np.ndarray
+    gold: np.ndarray
+
+
+def entity_counts(
+    gold: np.ndarray,
+    predicted: np.ndarray,
+    sentence_offsets: np.ndarray,
+    labels: Sequence[str],
+    *,
+    strict: bool = False,
+) -> EntityCounts:
+    """Counts gold, predicted and correctly predicted entities.
+
+    Args:
+        gold, predicted: int64 (W,), indices into `labels`.
+        sentence_offsets: int64 (S + 1,), sentence s holds words [offsets[s]:offsets[s + 1]].
+        labels: IOB2 tags.
+        strict: only entities that start with `B-` count.
+    """
+    types = sorted({label[2:] for label in labels if label != "O"})
+    S, K = len(sentence_offsets) - 1, len(types)
+    sentence = np.repeat(np.arange(S), np.diff(sentence_offsets))
+    first_word = np.zeros(len(gold) + 1, dtype=bool)
+    first_word[sentence_offsets] = True
+
+    def spans(tags: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """For each word: does an entity start here, of which type, and after which word does it end."""
+        inside_by_label = np.array([label.startswith("I-") for label in labels])
+        type_by_label = np.array([-1 if label == "O" else types.index(label[2:]) for label in labels])
+        inside, kind = inside_by_label[tags], type_by_label[tags]
+        before = np.concatenate([[-1], kind[:-1]])
+        continues = inside & (before == kind) & ~first_word[:-1]
+        starts = (kind >= 0) & ~continues
+        # An entity that starts at w ends at the first word from w + 1 on that does not continue.
+        breaks = np.flatnonzero(np.concatenate([~continues, [True]]))
+        end = breaks[np.searchsorted(breaks, np.arange(len(tags)), side="right")] if len(tags) else kind
+        return (starts & ~inside) if strict else starts, kind, end
+
+    gold_starts, gold_kind, gold_end = spans(gold)
+    predicted_starts, predicted_kind, predicted_end = spans(predicted)
+    right = gold_starts & predicted_starts & (gold_kind == predicted_kind) & (gold_end == predicted_end)
+
+    def table(at: np.ndarray, kind: np.ndarray) -> np.ndarray:
+        return np.bincount(sentence[at] * K + kind[at], minlength=S * K).reshape(S, K)
+
+    return EntityCounts(
+        types, table(right, gold_kind), table(predicted_starts, predicted_kind), table(gold_starts, gold_kind)
+    )
+
+
+def entity_scores(
+    gold: np.ndarray, predicted: np.ndarray, sentence_offsets: np.ndarray, labels: Sequence[str]
+) -> dict[str, float]:
+    """`f1, precision, recall` (conlleval's, over all entities), `f1_strict`, word `accuracy`, and `f1_<TYPE>`.
+
+    Args: as `entity_counts`. A score with nothing to divide by is 0.
+    """
+    counts = entity_counts(gold, predicted, sentence_offsets, labels)
+    strict = entity_counts(gold, predicted, sentence_offsets, labels, strict=True)
+    precision, recall, f1 = _scores(counts.correct.sum(), counts.predicted.sum(), counts.gold.sum())
+    scores = {
+        "f1": f1,
+        "precision": precision,
+        "recall": recall,
+        "f1_strict": _scores(strict.correct.sum(), strict.predicted.sum(), strict.gold.sum())[2],
+        "accuracy": float((gold == predicted).mean()) if len(gold) else 0.0,
+    }
+    for k, kind in enumerate(counts.types):
+        scores[f"f1_{kind}"] = _scores(*(table[:, k].sum() for table in (counts.correct, counts.predicted, counts.gold)))[2]
+    return scores
+
+
+class EntityF1(evaluate.Metric):
+    """`entity_scores` as an `evaluate.Metric` that works with no network.
+
+    >>> EntityF1().compute(predictions=[["B-PER", "O"]], references=[["B-PER", "B-LOC"]])["recall"]
+    0.5
+    """
+
+    def _info(self) -> evaluate.MetricInfo:
+        tags = datasets.Sequence(datasets.Value("string"))
+        return evaluate.MetricInfo(
+            description="Entity precision, recall and F1, as conlleval and as strict IOB2 count them.",
+            citation="Tjong Kim Sang and Buchholz (2000), Introduction to the CoNLL-2000 shared task: chunking.",
+            inputs_description="predictions, references: for each sentence its IOB2 tags.",
+            features=datasets.Features({"predictions": tags, "references": tags}),
+        )
+
+    def _compute(self, predictions: list[list[str]], references: list[list[str]], **_: Any) -> dict[str, float]:
+        for number, (predicted, gold) in enumerate(zip(predictions, references, strict=True)):
+            if len(predicted) != len(gold):
+                raise ValueError(f"sentence {number}: {len(predicted)} predicted tags for {len(gold)} words")
+        kinds = {tag[2:] for sentence in (*predictions, *references) for tag in sentence if tag != "O"}
+        labels = ["O", *(f"{prefix}-{kind}" for kind in sorted(kinds) for prefix in "BI")]
+        index = {label: i for i, label in enumerate(labels)}
+        offsets = np.concatenate([[0], np.cumsum([len(sentence) for sentence in references], dtype=np.int64)])
+        gold_ids, predicted_ids = (
+            np.array([index[tag] for sentence in side for tag in sentence], dtype=np.int64)
+            for side in (references, predictions)
+        )
+        return entity_scores(gold_ids, predicted_ids, offsets, labels)
+
+
+def _scores(correct: int, predicted: int, gold: int) -> tuple[float, float, float]:
+    precision = float(correct / predicted) if predicted else 0.0
+    recall = float(correct / gold) if gold else 0.0
+    return precision, recall, float(2 * correct / (predicted + gold)) if predicted + gold else 0.0

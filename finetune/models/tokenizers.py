@@ -1,0 +1,97 @@
+"""The baselines' tokenizer: a `tokenizers` WordLevel vocabulary, and the bytes of every word.
+
+Shapes: T tokens, C bytes kept of a word.
+"""
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from tokenizers import Regex, Tokenizer, models, normalizers, pre_tokenizers, processors, trainers
+from transformers import BatchEncoding, PreTrainedTokenizerFast
+
+PAD, UNK, SEP = "<pad>", "<unk>", "<sep>"
+
+# Punctuation at the ends of a run of text, as in `"Well," (she said).`; inside a word (U.S, don't, http://x)
+# and standing alone (..., :-) ) it stays whole.
+_TRAILING = r"""(?<=[\p{L}\p{N}])[.,;:!?…)\]}"”’»]+$"""
+_LEADING = r"""^[(\[{"“‘«¿¡]+(?=[\p{L}\p{N}])"""
+
+
+class WordTokenizer(PreTrainedTokenizerFast):
+    """Whole words, and beside `input_ids` the UTF-8 bytes of each word, for character features.
+
+    The output has one more key, `char_ids`: uint8 (T, C), zero after the last byte and for tokens that are no
+    word. A word of more than C bytes keeps its first and its last C / 2. (Bytes as characters: as in ELMo,
+    Peters et al. 2018, no character is ever unknown.)
+    """
+
+    model_input_names = ["input_ids", "attention_mask", "char_ids"]  # noqa: RUF012
+    word_bytes: int = 24
+
+    def _encode_plus(self, text: Any, text_pair: Any = None, **kwargs: Any) -> BatchEncoding:
+        tensor_type = kwargs.pop("return_tensors", None)
+        split = kwargs.get("is_split_into_words", False)
+        batched = isinstance(text[0] if split and text else text, (list, tuple))
+        output = super()._encode_plus(text, text_pair, **kwargs)
+        texts = list(text) if batched else [text]
+        pairs = (list(text_pair) if batched else [text_pair]) if text_pair is not None else [None] * len(texts)
+        sample_of = output.get("overflow_to_sample_mapping", range(len(output.encodings)))
+        char_ids = [
+            self._char_ids(encoding, (texts[i], pairs[i]), split)
+            for i, encoding in zip(sample_of, output.encodings, strict=True)
+        ]
+        listed = batched or "overflow_to_sample_mapping" in output
+        data = dict(output) | {"char_ids": char_ids if listed else char_ids[0]}
+        if tensor_type is not None and not listed:
+            data = {key: [value] for key, value in data.items()}
+        return BatchEncoding(data, output.encodings, tensor_type=tensor_type)
+
+    def _char_ids(self, encoding: Any, texts: tuple[Any, Any], split: bool) -> list[list[int]]:
+        rows = []
+        columns = (encoding.offsets, encoding.word_ids, encoding.sequence_ids, encoding.special_tokens_mask)
+        for (begin, end), word, side, special in zip(*columns, strict=True):
+            if special or side is None:
+                rows.append([0] * self.word_bytes)
+                continue
+            source = texts[side][word] if split else texts[side]
+            raw = source[begin:end].encode("utf-8", "surrogatepass")
+            if len(raw) > self.word_bytes:
+                raw = raw[: self.word_bytes // 2] + raw[-(self.word_bytes // 2) :]
+            rows.append(list(raw.ljust(self.word_bytes, b"\0")))
+        return rows
+
+
+def train_word_tokenizer(
+    words: Iterable[str], *, min_frequency: int = 1, extra_words: Sequence[str] = (), lowercase: bool = True
+) -> WordTokenizer:
+    """A vocabulary of the words that occur at least `min_frequency` times, and of `extra_words`.
+
+    Args:
+        words: the words, or whole texts, of the training split.
+        extra_words: words that come with vectors of their own.
+        lowercase: look words up in lower case; `char_ids` keep the case.
+    """
+    tokenizer = Tokenizer(models.WordLevel(unk_token=UNK))
+    if lowercase:
+        tokenizer.normalizer = normalizers.Lowercase()
+    tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
+        [
+            pre_tokenizers.WhitespaceSplit(),
+            pre_tokenizers.Split(Regex(_LEADING), "isolated"),
+            pre_tokenizers.Split(Regex(_TRAILING), "isolated"),
+        ]
+    )
+    special = [PAD, UNK, SEP]
+    trainer = trainers.WordLevelTrainer(
+        vocab_size=2**31, min_frequency=min_frequency, special_tokens=special, show_progress=False
+    )
+    tokenizer.train_from_iterator(words, trainer)
+    vocabulary = tokenizer.get_vocab()
+    ordered = sorted(vocabulary, key=vocabulary.__getitem__)
+    known = dict.fromkeys(ordered)
+    known |= dict.fromkeys(word.lower() if lowercase else word for word in extra_words)
+    tokenizer.model = models.WordLevel({word: i for i, word in enumerate(known)}, unk_token=UNK)
+    tokenizer.post_processor = processors.TemplateProcessing(
+        single="$A", pair=f"$A {SEP} $B", special_tokens=[(SEP, list(known).index(SEP))]
+    )
+    return WordTokenizer(tokenizer_object=tokenizer, pad_token=PAD, unk_token=UNK, sep_token=SEP)

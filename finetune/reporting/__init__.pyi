@@ -1,0 +1,4 @@
+from .files import write_predictions as write_predictions
+from .model_card import told_settings as told_settings
+from .model_card import write_model_card as write_model_card
+from .tables import results_table as results_table

@@ -1,0 +1,20 @@
+"""`predictions_<split>.*`: what a model said beside what is right."""
+
+import csv
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+
+def write_predictions(path: Path, header: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
+    """Writes a TSV file with a header line; tabs and line ends inside a cell become spaces."""
+    with path.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.writer(file, delimiter="\t", quoting=csv.QUOTE_NONE, quotechar=None, lineterminator="\n")
+        writer.writerow(header)
+        for row in rows:
+            writer.writerow(
+                [" ".join(cell.split()) if isinstance(cell, str) else _number(cell) for cell in row]
+            )
+
+
+def _number(cell: object) -> str:
+    return f"{cell:.6f}" if isinstance(cell, float) else str(cell)

@@ -1,0 +1,129 @@
+"""The model card: `README.md` of a run's folder."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from huggingface_hub import EvalResult, ModelCardData
+
+_USE = {
+    "token-classification": (
+        'tagger = pipeline("token-classification", model=FOLDER, aggregation_strategy="simple")\n'
+        'tagger("Grace Hopper was born in New York.")'
+    ),
+    "text-classification": (
+        'classifier = pipeline("text-classification", model=FOLDER)\nclassifier("I would see it again.")'
+    ),
+}
+
+
+_TOLD = (
+    "learning_rate",
+    "num_train_epochs",
+    "per_device_train_batch_size",
+    "gradient_accumulation_steps",
+    "lr_scheduler_type",
+    "warmup_steps",
+    "weight_decay",
+    "max_seq_length",
+    "seed",
+)
+
+
+def told_settings(config: Any) -> dict[str, Any]:
+    """The flags of a run that its model card tells."""
+    return {name: getattr(config, name) for name in _TOLD}
+
+
+def write_model_card(
+    folder: Path,
+    *,
+    task: str,
+    base_model: str,
+    is_baseline: bool,
+    data: str,
+    split_sizes: Mapping[str, int],
+    labels: Sequence[str],
+    results: Mapping[str, float],
+    settings: Mapping[str, Any],
+) -> None:
+    """Writes `README.md`: what the model is, its data, its scores, its settings, how to use it.
+
+    Args:
+        task: the pipeline's name, `token-classification` or `text-classification`.
+        base_model: the Hub id or the baseline's name; of a local path only the last part is shown.
+        data: the data set's name; of a local path only the last part is shown.
+        results: `all_results.json`.
+        settings: the flags worth telling.
+    """
+    name, base = folder.resolve().name, _public(base_model)
+    data = _public(data)
+    scores = {
+        key: value
+        for key, value in results.items()
+        if key.startswith(("eval_", "test_")) and not key.endswith(("_runtime", "_loss", "_words", "_words_scored"))
+    }
+    main = "f1" if task == "token-classification" else "accuracy"
+    card = ModelCardData(
+        model_name=name,
+        library_name="transformers",
+        pipeline_tag=task,
+        base_model=None if is_baseline or "/" not in base else base,
+        tags=["finetune"],
+        eval_results=[
+            EvalResult(
+                task_type=task,
+                dataset_type=data,
+                dataset_name=data,
+                dataset_split="validation" if split == "eval" else split,
+                metric_type=main,
+                metric_value=results[f"{split}_{main}"],
+            )
+            for split in ("eval", "test")
+            if f"{split}_{main}" in results
+        ]
+        or None,
+    )
+    kind = f"A recurrent baseline (`{base}`)" if is_baseline else f"`{base}`, fine-tuned"
+    lines = [
+        "---",
+        card.to_yaml(),
+        "---",
+        "",
+        f"# {name}",
+        "",
+        f"{kind} for {task.replace('-', ' ')} on {data} "
+        f"({', '.join(f'{size:,} {split}' for split, size in split_sizes.items())}).",
+        "",
+        f"Labels: {', '.join(f'`{label}`' for label in labels)}",
+        "",
+        "## Scores",
+        "",
+        "Fractions between 0 and 1, of one run with one seed: the spread over seeds is not known from it.",
+        "",
+        "| score | value |",
+        "|---|---:|",
+        *(f"| {key} | {value:.4f} |" for key, value in scores.items()),
+        "",
+        "## Training",
+        "",
+        *(f"- {key}: {value}" for key, value in settings.items()),
+        f"- parameters: {results['total_parameters']:,}",
+        "",
+        "## Use",
+        "",
+        "```python",
+        *(["import finetune  # makes the baseline known to pipeline()"] if is_baseline else []),
+        "from transformers import pipeline",
+        "",
+        _USE[task],
+        "```",
+        "",
+    ]
+    (folder / "README.md").write_text("\n".join(lines), encoding="utf-8")
+
+
+def _public(name: str) -> str:
+    """A Hub id as it is; a path as its last part, since a card tells nobody's folders."""
+    path = Path(name)
+    return path.name if path.is_absolute() or path.exists() or len(path.parts) > 2 else name

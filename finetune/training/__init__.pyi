@@ -1,0 +1,13 @@
+from .checkpoints import checkpoints as checkpoints
+from .checkpoints import find_checkpoint as find_checkpoint
+from .evaluation import Predictions as Predictions
+from .evaluation import predict as predict
+from .loop import TrainOutcome as TrainOutcome
+from .loop import train as train
+from .optimizers import build_optimizer as build_optimizer
+from .optimizers import build_schedule as build_schedule
+from .run import Run as Run
+from .run import RunResult as RunResult
+from .run import start_run as start_run
+from .steps import StepSums as StepSums
+from .steps import accumulate_gradients as accumulate_gradients

@@ -1,0 +1,73 @@
+"""Predictions for every row, once each, over any number of processes.
+
+Shapes: N rows, T tokens of all rows, B rows of a batch, L labels.
+"""
+
+import time
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from accelerate import Accelerator
+from accelerate.utils import gather_object
+
+
+@dataclass(frozen=True)
+class Predictions:
+    """Predicted labels in the order of the rows."""
+
+    labels: np.ndarray  # int64 (T,) for token classification, (N,) for sequences
+    scores: np.ndarray  # float32, same shape: the probability of the label
+    loss: float  # mean over the targets
+    runtime: float  # seconds
+
+
+@torch.no_grad()
+def predict(accelerator: Accelerator, model: torch.nn.Module, batches: Any) -> Predictions:
+    """Runs the model over `batches` (see `finetune.data.EvalBatches`), shared out over the processes.
+
+    The batches are the same for any number of processes, so are the predictions. These, never logits, are
+    gathered, by row id.
+
+    Raises:
+        RuntimeError: if a row did not come back exactly once.
+    """
+    began = time.perf_counter()
+    model.eval()
+    mine = []
+    processes = accelerator.num_processes
+    # Each process runs the same number of batches, as sharded models need; the surplus is not kept.
+    for first in range(0, len(batches), processes):
+        number = first + accelerator.process_index
+        batch = batches[min(number, len(batches) - 1)]
+        on_device = batch.to(accelerator.device)
+        output = model(**on_device.inputs)
+        if number >= len(batches):
+            continue
+        logits = output.logits.float()
+        if logits.ndim == 3:
+            logits = on_device.without_padding(logits)  # (real tokens, L)
+        scores, labels = logits.softmax(-1).max(-1)
+        loss = float(output.loss) * batch.targets if batch.targets else 0.0
+        mine.append((number, batch.row_ids, logits.argmax(-1).cpu().numpy(), scores.cpu().numpy(), loss, batch.targets))
+    gathered = sorted(gather_object(mine), key=lambda part: part[0])
+    return _assemble(gathered, batches.rows, time.perf_counter() - began)
+
+
+def _assemble(parts: list[Any], rows: Any, runtime: float) -> Predictions:
+    ids = np.concatenate([part[1] for part in parts])
+    times = np.bincount(ids, minlength=len(rows))
+    if (times != 1).any():
+        row = int(np.flatnonzero(times != 1)[0])
+        raise RuntimeError(f"row {row} was evaluated {times[row]} times; this is a bug in batching or gathering")
+    labels, scores = (np.concatenate([part[i] for part in parts]) for i in (2, 3))
+    if len(labels) != len(rows):  # tokens, row after row: put each row's tokens where they belong
+        at = np.concatenate([np.arange(rows.offsets[i], rows.offsets[i + 1]) for i in ids])
+    else:
+        at = ids
+    order = np.empty_like(at)
+    order[at] = np.arange(len(at))
+    # Summed in the order of the batches, not in that of arrival.
+    loss = sum(part[4] for part in parts) / max(sum(part[5] for part in parts), 1)
+    return Predictions(labels[order], scores[order], loss, runtime)

@@ -1,0 +1,232 @@
+"""The training loop. It takes a model, batches and an `evaluate()` callable, and knows no task."""
+
+import json
+import math
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+
+from accelerate.utils import set_seed, tqdm
+
+from finetune.training.checkpoints import (
+    find_checkpoint,
+    load_checkpoint,
+    load_weights,
+    remove_old_checkpoints,
+    save_checkpoint,
+)
+from finetune.training.optimizers import build_optimizer, build_schedule
+from finetune.training.run import Run, peak_memory_mb, write_text
+from finetune.training.steps import MicroBatch, accumulate_gradients
+
+
+class Batches(Protocol):
+    """What the loop asks of its batches (see `finetune.data.TrainBatches`)."""
+
+    @property
+    def steps_per_epoch(self) -> int: ...  # noqa: D102
+
+    def epoch(self, epoch: int, first_step: int = 0) -> Iterator[list[Any]]: ...  # noqa: D102
+
+    def example(self) -> MicroBatch: ...  # noqa: D102
+
+
+@dataclass
+class TrainOutcome:
+    """A trained model, still wrapped by Accelerate, and the numbers of its training."""
+
+    model: Any
+    results: dict[str, float]  # train_runtime, train_tokens_per_second, ...
+    history: list[dict[str, float]]
+
+
+@dataclass
+class _State:
+    """Where the run stands; a checkpoint holds it."""
+
+    step: int = 0
+    tokens: int = 0
+    rows: int = 0
+    seconds: float = 0.0  # of training steps, without evaluations and checkpoints
+    loss_since_log: float = 0.0
+    targets_since_log: int = 0
+    best_value: float | None = None
+    best_step: int | None = None
+    best_epoch: float | None = None
+    evaluations_since_best: int = 0
+    schedule: dict[str, Any] = field(default_factory=dict)
+
+
+def train(
+    run: Run, model: Any, tokenizer: Any, batches: Batches, evaluate: Callable[[Any], dict[str, float]]
+) -> TrainOutcome:
+    """Trains `model`, and ends with its best evaluated weights, or with the last ones.
+
+    Args:
+        batches: the micro-batches of every step, as this process sees them.
+        evaluate: takes the (wrapped) model and returns scores by name, such as `eval_f1`.
+
+    Raises:
+        FloatingPointError: where loss or gradient is NaN or infinite; the checkpoints written so far stay.
+    """
+    config, accelerator = run.config, run.accelerator
+    total_steps = config.max_steps if config.max_steps > 0 else math.ceil(batches.steps_per_epoch * config.num_train_epochs)
+    checkpoint = find_checkpoint(run.output_dir, config.resume_from_checkpoint)
+    parameters = sum(parameter.numel() for parameter in model.parameters())
+    optimizer = build_optimizer(model, config)
+    schedule = build_schedule(optimizer, config, total_steps)  # not prepared: it would step once a process
+    run.create_folder()
+    model, optimizer = accelerator.prepare(model, optimizer)
+    if config.report_to != "none":
+        accelerator.init_trackers("finetune", config={k: v for k, v in asdict(config).items() if v is not None})
+
+    set_seed(config.seed + accelerator.process_index)  # dropout differs between processes
+    state = _State()
+    if checkpoint is not None:
+        state = _State(**_known(load_checkpoint(checkpoint, accelerator, model, optimizer)))
+        schedule.load_state_dict(state.schedule)
+        run.print(f"resumed from {checkpoint} after step {state.step}")
+    history = _History(run, state.step)
+    improvement = -1.0 if config.metric_for_best_model == "loss" else 1.0
+    bar = tqdm(total=total_steps, initial=state.step, desc="train", disable=config.disable_tqdm, leave=False)
+
+    stop = state.step >= total_steps
+    while not stop:
+        epoch, first_step = divmod(state.step, batches.steps_per_epoch)
+        for micro_batches in batches.epoch(epoch, first_step):
+            began = time.perf_counter()
+            model.train()
+            sums = accumulate_gradients(accelerator, model, micro_batches, batches.example)
+            norm = float(
+                accelerator.clip_grad_norm_(model.parameters(), config.max_grad_norm or math.inf)  # 0: measure only
+            )
+            rate = schedule.get_last_lr()[-1]
+            _check_finite(state.step + 1, rate, sums.loss, norm, accelerator.scaler is None)
+            optimizer.step()
+            schedule.step()
+            optimizer.zero_grad(set_to_none=True)
+
+            state.step += 1
+            state.tokens += sums.tokens
+            state.rows += sums.rows
+            state.loss_since_log += sums.loss
+            state.targets_since_log += sums.targets
+            state.seconds += time.perf_counter() - began
+            position = round(state.step / batches.steps_per_epoch, 4)
+            bar.update()
+
+            stop = state.step >= total_steps
+            epoch_ends = state.step % batches.steps_per_epoch == 0
+            if state.step % config.logging_steps == 0 or stop:
+                loss = state.loss_since_log / max(state.targets_since_log, 1)
+                state.loss_since_log, state.targets_since_log = 0.0, 0
+                line = {"loss": loss, "learning_rate": rate, "grad_norm": norm, "tokens": state.tokens}
+                history.add({"step": state.step, "epoch": position} | line)
+                bar.set_postfix(loss=f"{loss:.4f}", refresh=False)
+
+            if _due(config.eval_strategy, config.eval_steps, state.step, epoch_ends, stop):
+                scores = evaluate(model)
+                history.add({"step": state.step, "epoch": position} | scores)
+                value = _metric(scores, config.metric_for_best_model)
+                if state.best_value is None or improvement * (value - state.best_value) > 0:
+                    state.best_value, state.best_step, state.best_epoch = value, state.step, position
+                    state.evaluations_since_best = 0
+                else:
+                    state.evaluations_since_best += 1
+                run.print(_evaluation_line(position, scores, best=state.evaluations_since_best == 0))
+                patience = config.early_stopping_patience
+                if patience is not None and state.evaluations_since_best >= patience and not stop:
+                    run.print(f"stopped early: no better evaluation in {patience}")
+                    stop = True
+
+            if _due(config.save_strategy, config.save_steps, state.step, epoch_ends, stop):
+                state.schedule = schedule.state_dict()
+                folder = run.output_dir / f"checkpoint-{state.step}"
+                save_checkpoint(folder, accelerator, model, tokenizer, optimizer, asdict(state))
+                if accelerator.is_main_process:
+                    remove_old_checkpoints(run.output_dir, config.save_total_limit, state.best_step)
+                accelerator.wait_for_everyone()
+            if stop:
+                break
+    bar.close()
+
+    if config.load_best_model_at_end and state.best_step not in (None, state.step):
+        best = run.output_dir / f"checkpoint-{state.best_step}"
+        load_weights(best, accelerator, model)
+        run.print(f"best evaluation: {config.metric_for_best_model} {state.best_value:.4f} at epoch {state.best_epoch}")
+    results = {
+        "train_runtime": round(state.seconds, 3),
+        "train_tokens_per_second": round(state.tokens / max(state.seconds, 1e-9), 1),
+        "train_samples_per_second": round(state.rows / max(state.seconds, 1e-9), 2),
+        "train_steps": state.step,
+        "peak_memory_mb": round(peak_memory_mb(accelerator.device), 1),
+        "total_parameters": parameters,
+    }
+    if state.best_epoch is not None:
+        results["best_epoch"] = state.best_epoch
+    return TrainOutcome(model, results, history.lines)
+
+
+class _History:
+    """`history.jsonl`: lines past the resumed step are dropped, others are kept as they are."""
+
+    def __init__(self, run: Run, step: int) -> None:
+        self.run = run
+        self.path = run.output_dir / "history.jsonl"
+        self.lines: list[dict[str, float]] = []
+        if step and self.path.is_file():
+            kept = [line for line in self.path.read_text().splitlines() if json.loads(line)["step"] <= step]
+            self.lines = [json.loads(line) for line in kept]
+        if run.accelerator.is_main_process:
+            write_text(self.path, "".join(json.dumps(line) + "\n" for line in self.lines))
+
+    def add(self, line: dict[str, float]) -> None:
+        self.lines.append(line)
+        if self.run.accelerator.is_main_process:
+            with Path(self.path).open("a") as file:
+                file.write(json.dumps(line) + "\n")
+        if self.run.config.report_to != "none":
+            self.run.accelerator.log(line, step=int(line["step"]))
+
+
+def _due(strategy: str, every: int, step: int, epoch_ends: bool, stop: bool) -> bool:
+    """Whether to evaluate or save after this step: on schedule, and always after the last one."""
+    if strategy == "no":
+        return False
+    return stop or (epoch_ends if strategy == "epoch" else step % every == 0)
+
+
+def _check_finite(step: int, rate: float, loss: float, norm: float, check_gradient: bool) -> None:
+    # With float16 loss scaling, an infinite gradient is normal: the scaler skips that step.
+    what = "loss" if not math.isfinite(loss) else "gradient" if check_gradient and not math.isfinite(norm) else None
+    if what is not None:
+        raise FloatingPointError(
+            f"the {what} is not finite at step {step} (learning rate {rate:.3g}); nothing was changed by this step "
+            "and the checkpoints before it stay. A lower --learning_rate, more --warmup_steps or a smaller "
+            "--max_grad_norm may help"
+        )
+
+
+def _metric(scores: dict[str, float], name: str) -> float:
+    if f"eval_{name}" not in scores:
+        choices = ", ".join(key.removeprefix("eval_") for key in scores)
+        raise ValueError(f"--metric_for_best_model {name}: evaluation gives {choices}")
+    return scores[f"eval_{name}"]
+
+
+def _evaluation_line(epoch: float, scores: dict[str, float], best: bool) -> str:
+    shown = {k.removeprefix("eval_"): v for k, v in scores.items() if not _is_detail(k)}
+    text = "  ".join(f"{name} {value:.4f}" if isinstance(value, float) else f"{name} {value}" for name, value in shown.items())
+    return f"epoch {epoch:g}  {text}{'  (best)' if best else ''}"
+
+
+def _is_detail(key: str) -> bool:
+    """Scores by type, and times, are for the files."""
+    return key.endswith("_runtime") or key.startswith("eval_f1_") and key not in ("eval_f1_strict", "eval_f1_macro")
+
+
+def _known(state: dict[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in state.items() if key in _State.__dataclass_fields__}
+

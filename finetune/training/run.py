@@ -1,0 +1,191 @@
+"""A run: its processes, its seed, its folder."""
+
+import json
+import os
+import resource
+import shutil
+import sys
+from dataclasses import dataclass, field, replace
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import torch
+from accelerate import Accelerator
+from accelerate.utils import (
+    DistributedDataParallelKwargs,
+    GradientAccumulationPlugin,
+    InitProcessGroupKwargs,
+    ProjectConfiguration,
+    set_seed,
+)
+
+from finetune.arguments import TrainingArguments
+from finetune.cli import to_yaml
+
+
+@dataclass
+class RunResult:
+    """What a recipe function returns."""
+
+    output_dir: Path
+    results: dict[str, float]  # all_results.json
+    history: list[dict[str, float]] = field(default_factory=list)  # history.jsonl
+
+
+@dataclass
+class Run:
+    """The processes of a run and the folder it writes, which appears when the first file is written."""
+
+    config: Any  # a recipe's config, with every default resolved
+    accelerator: Accelerator
+
+    @property
+    def output_dir(self) -> Path:
+        """`--output_dir`."""
+        return Path(self.config.output_dir)
+
+    def print(self, *lines: object) -> None:
+        """Prints on the main process, past a progress bar."""
+        if self.accelerator.is_main_process:
+            from tqdm import tqdm
+
+            tqdm.write("\n".join(map(str, lines)), file=sys.stdout)
+            sys.stdout.flush()
+
+    def create_folder(self) -> None:
+        """Makes the folder and writes `run.yaml`; an overwritten run is removed first."""
+        if self.accelerator.is_main_process:
+            if self.config.overwrite_output_dir and not self.config.resume_from_checkpoint:
+                shutil.rmtree(self.output_dir, ignore_errors=True)
+            self.output_dir.mkdir(parents=True, exist_ok=True)
+            write_text(self.output_dir / "run.yaml", to_yaml(self.config))
+        self.accelerator.wait_for_everyone()
+
+    def save_model(self, model: Any, tokenizer: Any) -> None:
+        """Writes the model, without its wrappers, and the tokenizer as `from_pretrained` expects them."""
+        state = self.accelerator.get_state_dict(model)
+        if self.accelerator.is_main_process:
+            unwrapped = self.accelerator.unwrap_model(model, keep_fp32_wrapper=False)
+            unwrapped.save_pretrained(self.output_dir, state_dict=state)
+            tokenizer.save_pretrained(self.output_dir)
+        self.accelerator.wait_for_everyone()
+
+    def finish(self, results: dict[str, float], history: list[dict[str, float]]) -> RunResult:
+        """Writes `all_results.json`, ends the trackers, uploads the folder where that was asked for."""
+        if self.accelerator.is_main_process:
+            write_text(self.output_dir / "all_results.json", json.dumps(results, indent=2) + "\n")
+        self.accelerator.wait_for_everyone()
+        if _trackers(self.config):
+            self.accelerator.end_training()
+        if self.config.push_to_hub and self.accelerator.is_main_process:
+            from huggingface_hub import HfApi
+
+            name = self.config.hub_model_id or self.output_dir.resolve().name
+            url = HfApi().create_repo(name, exist_ok=True)
+            HfApi().upload_folder(
+                repo_id=url.repo_id, folder_path=self.output_dir, ignore_patterns=["checkpoint-*", "runs/**"]
+            )
+        return RunResult(self.output_dir, results, history)
+
+
+def start_run(
+    config: TrainingArguments, *, learning_rate: float, num_train_epochs: float, metric_for_best_model: str
+) -> Run:
+    """Sets up Accelerate and the seed, and refuses flags that cannot be meant, before anything is read.
+
+    Args:
+        learning_rate, num_train_epochs, metric_for_best_model: what stands for a flag that is not given.
+
+    Raises:
+        ValueError: naming the flag.
+    """
+    config = replace(
+        config,
+        learning_rate=config.learning_rate or learning_rate,
+        num_train_epochs=config.num_train_epochs or num_train_epochs,
+        metric_for_best_model=config.metric_for_best_model or metric_for_best_model,
+        load_best_model_at_end=config.load_best_model_at_end and config.eval_strategy != "no",
+    )
+    _check_flags(config)
+    _check_output_dir(config)
+    accelerator = Accelerator(
+        # Accumulation is done in steps.py, where the number of targets is known.
+        gradient_accumulation_plugin=GradientAccumulationPlugin(num_steps=1),
+        log_with=_trackers(config) or None,
+        project_config=ProjectConfiguration(project_dir=config.output_dir),
+        kwargs_handlers=[
+            # The buffers are constants; processes may run different numbers of micro-batches between steps.
+            DistributedDataParallelKwargs(broadcast_buffers=False, gradient_as_bucket_view=True),
+            InitProcessGroupKwargs(timeout=timedelta(hours=2)),
+        ],
+    )
+    accelerator.wait_for_everyone()  # nobody creates the folder while another looks whether it is there
+    set_seed(config.seed)
+    return Run(config, accelerator)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Writes a file whole or not at all."""
+    beside = path.with_name(f".{path.name}.writing")
+    with beside.open("w", encoding="utf-8", newline="\n") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+    beside.replace(path)
+
+
+def peak_memory_mb(device: torch.device) -> float:
+    """Megabytes (2^20 bytes): allocated on a GPU, resident in this process on a CPU."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device) / 2**20
+    unit = 1 if sys.platform == "darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 2**20
+
+
+def _trackers(config: TrainingArguments) -> list[str]:
+    return [name.strip() for name in config.report_to.split(",") if name.strip() not in ("", "none")]
+
+
+def _check_flags(config: TrainingArguments) -> None:
+    for name in (
+        "per_device_train_batch_size",
+        "per_device_eval_batch_size",
+        "gradient_accumulation_steps",
+        "logging_steps",
+        "eval_steps",
+        "save_steps",
+        "save_total_limit",
+    ):
+        if getattr(config, name) < 1:
+            raise ValueError(f"--{name} {getattr(config, name)}: must be at least 1")
+    for name in ("learning_rate", "num_train_epochs", "layerwise_lr_decay"):
+        if getattr(config, name) <= 0:
+            raise ValueError(f"--{name} {getattr(config, name)}: must be positive")
+    if config.load_best_model_at_end:
+        together = config.save_strategy == config.eval_strategy
+        if not together or (config.save_strategy == "steps" and config.eval_steps % config.save_steps):
+            raise ValueError(
+                "--load_best_model_at_end needs a checkpoint at each evaluation: give --save_strategy the value of "
+                f"--eval_strategy ({config.eval_strategy}), or --load_best_model_at_end false"
+            )
+    if config.early_stopping_patience is not None and config.eval_strategy == "no":
+        raise ValueError("--early_stopping_patience needs evaluations: give --eval_strategy epoch or steps")
+
+
+def _check_output_dir(config: TrainingArguments) -> None:
+    folder = Path(config.output_dir)
+    if folder.exists() and not folder.is_dir():
+        raise ValueError(f"--output_dir {folder}: this is a file; give a folder")
+    existing = next(parent for parent in (folder, *folder.absolute().parents) if parent.exists())
+    if not os.access(existing, os.W_OK):
+        raise ValueError(f"--output_dir {folder}: {existing} is not writable")
+    if config.resume_from_checkpoint or not folder.is_dir() or not any(folder.iterdir()):
+        return
+    if not (folder / "run.yaml").exists():
+        raise ValueError(f"--output_dir {folder}: this folder holds something that is no run; give another")
+    if not config.overwrite_output_dir:
+        raise ValueError(
+            f"--output_dir {folder}: this folder already holds a run; give another, or continue it with "
+            "--resume_from_checkpoint true, or replace it with --overwrite_output_dir"
+        )
