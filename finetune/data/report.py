@@ -31,21 +31,21 @@ class AlignmentReport:
         return self.subwords / max(self.words, 1)
 
     def __str__(self) -> str:
-        shown = ", ".join(f"U+{ord(c):04X} x{n}" for c, n in list(self.unknown_characters.items())[:6])
-        more = len(self.unknown_characters) - 6
-        shown += f" and {more} more" if more > 0 else ""
-        return "\n".join(
-            [
-                f"{self.sentences:,} sentences, {self.words:,} words, {self.subwords:,} subwords "
-                f"({self.fertility:.2f} a word)",
-                f"words without a subword: {self.words_without_subword:,} (predicted O, and scored)",
-                f"words past {self.max_seq_length} subwords: {self.words_cut:,} in {self.sentences_cut:,} sentences "
-                "(kept, in overlapping windows)",
-                f"unknown to the vocabulary: {self.words_unknown:,} words"
-                + (f"; characters {shown}" if shown else ""),
-                f"tags that break IOB2: {self.invalid_tags:,} (kept as they are)",
-            ]
-        )
+        shown = ", ".join(f"U+{ord(c):04X} x{n}" for c, n in list(self.unknown_characters.items())[:5])
+        more = len(self.unknown_characters) - 5
+        characters = f" (characters {shown}{f' and {more} more' if more > 0 else ''})" if shown else ""
+        remarks = [
+            f"  {count:,} {remark}"
+            for count, remark in (
+                (self.words_cut, f"words past {self.max_seq_length} subwords, kept in overlapping windows"),
+                (self.words_without_subword, "words without a subword, predicted O and scored"),
+                (self.words_unknown, f"words unknown to the vocabulary, in whole or in part{characters}"),
+                (self.invalid_tags, "I- tags that continue no entity, kept as they are"),
+            )
+            if count
+        ]
+        counts = f"{self.sentences:,} sentences, {self.words:,} words, {self.subwords:,} subwords"
+        return "\n".join([f"{counts} ({self.fertility:.2f} a word)", *remarks])
 
 
 def alignment_report(
