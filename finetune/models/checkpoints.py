@@ -179,7 +179,7 @@ def _load_baseline(
 def _vectors(arguments: ModelArguments) -> tuple[list[str], Any]:
     """The words that --embeddings brings, and a function: vocabulary -> float32 (V, size)."""
     source = arguments.embeddings
-    if source is None:
+    if not source:
         return [], None
     if Path(source).is_file():
         words, table = read_vectors(source)

@@ -1,0 +1,182 @@
+import json
+
+import datasets
+import pytest
+
+from finetune import data
+from finetune.arguments import DataArguments
+
+ROWS = [{"tokens": ["Ada", "ran"], "ner_tags": ["B-PER", "O"]}, {"tokens": ["Oslo"], "ner_tags": ["B-LOC"]}]
+TEXTS = [{"text": 'so "good"', "label": "pos"}, {"text": "bad,\nvery", "label": "neg"}, {"text": "bad", "label": "neg"}]
+
+
+def dump(path, lines):
+    path.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    return str(path)
+
+
+def test_tagged_forms_agree(tmp_path):
+    dataset = datasets.Dataset.from_list(ROWS)
+    dataset.to_parquet(tmp_path / "x.parquet")
+    dataset.save_to_disk(tmp_path / "one")
+    names = datasets.ClassLabel(names=["O", "B-PER", "B-LOC"])
+    numbered = [{"tokens": row["tokens"], "ner_tags": [names.str2int(tag) for tag in row["ner_tags"]]} for row in ROWS]
+    features = datasets.Features({"tokens": datasets.List(datasets.Value("string")), "ner_tags": datasets.List(names)})
+    datasets.DatasetDict(train=datasets.Dataset.from_list(numbered, features=features)).save_to_disk(tmp_path / "all")
+    data.write_conll(tmp_path / "x.conll", *([row[key] for row in ROWS] for key in ("tokens", "ner_tags")))
+    for arguments in (
+        DataArguments(train_file=dump(tmp_path / "x.jsonl", ROWS)),
+        DataArguments(train_file=str(tmp_path / "x.parquet")),
+        DataArguments(train_file=str(tmp_path / "one")),
+        DataArguments(train_file=str(tmp_path / "x.conll")),
+        DataArguments(dataset_name=str(tmp_path / "all")),
+    ):
+        train = data.read_tagged(arguments)["train"]
+        assert train.select_columns(["tokens", "ner_tags"]).to_list() == ROWS, arguments
+
+
+def test_labelled_forms_agree(tmp_path):
+    dataset = datasets.Dataset.from_list(TEXTS)
+    dataset.to_csv(tmp_path / "x.csv", index=False)
+    dataset.to_parquet(tmp_path / "x.parquet")
+    for path in (tmp_path / "x.csv", tmp_path / "x.parquet", dump(tmp_path / "x.jsonl", TEXTS)):
+        train = data.read_labelled(DataArguments(train_file=str(path)))["train"]
+        assert train.select_columns(["text", "label"]).to_list() == TEXTS
+    csv = data.read_labelled(DataArguments(train_file=str(tmp_path / "x.csv")))["train"]
+    assert csv["line"][:] == [2, 3, 5]  # the second text holds a line end
+
+
+def test_pairs_whole_number_labels_and_unquoted_tsv(tmp_path):
+    (tmp_path / "x.tsv").write_bytes(b'\xef\xbb\xbfQuality\t#1 String\t#2 String\r\n10\tsays "a\tb\r\n9\tc\td"\r\n')
+    train = data.read_labelled(DataArguments(train_file=str(tmp_path / "x.tsv")), "#1 String", "Quality", "#2 String")["train"]
+    assert train["text"][:] == ['says "a', "c"]
+    assert train["text_pair"][:] == ["b", 'd"']
+    assert data.class_labels(train) == ["9", "10"]
+
+
+def test_a_file_without_header(tmp_path):
+    (tmp_path / "x.tsv").write_text("fine\t1\npoor\t0\n")
+    train = data.read_labelled(DataArguments(train_file=str(tmp_path / "x.tsv"), column_names="text,label"))["train"]
+    assert train["text"][:] == ["fine", "poor"]
+    assert train["line"][:] == [1, 2]
+
+
+def test_one_scheme_for_all_splits(tmp_path):
+    (tmp_path / "train.conll").write_text("a I-X\nb B-X\n")
+    (tmp_path / "test.conll").write_text("a O\nb I-X\n")
+    splits = data.read_tagged(
+        DataArguments(train_file=str(tmp_path / "train.conll"), test_file=str(tmp_path / "test.conll"))
+    )
+    assert splits["train"]["ner_tags"][:] == [["B-X", "B-X"]]
+    assert splits["test"]["ner_tags"][:] == [["O", "B-X"]]
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "message"),
+    [
+        ("x.jsonl", '{"text": "a", "label": 1}\n{"text": "b"\n', r"x.jsonl:2: not JSON"),
+        ("x.jsonl", '[1]\n', r"x.jsonl:1: a .jsonl file holds an object"),
+        ("x.jsonl", '{"text": "a"}\n', r"x.jsonl:1: no column 'label'; it has: 'text'"),
+        ("x.jsonl", '{"text": "a", "label": 0.5}\n', r"x.jsonl:1: column 'label' holds 0.5"),
+        ("x.jsonl", '{"text": null, "label": 1}\n', r"x.jsonl:1: column 'text' holds None"),
+        ("x.csv", "text,lable\na,1\n", r"x.csv:1: no column 'label'.*'text', 'lable'"),
+        ("x.csv", "text,label\na,1\nb\n", r"x.csv:3: 1 column\(s\) where the header has 2"),
+        ("x.csv", "text,text,label\na,b,1\n", r"x.csv:1: two columns are named 'text'"),
+        ("x.csv", "text,label\n", r"x.csv: no row"),
+        ("x.csv", 'text,label\n"a,1\n', r"x.csv:2: not CSV"),
+        ("x.csv", "text,label\na,\n", r"x.csv:2: column 'label' holds ''"),
+        ("x.csv", b"text,label\na\xe4,1\n", r"x.csv:2: not UTF-8"),
+        ("x.parquet", "nonsense", r"x.parquet: not a Parquet file"),
+        ("x.xyz", "nonsense", r"x.xyz: unknown form '.xyz'"),
+    ],
+)
+def test_errors_name_the_place(tmp_path, name, text, message):
+    path = tmp_path / name
+    path.write_bytes(text if isinstance(text, bytes) else text.encode())
+    with pytest.raises(ValueError, match=message):
+        data.read_labelled(DataArguments(train_file=str(path)))
+
+
+@pytest.mark.parametrize(
+    ("row", "message"),
+    [
+        ({"tokens": ["a"], "ner_tags": ["O", "O"]}, "x.jsonl:1: 1 words but 2 tags"),
+        ({"tokens": ["a"], "ner_tags": [0]}, "x.jsonl:1: column 'ner_tags' is no list of strings"),
+        ({"tokens": "a", "ner_tags": ["O"]}, "x.jsonl:1: column 'tokens' is no list"),
+        ({"tokens": [""], "ner_tags": ["O"]}, "x.jsonl:1: an empty word"),
+        ({"tokens": ["a"], "ner_tags": ["PER"]}, "x.jsonl:1: 'PER' is no tag"),
+    ],
+)
+def test_tagged_errors_name_the_place(tmp_path, row, message):
+    with pytest.raises(ValueError, match=message):
+        data.read_tagged(DataArguments(train_file=dump(tmp_path / "x.jsonl", [row])))
+
+
+def test_no_training_data_and_missing_files(tmp_path):
+    with pytest.raises(ValueError, match="no training data"):
+        data.read_tagged(DataArguments())
+    with pytest.raises(ValueError, match=r"--test_file .*nope.conll: no such file"):
+        data.read_tagged(DataArguments(dataset_name="samples", test_file=str(tmp_path / "nope.conll")))
+
+
+def test_labels_come_from_training_in_a_stable_order(tmp_path):
+    (tmp_path / "train.conll").write_text("a B-Z\nb O\n\nc B-A\n")
+    (tmp_path / "again.conll").write_text("c B-A\n\na B-Z\nb O\n")
+    for name in ("train", "again"):
+        train = data.read_tagged(DataArguments(train_file=str(tmp_path / f"{name}.conll")))["train"]
+        assert data.entity_labels(train) == ["O", "B-A", "I-A", "B-Z", "I-Z"]
+
+
+def test_a_label_unknown_to_training_is_named_with_its_line(tmp_path):
+    (tmp_path / "train.conll").write_text("a B-A\n")
+    (tmp_path / "test.conll").write_text("a O\n\n# id 2\nb O\nc I-A\nd B-NEW\n")
+    splits = data.read_tagged(
+        DataArguments(train_file=str(tmp_path / "train.conll"), test_file=str(tmp_path / "test.conll"))
+    )
+    with pytest.raises(ValueError, match=r"test.conll:6: the label 'B-NEW' does not occur in the training data"):
+        data.check_labels(splits, data.entity_labels(splits["train"]), "ner_tags")
+
+
+def test_limits(samples):
+    few = data.read_tagged(DataArguments(dataset_name="samples", max_train_samples=5, max_eval_samples=3))
+    assert {name: len(split) for name, split in few.items()} == {"train": 5, "validation": 3, "test": 3}
+    assert few["train"]["tokens"][:] == samples["train"]["tokens"][:5]
+
+
+def _columns(path):
+    """Word and tag of every line that has some, read in the plainest way."""
+    lines = path.read_text(encoding="utf-8").split("\n")
+    return [tuple(line.replace("\t", " ").split(" ")) for line in lines if line.strip("\t ")]
+
+
+def test_real_tagged_files_load_as_they_are(shared):
+    folders = [shared / "data/wnut17", *(shared / "data/masakhaner").iterdir()]
+    assert len(folders) == 5
+    for folder in folders:
+        files = {f"{split}_file": str(folder / f"{name}.conll") for split, name in
+                 (("train", "train"), ("validation", "dev"), ("test", "test"))}
+        splits = data.read_tagged(DataArguments(**files))
+        data.check_labels(splits, data.entity_labels(splits["train"]), "ner_tags")
+        for split, name in (("train", "train"), ("validation", "dev"), ("test", "test")):
+            rows = splits[split]
+            flat = [(w, t) for words, tags in zip(rows["tokens"], rows["ner_tags"], strict=True)
+                    for w, t in zip(words, tags, strict=True)]
+            assert flat == _columns(folder / f"{name}.conll")
+
+
+def test_real_labelled_files_load_as_they_are(shared):
+    sst2 = shared / "data/sst2"
+    splits = data.read_labelled(
+        DataArguments(train_file=str(sst2 / "train.tsv"), test_file=str(sst2 / "test.tsv"), column_names="text,label")
+    )
+    assert [len(splits[name]) for name in ("train", "test")] == [
+        len((sst2 / f"{name}.tsv").read_text(encoding="utf-8").strip("\n").split("\n")) for name in ("train", "test")
+    ]
+    assert data.class_labels(splits["train"]) == ["0", "1"]
+    mrpc = shared / "data/mrpc"
+    splits = data.read_labelled(
+        DataArguments(train_file=str(mrpc / "train.tsv"), test_file=str(mrpc / "test.tsv")), "#1 String", "Quality", "#2 String"
+    )
+    assert len(splits["train"]) == 4076
+    assert len(splits["test"]) == 1725
+    assert splits["train"][0]["text"].startswith('Amrozi accused his brother, whom he called "the witness"')

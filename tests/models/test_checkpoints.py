@@ -1,0 +1,150 @@
+import json
+import shutil
+
+import pytest
+import torch
+from transformers import AutoModelForTokenClassification, BertConfig, BertForSequenceClassification
+
+from finetune import models
+from finetune.arguments import DEFAULT_MODEL, ModelArguments
+
+LABELS = ["O", "B-PER", "I-PER"]
+
+
+def load(folder, labels=LABELS, task="token-classification", length=32, **keywords):
+    arguments = ModelArguments(model_name_or_path=str(folder))
+    return models.load(task, arguments, labels, words=[], max_seq_length=length, **keywords)
+
+
+def test_labels_positions_and_float32(checkpoints, kind):
+    model, tokenizer = load(checkpoints[kind])
+    assert model.config.id2label == dict(enumerate(LABELS))
+    assert model.config.label2id == {label: i for i, label in enumerate(LABELS)}
+    assert models.position_limit(model) == 64
+    assert {parameter.dtype for parameter in model.parameters()} == {torch.float32}
+    # 64 tokens run, as the limit says.
+    ids = torch.full((1, 64), tokenizer.unk_token_id)
+    assert model(ids).logits.shape == (1, 64, 3)
+    with pytest.raises(ValueError, match=r"--max_seq_length 65: .* has positions for 64 tokens"):
+        load(checkpoints[kind], length=65)
+
+
+def test_the_encoder_is_the_checkpoints(checkpoints, kind):
+    from transformers import AutoModel
+
+    encoder = AutoModel.from_pretrained(checkpoints[kind], add_pooling_layer=False).eval()
+    ids = torch.tensor([[5, 6, 7, 8]])
+    for head in ("linear", "crf"):
+        model = load(checkpoints[kind], head=head)[0].eval()
+        assert torch.equal(model.base_model(ids).last_hidden_state, encoder(ids).last_hidden_state)
+
+
+def test_byte_level_tokenizers_are_built_with_a_prefix_space(checkpoints):
+    tokenizer = models.load_tokenizer(str(checkpoints["byte-bpe"]))
+    assert tokenizer(["ran"], is_split_into_words=True)["input_ids"] == tokenizer(" ran")["input_ids"]
+    assert tokenizer.convert_ids_to_tokens(tokenizer(["ran"], is_split_into_words=True)["input_ids"])[1].startswith("Ġ")
+    plain = models.load_tokenizer(str(checkpoints["byte-bpe"]), for_words=False)
+    assert not plain.convert_ids_to_tokens(plain("ran")["input_ids"])[1].startswith("Ġ")
+
+
+def test_a_head_for_the_same_labels_is_kept_and_another_is_not(checkpoints, tmp_path):
+    model, tokenizer = load(checkpoints["wordpiece"])
+    with torch.no_grad():
+        model.classifier.weight.fill_(7.0)
+    model.save_pretrained(tmp_path), tokenizer.save_pretrained(tmp_path)
+    assert (load(tmp_path)[0].classifier.weight == 7.0).all()
+    for other in (["O", "B-LOC", "I-LOC"], ["O", "B-A", "I-A", "B-B", "I-B"]):
+        model = load(tmp_path, labels=other)[0]
+        assert (model.classifier.weight.abs() < 1).all()
+        assert model.config.id2label == dict(enumerate(other))
+        assert model.classifier.out_features == len(other)
+
+
+def test_a_checkpoint_of_another_tasks_head(checkpoints, tmp_path):
+    model, tokenizer = load(checkpoints["wordpiece"], labels=["neg", "mid", "pos"], task="sequence-classification")
+    assert isinstance(model, BertForSequenceClassification)
+    with torch.no_grad():
+        model.classifier.weight.fill_(7.0)
+    model.save_pretrained(tmp_path), tokenizer.save_pretrained(tmp_path)
+    tagger = load(tmp_path)[0]
+    assert (tagger.classifier.weight.abs() < 1).all()
+    same = tagger.bert.embeddings.word_embeddings.weight
+    assert torch.equal(same, model.bert.embeddings.word_embeddings.weight)
+
+
+def test_crf_on_a_transformer_saves_and_loads(checkpoints, kind, tmp_path):
+    model, tokenizer = load(checkpoints[kind], head="crf")
+    model.save_pretrained(tmp_path), tokenizer.save_pretrained(tmp_path)
+    again = AutoModelForTokenClassification.from_pretrained(tmp_path).eval()
+    batch = tokenizer([["Ada", "ran"], ["Oslo"]], is_split_into_words=True, padding=True, return_tensors="pt")
+    assert torch.allclose(again(**batch).logits, model.eval()(**batch).logits, atol=1e-5)
+    starts = again.starts_word[batch["input_ids"][0]]
+    words = [i for i, word in enumerate(batch.word_ids(0)) if word is not None and word != (batch.word_ids(0)[i - 1])]
+    assert starts.nonzero().flatten().tolist() == words
+    continued = load(tmp_path)[0]
+    assert torch.equal(continued.classifier.weight, again.classifier.weight)
+
+
+def corrupted(folder, to, name, change):
+    shutil.copytree(folder, to, dirs_exist_ok=True)
+    change(to / name)
+    return to
+
+
+@pytest.mark.parametrize(
+    ("name", "change", "message"),
+    [
+        ("config.json", lambda p: p.unlink(), "no config.json in this folder"),
+        ("model.safetensors", lambda p: p.write_bytes(p.read_bytes()[:1000]), "the weights do not load"),
+        ("model.safetensors", lambda p: p.write_bytes(b"\xff" * 1000), "the weights do not load"),
+        ("model.safetensors", lambda p: p.unlink(), "the weights do not load"),
+        ("tokenizer.json", lambda p: p.write_text("{"), "its tokenizer does not load"),
+    ],
+)
+def test_broken_folders(checkpoints, tmp_path, name, change, message):
+    folder = corrupted(checkpoints["wordpiece"], tmp_path / "m", name, change)
+    with pytest.raises(ValueError, match=message):
+        load(folder)
+
+
+def test_a_slow_tokenizer_only(checkpoints, tmp_path):
+    shutil.copytree(checkpoints["wordpiece"], tmp_path / "m")
+    (tmp_path / "m/tokenizer.json").unlink()
+    settings = {"tokenizer_class": "CanineTokenizer"}
+    (tmp_path / "m/tokenizer_config.json").write_text(json.dumps(settings))
+    with pytest.raises(ValueError, match="only a slow tokenizer .* is here"):
+        load(tmp_path / "m")
+
+
+def test_an_encoder_of_another_shape_or_architecture(checkpoints, tmp_path):
+    shutil.copytree(checkpoints["wordpiece"], tmp_path / "m")
+    settings = json.loads((tmp_path / "m/config.json").read_text())
+    (tmp_path / "m/config.json").write_text(json.dumps(settings | {"intermediate_size": 48}))
+    with pytest.raises(ValueError, match="weights of the encoder are not in the checkpoint or have another shape"):
+        load(tmp_path / "m")
+    (tmp_path / "m/config.json").write_text(json.dumps(settings | {"num_hidden_layers": 5}))
+    with pytest.raises(ValueError, match="weights of the encoder"):
+        load(tmp_path / "m")
+
+
+def test_a_tokenizer_that_does_not_belong(checkpoints, tmp_path):
+    shutil.copytree(checkpoints["unigram"], tmp_path / "m")
+    small = BertConfig.from_pretrained(checkpoints["wordpiece"]).vocab_size
+    assert small > 0
+    arguments = ModelArguments(model_name_or_path=str(checkpoints["unigram"]), tokenizer_name=str(checkpoints["wordpiece"]))
+    with pytest.raises(ValueError, match="they do not belong together"):
+        models.load("token-classification", arguments, LABELS, words=[], max_seq_length=16)
+
+
+def test_the_packaged_default_is_the_hubs_file():
+    import hashlib
+    from pathlib import Path
+
+    from finetune.models.checkpoints import resolve
+
+    folder = Path(resolve(DEFAULT_MODEL))
+    if not folder.is_dir():
+        pytest.skip("the extra `offline` is not installed")
+    digest = hashlib.sha256((folder / "model.safetensors").read_bytes()).hexdigest()
+    assert digest.startswith("53aa5117")
+    assert digest.endswith("28d9db")

@@ -1,0 +1,175 @@
+import numpy as np
+import pytest
+import torch
+from transformers import AutoConfig, AutoModelForSequenceClassification, AutoModelForTokenClassification, AutoTokenizer
+
+import finetune  # noqa: F401  (registers the baselines)
+from finetune.arguments import ModelArguments
+from finetune.models import BASELINES, load
+
+LABELS = ["O", "B-PER", "I-PER"]
+TEXTS = ["Ada Lovelace wrote to Charles Babbage .", "It rained .", "Why would Oslo , of all places , be dry ?"]
+WORDS = [word for text in TEXTS for word in text.split()]
+
+
+def a_model(task="token-classification", pooling="attention", **arguments):
+    torch.manual_seed(0)
+    settings = {"model_name_or_path": "bilstm", "hidden_size": 12, "embedding_size": 10, "char_hidden_size": 6} | arguments
+    labels = LABELS if task == "token-classification" else ["neg", "pos"]
+    words = WORDS if task == "token-classification" else TEXTS
+    model, tokenizer = load(task, ModelArguments(**settings), labels, words=words, max_seq_length=128, pooling=pooling)
+    return model.eval(), tokenizer
+
+
+@pytest.mark.parametrize("name", list(BASELINES))
+@pytest.mark.parametrize("characters", ["none", "cnn", "bilstm"])
+def test_padding_changes_nothing(name, characters):
+    model, tokenizer = a_model(model_name_or_path=name, char_features=characters, num_hidden_layers=2)
+    batch = tokenizer(TEXTS, padding=True, return_tensors="pt")
+    together = model(**batch).logits
+    for i, text in enumerate(TEXTS):
+        alone = model(**tokenizer(text, return_tensors="pt")).logits[0]
+        assert torch.allclose(together[i, : len(alone)], alone, atol=1e-6)
+
+
+@pytest.mark.parametrize("pooling", ["mean", "max", "last", "attention"])
+@pytest.mark.parametrize("name", ["lstm", "bilstm"])
+def test_pooling(name, pooling):
+    model, tokenizer = a_model("sequence-classification", pooling, model_name_or_path=name)
+    batch = tokenizer(TEXTS, padding=True, return_tensors="pt")
+    together = model(**batch)
+    for i, text in enumerate(TEXTS):
+        single = tokenizer(text, return_tensors="pt")
+        assert torch.allclose(together.logits[i], model(**single).logits[0], atol=1e-6)
+        hidden = model.encoder(**single).last_hidden_state[0]
+        if pooling == "attention":
+            weights = together.attentions[0][i]
+            assert weights.sum().item() == pytest.approx(1.0, abs=1e-5)
+            assert (weights[len(hidden) :] == 0).all()
+            pooled = weights[: len(hidden)] @ hidden
+        elif pooling == "last":
+            half = model.config.hidden_size
+            pooled = hidden[-1] if name == "lstm" else torch.cat([hidden[-1, :half], hidden[0, half:]])
+        else:
+            pooled = hidden.mean(0) if pooling == "mean" else hidden.max(0).values
+        assert torch.allclose(model.classifier(pooled), together.logits[i], atol=1e-5)
+
+
+def test_direction():
+    for name, sees_what_follows in (("lstm", False), ("bilstm", True)):
+        model, tokenizer = a_model(model_name_or_path=name)
+        first, second = (model(**tokenizer(t, return_tensors="pt")).logits[0, 0] for t in ("Ada wrote .", "Ada rained ?"))
+        assert torch.allclose(first, second) != sees_what_follows
+
+
+def test_the_cell_is_the_one_named():
+    kinds = {name: type(a_model(model_name_or_path=name)[0].encoder.recurrent).__name__ for name in BASELINES}
+    assert kinds == {"rnn": "RNN", "lstm": "LSTM", "gru": "GRU", "bilstm": "LSTM", "bilstm-crf": "LSTM"}
+    bigru = a_model(cell="gru")[0].encoder.recurrent
+    assert (type(bigru).__name__, bigru.bidirectional) == ("GRU", True)
+
+
+def test_word_dropout_replaces_words_in_training_only():
+    model, tokenizer = a_model(word_dropout=1.0, dropout=0.0, char_features="none")
+    batch = tokenizer(TEXTS[:1], return_tensors="pt")
+    unknown = {**batch, "input_ids": torch.full_like(batch["input_ids"], tokenizer.unk_token_id)}
+    assert torch.equal(model.train()(**batch).logits, model(**unknown).logits)
+    assert not torch.equal(model.eval()(**batch).logits, model(**unknown).logits)
+
+
+def test_unknown_words_are_told_apart_by_their_characters():
+    model, tokenizer = a_model()
+    encoded = tokenizer(["Zanzibar", "quixotic"], return_tensors="pt")
+    assert encoded["input_ids"].flatten().tolist() == [tokenizer.unk_token_id] * 2
+    first, second = model(**encoded).logits
+    assert not torch.allclose(first, second)
+
+
+def test_rare_words_are_unknown():
+    _, tokenizer = a_model(min_word_frequency=2)
+    words = tokenizer.convert_ids_to_tokens(range(len(tokenizer)))
+    assert set(words) == {"<pad>", "<unk>", "<sep>", ".", ","}
+
+
+@pytest.mark.parametrize("name", ["rnn", "gru", "bilstm", "bilstm-crf"])
+def test_saved_and_loaded_through_the_auto_classes(tmp_path, name):
+    model, tokenizer = a_model(model_name_or_path=name)
+    model.save_pretrained(tmp_path), tokenizer.save_pretrained(tmp_path)
+    assert (tmp_path / "tokenizer.json").is_file()
+    again, tokenizer_again = AutoModelForTokenClassification.from_pretrained(tmp_path), AutoTokenizer.from_pretrained(tmp_path)
+    assert type(again) is type(model)
+    assert AutoConfig.from_pretrained(tmp_path).id2label == dict(enumerate(LABELS))
+    for text in TEXTS:
+        inputs, inputs_again = (t(text, return_tensors="pt") for t in (tokenizer, tokenizer_again))
+        assert all(torch.equal(inputs[key], inputs_again[key]) for key in inputs)
+        # Not equal: weights read from a file may lie at another alignment, where sums round differently.
+        assert torch.allclose(again.eval()(**inputs_again).logits, model(**inputs).logits, atol=1e-5)
+    weights, weights_again = model.state_dict(), again.state_dict()
+    assert weights.keys() == weights_again.keys()
+    assert all(torch.equal(weights[key], weights_again[key]) for key in weights)
+
+
+def test_sequence_classifier_saved_and_loaded(tmp_path):
+    model, tokenizer = a_model("sequence-classification")
+    model.save_pretrained(tmp_path), tokenizer.save_pretrained(tmp_path)
+    again = AutoModelForSequenceClassification.from_pretrained(tmp_path).eval()
+    inputs = tokenizer(TEXTS, padding=True, return_tensors="pt")
+    assert torch.allclose(again(**inputs).logits, model(**inputs).logits, atol=1e-5)
+
+
+def test_vectors_from_a_text_file(tmp_path):
+    table = {"ada": [1.0, 2.0, 3.0], "rained": [0.0, 1.0, 0.0], "neverseen": [5.0, 5.0, 6.0]}
+    lines = [f"{word} {' '.join(map(str, vector))}" for word, vector in table.items()]
+    for header in ([], ["3 3"]):
+        (tmp_path / "v.txt").write_text("\n".join([*header, *lines]) + "\n")
+        model, tokenizer = a_model(embeddings=str(tmp_path / "v.txt"))
+        weights = model.encoder.embeddings.weight.detach()
+        ids = {word: tokenizer.convert_tokens_to_ids(word) for word in table}
+        assert tokenizer.unk_token_id not in ids.values()
+        # Start values are the file's up to one shift and one scale, so differences stay parallel.
+        ours = weights[ids["ada"]] - weights[ids["rained"]]
+        theirs = torch.tensor(table["ada"]) - torch.tensor(table["rained"])
+        other = (weights[ids["neverseen"]] - weights[ids["ada"]]) / (torch.tensor([4.0, 3.0, 3.0]))
+        assert torch.allclose(ours / theirs, other, atol=1e-5)
+        assert (weights[tokenizer.pad_token_id] == 0).all()
+    (tmp_path / "v.txt").write_text("ada 1 2 3\nran 1 2\n")
+    with pytest.raises(ValueError, match=r"v.txt:2: 2 numbers where 3 are needed"):
+        a_model(embeddings=str(tmp_path / "v.txt"))
+    (tmp_path / "v.txt").write_text("ada 1 2 3\nran 1 2 x\n")
+    with pytest.raises(ValueError, match=r"v.txt:2: not a word followed by numbers"):
+        a_model(embeddings=str(tmp_path / "v.txt"))
+
+
+def test_vectors_from_a_checkpoint(checkpoints, kind):
+    from transformers import AutoModel
+
+    model, tokenizer = a_model(embeddings=str(checkpoints[kind]))
+    table = AutoModel.from_pretrained(checkpoints[kind]).get_input_embeddings().weight.detach()
+    source = finetune.models.load_tokenizer(str(checkpoints[kind]))
+    weights = model.encoder.embeddings.weight.detach()
+    means = [
+        table[source([word], is_split_into_words=True, add_special_tokens=False)["input_ids"]].mean(0)
+        for word in ("lovelace", "wrote", "it")
+    ]
+    ours = [weights[tokenizer.convert_tokens_to_ids(word)] for word in ("lovelace", "wrote", "it")]
+    scale = (ours[0] - ours[1]) / (means[0] - means[1])
+    assert torch.allclose((ours[0] - ours[2]) / (means[0] - means[2]), scale, rtol=1e-3)
+
+
+def test_the_tokenizer_keeps_words_and_gives_their_bytes():
+    _, tokenizer = a_model()
+    text = 'He said: "Ada (of U.S. fame) wrote http://t.co/x, didn\'t she?"'
+    tokens = [text[a:b] for a, b in tokenizer(text, return_offsets_mapping=True)["offset_mapping"]]
+    assert tokens == ["He", "said", ":", '"', "Ada", "(", "of", "U.S", ".", "fame", ")", "wrote", "http://t.co/x", ",",
+                      "didn't", "she", '?"']
+    encoded = tokenizer([["Ada", "Ørsted"], ["x" * 30]], is_split_into_words=True, padding=True)
+    assert np.array(encoded["char_ids"]).shape == (2, 2, 24)
+    assert bytes(encoded["char_ids"][0][1]).rstrip(b"\0").decode() == "Ørsted"
+    assert bytes(encoded["char_ids"][1][0]) == b"x" * 24
+    assert not any(encoded["char_ids"][1][1])
+    assert encoded["input_ids"][1][1] == tokenizer.pad_token_id
+
+
+def test_a_crf_is_not_for_texts():
+    with pytest.raises(ValueError, match="bilstm-crf: a CRF labels words"):
+        a_model("sequence-classification", model_name_or_path="bilstm-crf")
