@@ -6,6 +6,7 @@ choice checks as a flag, and a flag overrides it.
 
 import argparse
 import dataclasses
+import os
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -101,10 +102,38 @@ def run(recipe: Callable[[Any], Any], config: Any) -> Any:
 
     From Python, call the recipe function itself: there the exception has its traceback.
     """
+    _start_missing_processes()
     try:
         return recipe(config)
     except (ValueError, FloatingPointError) as error:
         raise SystemExit(f"error: {error}") from error
+
+
+def _start_missing_processes() -> None:
+    """`accelerate launch --cpu --num_processes 2` starts one process and says nothing (accelerate issue 2741).
+
+    So the one that it started becomes torch's launcher of as many as were asked for.
+    """
+    if "WORLD_SIZE" in os.environ or not os.environ.get("ACCELERATE_USE_CPU", "").lower() == "true":
+        return
+    import psutil  # a dependency of accelerate
+
+    try:
+        words = psutil.Process().parent().cmdline()
+    except psutil.Error:
+        return
+    launcher = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    launcher.add_argument("--num_processes", "--num-processes", type=int, default=1)
+    if any("accelerate" in word for word in words):
+        asked = launcher.parse_known_args(words[: _index(words, sys.argv[0])])[0].num_processes
+        if asked > 1:
+            command = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc_per_node={asked}"]
+            sys.stdout.flush()
+            os.execv(sys.executable, command + sys.argv)
+
+
+def _index(words: list[str], word: str) -> int:
+    return words.index(word) if word in words else len(words)
 
 
 class _HelpFormatter(argparse.ArgumentDefaultsHelpFormatter, argparse.RawDescriptionHelpFormatter):

@@ -110,6 +110,8 @@ def start_run(
     _check_flags(config)
     _check_output_dir(config)
     accelerator = Accelerator(
+        # Said outright, or processes that torchrun starts on a machine without a GPU do not find each other.
+        cpu=not torch.accelerator.is_available(),
         # Accumulation is done in steps.py, where the number of targets is known.
         gradient_accumulation_plugin=GradientAccumulationPlugin(num_steps=1),
         log_with=_trackers(config) or None,

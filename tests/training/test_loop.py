@@ -1,0 +1,218 @@
+"""The loop: the plain loop it stands for, resume, best checkpoint, early stopping, errors."""
+
+import json
+import math
+import shutil
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from transformers import get_scheduler
+
+from finetune import data, training
+from finetune.arguments import ModelArguments
+from finetune.models import load
+from finetune.training.run import start_run
+from recipes.ner import NerConfig, finetune_ner
+
+
+def config(checkpoint, output_dir, **settings):
+    base = {
+        "dataset_name": "samples", "model_name_or_path": str(checkpoint), "output_dir": str(output_dir), "max_seq_length": 32,
+        "max_train_samples": 20, "max_eval_samples": 9, "num_train_epochs": 3, "per_device_train_batch_size": 4,
+        "learning_rate": 1e-3, "logging_steps": 2, "disable_tqdm": True, "seed": 5,
+    }  # fmt: skip
+    return NerConfig(**base | settings)
+
+
+def weights(folder):
+    return load_file(folder / "model.safetensors")
+
+
+def same(first, second):
+    return first.keys() == second.keys() and all(torch.equal(first[key], second[key]) for key in first)
+
+
+def history(folder):
+    lines = [json.loads(line) for line in (folder / "history.jsonl").read_text().splitlines()]
+    return [{key: value for key, value in line.items() if "runtime" not in key} for line in lines]
+
+
+def test_the_loop_is_the_plain_loop(checkpoints, tmp_path):
+    """Weights equal those of a loop written out with torch alone."""
+    settings = config(
+        checkpoints["wordpiece"], tmp_path / "run", weight_decay=0.1, warmup_steps=2, eval_strategy="no",
+        save_strategy="no", max_grad_norm=0.5, num_train_epochs=2,
+    )  # fmt: skip
+    result = finetune_ner(settings)
+
+    splits = data.read_tagged(settings)
+    labels = data.entity_labels(splits["train"])
+    torch.manual_seed(settings.seed)
+    model, tokenizer = load("token-classification", settings, labels, words=[], max_seq_length=32)
+    rows = data.align(splits["train"], tokenizer, labels, max_seq_length=32).rows
+    plan = data.TrainBatches(rows, tokenizer.pad_token_id, 4, seed=settings.seed)
+    decays = [p for p in model.parameters() if p.ndim > 1]
+    others = [p for p in model.parameters() if p.ndim < 2]
+    groups = [{"params": decays, "weight_decay": 0.1}, {"params": others, "weight_decay": 0.0}]
+    optimizer = torch.optim.AdamW(groups, lr=1e-3)
+    steps = 2 * plan.steps_per_epoch
+    schedule = get_scheduler("linear", optimizer, 2, steps)
+    torch.manual_seed(settings.seed)
+    losses = []
+    for epoch in range(2):
+        for (row_ids,) in plan.plan(epoch):
+            model.train()
+            loss = model(**data.collate(rows, tokenizer.pad_token_id, row_ids).inputs).loss
+            loss.backward()
+            torch.nn.utils.clip_grad_norm_(model.parameters(), 0.5)
+            optimizer.step(), schedule.step(), optimizer.zero_grad()
+            losses.append(loss.item())
+    ours = weights(result.output_dir)
+    for name, value in model.state_dict().items():
+        assert torch.allclose(ours[name], value, atol=2e-6), name
+    assert result.results["train_steps"] == steps
+    assert [line["step"] for line in history(result.output_dir)] == [*range(2, steps + 1, 2), *([steps] if steps % 2 else [])]
+    assert history(result.output_dir)[-1]["learning_rate"] == pytest.approx(1e-3 / (steps - 2))
+
+
+@pytest.mark.parametrize(("workers", "accumulation", "stop"), [(0, 1, 3), (0, 4, 2), (2, 1, 8), (0, 1, "epoch")])
+def test_a_resumed_run_ends_with_the_same_bytes(checkpoints, tmp_path, workers, accumulation, stop):
+    strategy = {"eval_strategy": "epoch", "save_strategy": "epoch"} if stop == "epoch" else {
+        "eval_strategy": "steps", "save_strategy": "steps", "eval_steps": stop, "save_steps": stop}  # fmt: skip
+    settings = strategy | {
+        "dataloader_num_workers": workers, "gradient_accumulation_steps": accumulation,
+        "per_device_train_batch_size": 4 // accumulation, "save_total_limit": 9, "load_best_model_at_end": False,
+    }  # fmt: skip
+    whole = finetune_ner(config(checkpoints["wordpiece"], tmp_path / "whole", **settings))
+    saved = training.checkpoints(whole.output_dir)
+    assert len(saved) >= 2
+    # A run that was killed after its first checkpoint: what came later is not there, and a half-written one is.
+    killed = tmp_path / "killed"
+    shutil.copytree(whole.output_dir, killed)
+    for path in training.checkpoints(killed)[1:]:
+        path.rename(path.with_name(f".{path.name}.writing"))
+    for name in ("model.safetensors", "all_results.json"):
+        (killed / name).unlink()
+    resumed = finetune_ner(config(checkpoints["wordpiece"], killed, resume_from_checkpoint="true", **settings))
+    assert same(weights(whole.output_dir), weights(resumed.output_dir))
+    assert history(whole.output_dir) == history(resumed.output_dir)
+    times = ("runtime", "per_second", "memory")
+    for key, value in whole.results.items():
+        assert any(word in key for word in times) or resumed.results[key] == value, key
+
+
+def test_two_equal_commands_give_equal_bytes_and_another_seed_does_not(checkpoints, tmp_path):
+    runs = [
+        finetune_ner(config(checkpoints["byte-bpe"], tmp_path / str(i), seed=seed, num_train_epochs=1))
+        for i, seed in enumerate((5, 5, 6))
+    ]
+    first, second, other = (weights(run.output_dir) for run in runs)
+    assert same(first, second)
+    assert not same(first, other)
+
+
+def test_the_best_checkpoint_wins_and_is_kept(checkpoints, tmp_path):
+    """Twenty sentences are learned by heart, so the last evaluation is not the best."""
+    settings = config(
+        checkpoints["wordpiece"], tmp_path / "run", metric_for_best_model="loss", num_train_epochs=20,
+        learning_rate=1e-2, lr_scheduler_type="constant", save_total_limit=1,
+    )  # fmt: skip
+    result = finetune_ner(settings)
+    evaluations = [line for line in result.history if "eval_loss" in line]
+    best = min(evaluations, key=lambda line: line["eval_loss"])
+    assert best is not evaluations[-1], "this run does not test what it should"
+    assert result.results["best_epoch"] == best["epoch"]
+    assert result.results["eval_loss"] == pytest.approx(best["eval_loss"], rel=1e-6)
+    kept = [path.name for path in training.checkpoints(result.output_dir)]
+    assert kept == [f"checkpoint-{best['step']}", f"checkpoint-{evaluations[-1]['step']}"]
+    assert same(weights(result.output_dir), weights(result.output_dir / kept[0]))
+
+
+def test_early_stopping(checkpoints, tmp_path):
+    settings = config(
+        checkpoints["wordpiece"], tmp_path / "run", metric_for_best_model="loss", num_train_epochs=30,
+        learning_rate=1e-2, lr_scheduler_type="constant", early_stopping_patience=2,
+    )  # fmt: skip
+    losses = [line["eval_loss"] for line in finetune_ner(settings).history if "eval_loss" in line]
+    assert len(losses) < 30
+    assert losses.index(min(losses)) == len(losses) - 3
+
+
+def test_a_loss_that_is_not_finite_stops_the_run(checkpoints, tmp_path):
+    settings = config(checkpoints["wordpiece"], tmp_path / "run", learning_rate=1e30, max_grad_norm=0, num_train_epochs=5,
+                      save_strategy="steps", eval_strategy="steps", save_steps=1, eval_steps=1)  # fmt: skip
+    with pytest.raises(FloatingPointError, match=r"the (loss|gradient) is not finite at step \d+ \(learning rate 9"):
+        finetune_ner(settings)
+    assert training.checkpoints(tmp_path / "run"), "the checkpoints before it stay"
+    assert not (tmp_path / "run/all_results.json").exists()
+
+
+def test_frozen_parts_do_not_move(checkpoints, tmp_path):
+    start = load_file(checkpoints["wordpiece"] / "model.safetensors")
+    for i, (settings, moves) in enumerate([
+        ({"freeze_encoder": True}, lambda name: name.startswith("classifier")),
+        ({"freeze_layers": 1}, lambda name: "layer.1" in name or name.startswith("classifier")),
+    ]):
+        result = finetune_ner(config(checkpoints["wordpiece"], tmp_path / str(i), num_train_epochs=1, **settings))
+        end = weights(result.output_dir)
+        for name, value in end.items():
+            if name in start:
+                assert torch.equal(start[name], value) != moves(name), name
+
+
+def test_learning_rates_by_depth():
+    arguments = ModelArguments(model_name_or_path="bilstm", hidden_size=4)
+    labels = ["O", "B-X", "I-X"]
+    model, _ = load("token-classification", arguments, labels, words=["a"], max_seq_length=8)
+    settings = NerConfig(learning_rate=1.0, head_learning_rate=5.0, weight_decay=0.3)
+    optimizer = training.build_optimizer(model, settings)
+    rates = {id(p): (group["lr"], group["weight_decay"]) for group in optimizer.param_groups for p in group["params"]}
+    for name, parameter in model.named_parameters():
+        head = not name.startswith("encoder.")
+        assert rates[id(parameter)] == (5.0 if head else 1.0, 0.3 if parameter.ndim > 1 else 0.0), name
+
+
+def test_layerwise_decay(checkpoints):
+    arguments = ModelArguments(model_name_or_path=str(checkpoints["wordpiece"]))
+    model, _ = load("token-classification", arguments, ["O", "B-X", "I-X"], words=[], max_seq_length=8)
+    optimizer = training.build_optimizer(model, NerConfig(learning_rate=1.0, layerwise_lr_decay=0.5))
+    rates = {id(p): group["lr"] for group in optimizer.param_groups for p in group["params"]}
+    expected = {"embeddings": 0.125, "layer.0": 0.25, "layer.1": 0.5, "classifier": 1.0}
+    for name, parameter in model.named_parameters():
+        (rate,) = (rate for part, rate in expected.items() if part in name)
+        assert rates[id(parameter)] == rate, name
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"load_best_model_at_end": True, "save_strategy": "no"}, "--load_best_model_at_end needs a checkpoint"),
+        ({"eval_strategy": "no", "early_stopping_patience": 2}, "--early_stopping_patience needs evaluations"),
+        ({"per_device_train_batch_size": 0}, "--per_device_train_batch_size 0: must be at least 1"),
+        ({"learning_rate": -1.0}, "--learning_rate -1.0: must be positive"),
+        ({"resume_from_checkpoint": "nowhere"}, "--resume_from_checkpoint nowhere: no checkpoint here"),
+        ({"metric_for_best_model": "f2"}, "--metric_for_best_model f2: evaluation gives"),
+        ({"freeze_layers": 3}, "--freeze_layers 3: the model has 2 layers"),
+    ],
+)
+def test_flags_that_cannot_be_meant(checkpoints, tmp_path, settings, message):
+    with pytest.raises(ValueError, match=message):
+        finetune_ner(config(checkpoints["wordpiece"], tmp_path / "run", num_train_epochs=1, **settings))
+
+
+def test_fractional_epochs_and_max_steps(checkpoints, tmp_path):
+    rows = 20
+    for i, (settings, steps) in enumerate([({"num_train_epochs": 0.5}, math.ceil(rows / 4 / 2)), ({"max_steps": 7}, 7)]):
+        result = finetune_ner(config(checkpoints["unigram"], tmp_path / str(i), max_seq_length=64, **settings))
+        assert abs(result.results["train_steps"] - steps) <= (2 if i == 0 else 0)  # long sentences make more rows
+
+
+def test_the_folder_is_not_made_before_the_run_is_sound(checkpoints, tmp_path):
+    run = start_run(config(checkpoints["wordpiece"], tmp_path / "run"), learning_rate=1.0, num_train_epochs=1,
+                    metric_for_best_model="f1")  # fmt: skip
+    assert not (tmp_path / "run").exists()
+    run.create_folder()
+    assert (tmp_path / "run/run.yaml").exists()
+
+

@@ -1,0 +1,83 @@
+"""The gradient contract: the same step for any cut into micro-batches and processes."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+SCRIPT = Path(__file__).with_name("two_processes.py")
+
+
+@pytest.fixture(scope="module")
+def gradients(checkpoints, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("gradients")
+    found = {}
+    for processes in (1, 2):
+        output = folder / f"{processes}.pt"
+        command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", str(processes),
+                   str(SCRIPT), str(checkpoints["wordpiece"]), str(output)]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=600, check=False)
+        assert done.returncode == 0, done.stderr[-3000:]
+        found[processes] = torch.load(output, weights_only=True)
+    return found
+
+
+def reference(checkpoint, head):
+    """The gradient written out: each row alone, the summed loss of all divided by all targets."""
+    sys.path.insert(0, str(SCRIPT.parent))
+    import two_processes
+
+    from finetune import data
+
+    model, rows, pad = two_processes.a_model(checkpoint, head)
+    if head == "crf" or "bilstm" in head:
+        model.train()
+        model.config.word_dropout = 0.0
+        for module in model.modules():
+            if isinstance(module, torch.nn.Dropout):
+                module.p = 0.0
+    plan = data.TrainBatches(rows, pad, 8, seed=3).plan(0)
+    steps = []
+    for (row_ids,) in plan:
+        model.zero_grad()
+        batches = [data.collate(rows, pad, [row]) for row in row_ids]
+        targets = sum(batch.targets for batch in batches)
+        for batch in batches:
+            (model(**batch.inputs).loss * batch.targets / targets).backward()
+        steps.append(torch.cat([p.grad.flatten() for p in model.parameters() if p.grad is not None]))
+    return steps
+
+
+@pytest.mark.parametrize("head", ["tokens", "crf", "bilstm-crf", "sequences", "bilstm texts"])
+def test_every_cut_takes_the_same_step(gradients, checkpoints, head):
+    expected = reference(checkpoints["wordpiece"], head)
+    assert len(expected) == 3  # 17 rows: 8, 8, and 1, which leaves a second process without any
+    cuts = 0
+    for by_cut in gradients.values():
+        for name in sorted({key.split("/")[1] for key in by_cut}):
+            for i, step in enumerate(expected):
+                found = by_cut[f"{head}/{name}/{i}"]
+                assert (found - step).norm() <= 1e-5 * step.norm(), (name, i)
+                sums, whole = by_cut[f"{head}/{name}/{i}/sums"], gradients[1][f"{head}/8 x 1/{i}/sums"]
+                assert sums[1:].tolist() == whole[1:].tolist()  # targets, tokens, rows: exactly
+                assert sums[0].item() == pytest.approx(whole[0].item(), rel=1e-5)
+            cuts += 1
+    assert cuts == 7
+
+
+def test_the_mean_of_means_would_fail(checkpoints):
+    """What this contract rules out: dividing by the number of micro-batches gives another gradient here."""
+    sys.path.insert(0, str(SCRIPT.parent))
+    import two_processes
+
+    from finetune import data
+
+    model, rows, pad = two_processes.a_model(checkpoints["wordpiece"], "tokens")
+    (row_ids,) = data.TrainBatches(rows, pad, 8, seed=3).plan(0)[0:1][0]
+    expected = reference(checkpoints["wordpiece"], "tokens")[0]
+    for i in range(0, 8, 2):
+        (model(**data.collate(rows, pad, row_ids[i : i + 2]).inputs).loss / 4).backward()
+    naive = torch.cat([p.grad.flatten() for p in model.parameters() if p.grad is not None])
+    assert (naive - expected).norm() > 1e-2 * expected.norm()

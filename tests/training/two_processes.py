@@ -1,0 +1,95 @@
+"""Run by test_steps.py under `torchrun`: prints what each number of processes computes."""
+
+import json
+import sys
+from pathlib import Path
+
+import torch
+from accelerate import Accelerator
+from accelerate.utils import DistributedDataParallelKwargs
+
+from finetune import data, training
+from finetune.arguments import ModelArguments
+from finetune.models import load
+
+HEADS = {
+    "tokens": ("token-classification", "linear", None),
+    "crf": ("token-classification", "crf", None),
+    "bilstm-crf": ("token-classification", "linear", "bilstm-crf"),
+    "sequences": ("sequence-classification", "linear", None),
+    "bilstm texts": ("sequence-classification", "linear", "bilstm"),
+}
+
+
+def a_model(checkpoint, head):
+    """A model in eval mode (dropout would differ) and 17 rows of different lengths, with uneven targets."""
+    from finetune.arguments import DataArguments
+
+    task, kind, baseline = HEADS[head]
+    arguments = ModelArguments(model_name_or_path=baseline or str(checkpoint), hidden_size=8, embedding_size=8)
+    torch.manual_seed(0)
+    if task == "token-classification":
+        split = data.read_tagged(DataArguments(dataset_name="samples"))["train"]
+        labels = data.entity_labels(split)
+        split = split.filter(lambda row: len(row["tokens"]) <= 12).select(range(17))
+        words = [word for sentence in split["tokens"] for word in sentence]
+        model, tokenizer = load(task, arguments, labels, words=words, max_seq_length=64, head=kind)
+        rows = data.align(split, tokenizer, labels, max_seq_length=64).rows
+    else:
+        split = data.read_labelled(DataArguments(dataset_name="samples"))["train"]
+        labels = data.class_labels(split)
+        split = split.filter(lambda row: len(row["text"].split()) <= 12).select(range(17))
+        model, tokenizer = load(task, arguments, labels, words=split["text"], max_seq_length=64)
+        rows = data.encode_texts(split, tokenizer, labels, max_seq_length=64).rows
+    return model.eval(), rows, tokenizer.pad_token_id
+
+
+def gradients(checkpoint, head, batch_size, accumulation):
+    """The gradient of every step of an epoch, end to end as one vector a step."""
+    accelerator = Accelerator(cpu=True, kwargs_handlers=[DistributedDataParallelKwargs(broadcast_buffers=False)])
+    model, rows, pad = a_model(checkpoint, head)
+    batches = data.TrainBatches(
+        rows, pad, batch_size, accumulation, accelerator.num_processes, accelerator.process_index, seed=3
+    )
+    prepared = accelerator.prepare_model(model)
+    # Dropout off, yet in the mode that trains: a CRF does not decode, an LSTM keeps what its backward needs.
+    prepared.train()
+    for module in model.modules():
+        if isinstance(module, torch.nn.Dropout):
+            module.p = 0.0
+    model.config.word_dropout = 0.0
+    if hasattr(model, "encoder") and hasattr(model.encoder, "config"):
+        model.encoder.config.word_dropout = 0.0
+    result = []
+    for micro_batches in batches.epoch(0):
+        sums = training.accumulate_gradients(accelerator, prepared, micro_batches, batches.example)
+        flat = torch.cat([p.grad.flatten() for p in model.parameters() if p.grad is not None])
+        result.append((flat.clone(), sums))
+        prepared.zero_grad()
+    return result
+
+
+def main():
+    checkpoint, output = sys.argv[1:]
+    accelerator = Accelerator(cpu=True)
+    torch.set_num_threads(1)
+    per_device = 8 // accelerator.num_processes
+    settings = {"8 x 1": (per_device, 1), "2 x 4": (per_device // 4, 4), "4 x 2": (per_device // 2, 2)}
+    if accelerator.num_processes == 1:
+        settings |= {"1 x 8": (1, 8), "2 x 4": (2, 4)}
+    else:
+        settings["2 x 4"] = (1, 4)
+    found = {}
+    for head in HEADS:
+        for name, (batch_size, accumulation) in settings.items():
+            steps = gradients(checkpoint, head, batch_size, accumulation)
+            for i, (flat, sums) in enumerate(steps):
+                found[f"{head}/{name}/{i}"] = flat
+                found[f"{head}/{name}/{i}/sums"] = torch.tensor([sums.loss, sums.targets, sums.tokens, sums.rows])
+    if accelerator.is_main_process:
+        torch.save(found, output)
+        Path(output).with_suffix(".json").write_text(json.dumps(sorted(found)))
+
+
+if __name__ == "__main__":
+    main()
