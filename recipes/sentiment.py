@@ -10,6 +10,8 @@
     result.results["test_accuracy"]
 """
 
+from __future__ import annotations  # names of the lazy parts in signatures would import torch
+
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal

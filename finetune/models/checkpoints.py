@@ -76,13 +76,13 @@ def load(
     names = {"id2label": id2label, "label2id": {label: i for i, label in id2label.items()}}
     if is_baseline(arguments.model_name_or_path):
         return _load_baseline(task, arguments, names, words, pooling)
+    path = resolve(arguments.model_name_or_path)
+    config = _load_config(path, arguments)
     tokenizer = load_tokenizer(
         arguments.tokenizer_name or arguments.model_name_or_path,
         arguments.model_revision,
         for_words=task == "token-classification",
     )
-    path = resolve(arguments.model_name_or_path)
-    config = _load_config(path, arguments)
     kept = config.id2label
     config.update(names | {"problem_type": "single_label_classification"})
     if head == "crf" and config.model_type != EncoderCrfConfig.model_type:

@@ -1,0 +1,85 @@
+import dataclasses
+from pathlib import Path
+
+import pytest
+import yaml
+
+from finetune import cli
+from recipes.ner import NerConfig
+from recipes.sentiment import SentimentConfig
+
+ROOT = Path(__file__).parents[1]
+RECIPES = {"ner": NerConfig, "sentiment": SentimentConfig}
+
+
+def write(tmp_path, text):
+    (tmp_path / "c.yaml").write_text(text)
+    return str(tmp_path / "c.yaml")
+
+
+def test_yaml_then_flags(tmp_path):
+    file = write(tmp_path, "learning_rate: 3e-4\nmax_seq_length: 64\neval_strategy: no\nload_best_model_at_end: false\nhead: null\n")
+    config = cli.parse(NerConfig, ["--max_seq_length", "32", "--config", file])
+    assert config.learning_rate == 3e-4
+    assert config.max_seq_length == 32
+    assert config.eval_strategy == "no"
+    assert config.load_best_model_at_end is False
+    assert config.head == "linear"
+    assert cli.parse(NerConfig, [f"--config={file}"]).max_seq_length == 64
+
+
+def test_round_trip(tmp_path):
+    config = NerConfig(train_file="a: b #c", label_column_name="-1", learning_rate=1e-5, overwrite_output_dir=True, head="crf")
+    assert cli.parse(NerConfig, ["--config", write(tmp_path, cli.to_yaml(config))]) == config
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("seed: 1\nmax_len: 3\n", r"c.yaml:2: unknown flag 'max_len'"),
+        ("max_seq_length: many\n", "argument --max_seq_length.*invalid int value: 'many'"),
+        ("eval_strategy: sometimes\n", "argument --eval_strategy.*invalid choice: 'sometimes'"),
+        ("seed: [1, 2]\n", r"c.yaml:1: seed takes one plain value"),
+        ("- seed\n", r"c.yaml:1: a config is a mapping"),
+        ("a: b: c\n", "not a YAML file"),
+    ],
+)
+def test_mistakes_in_yaml(tmp_path, capsys, text, message):
+    with pytest.raises(SystemExit) as stopped:
+        cli.parse(NerConfig, ["--config", write(tmp_path, text)])
+    assert stopped.value.code == 2
+    import re
+
+    assert re.search(message, capsys.readouterr().err)
+
+
+def test_a_missing_config_and_no_abbreviations(capsys):
+    for argv in (["--config", "nope.yaml"], ["--learning", "1"], ["--config"]):
+        with pytest.raises(SystemExit) as stopped:
+            cli.parse(NerConfig, argv)
+        assert stopped.value.code == 2
+    assert "nope.yaml: No such file" in capsys.readouterr().err
+
+
+def test_every_recipe_config_loads():
+    files = list((ROOT / "recipes/configs").rglob("*.yaml"))
+    checked = 0
+    for file in files:
+        if file.parent.name in RECIPES:
+            config = cli.parse(RECIPES[file.parent.name], ["--config", str(file)])
+            written = yaml.safe_load(file.read_text())
+            for key in written:
+                assert key in {field.name for field in dataclasses.fields(config)}
+            checked += 1
+    assert checked == len(files) - len(list((ROOT / "recipes/configs/accelerate").glob("*.yaml")))
+    assert checked >= 8
+
+
+def test_every_launch_file_is_known_to_accelerate():
+    from accelerate.commands.config.config_args import load_config_from_file
+
+    files = list((ROOT / "recipes/configs/accelerate").glob("*.yaml"))
+    assert len(files) >= 6
+    for file in files:
+        loaded = load_config_from_file(str(file))
+        assert loaded.num_processes >= 1, file

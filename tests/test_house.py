@@ -1,0 +1,130 @@
+"""The rules of the house: which way imports go, what is subclassed, what an import costs."""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from finetune import data
+from finetune.arguments import DataArguments
+
+ROOT = Path(__file__).parents[1]
+PARTS = ("data", "models", "metrics", "training", "reporting")
+BASES = {"nn.Module", "PreTrainedModel", "RecurrentPreTrainedModel", "PreTrainedConfig", "PreTrainedTokenizerFast",
+         "evaluate.Metric", "Protocol"}  # fmt: skip
+FLAGS = {"TrainingArguments", "ModelArguments", "DataArguments"}
+
+
+def modules(folder):
+    files = sorted((ROOT / folder).rglob("*.py"))
+    assert files
+    return [(file, ast.parse(file.read_text(encoding="utf-8"))) for file in files]
+
+
+def imported(tree):
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            yield from (name.name for name in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            yield from (f"{node.module}.{name.name}" for name in node.names)
+
+
+@pytest.mark.parametrize("part", PARTS)
+def test_parts_do_not_import_each_other(part):
+    allowed = (f"finetune.{part}", "finetune.arguments", "finetune.cli")
+    for file, tree in modules(f"finetune/{part}"):
+        for name in imported(tree):
+            assert not name.startswith("recipes"), file
+            if name.startswith("finetune"):
+                assert name.startswith(allowed), f"{file} imports {name}"
+
+
+def test_arguments_import_nothing_of_the_house():
+    tree = ast.parse((ROOT / "finetune/arguments.py").read_text())
+    assert not [name for name in imported(tree) if name.startswith(("finetune", "torch", "transformers"))]
+
+
+def test_only_frameworks_classes_and_flags_are_subclassed():
+    for folder in ("finetune", "recipes"):
+        for file, tree in modules(folder):
+            for node in ast.walk(tree):
+                if isinstance(node, ast.ClassDef):
+                    bases = {ast.unparse(base) for base in node.bases}
+                    assert bases <= BASES | (FLAGS if folder == "recipes" else set()) | {
+                        "argparse.ArgumentDefaultsHelpFormatter", "argparse.RawDescriptionHelpFormatter"}, (file, node.name)  # fmt: skip
+
+
+def steps(recipe):
+    text = (ROOT / f"recipes/{recipe}.py").read_text()
+    return [line.strip() for line in text.splitlines() if line.strip()[:3] in {f"# {n}" for n in range(1, 10)}]
+
+
+def test_recipes_have_the_same_steps_and_are_short():
+    assert [step[:4] for step in steps("ner")] == [step[:4] for step in steps("sentiment")] == [f"# {n}." for n in range(1, 8)]
+    for recipe in ("ner", "sentiment"):
+        assert len((ROOT / f"recipes/{recipe}.py").read_text().splitlines()) <= 200
+
+
+def test_importing_finetune_costs_no_torch():
+    code = (
+        "import sys, finetune, finetune.arguments, finetune.cli, recipes.ner, recipes.sentiment; "
+        "print([name for name in ('torch', 'transformers', 'datasets', 'accelerate') if name in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT)
+    assert done.stdout.strip() == "[]"
+
+
+def test_baselines_are_known_whichever_is_imported_first(tmp_path):
+    for order in ("import finetune; from transformers import AutoConfig", "from transformers import AutoConfig; import finetune"):
+        code = f"{order}; print(type(AutoConfig.for_model('recurrent')).__name__)"
+        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT)
+        assert done.stdout.strip() == "RecurrentConfig"
+
+
+def test_lazy_names_exist():
+    for part in PARTS:
+        module = __import__(f"finetune.{part}", fromlist=["x"])
+        assert module.__all__
+        for name in module.__all__:
+            assert getattr(module, name) is not None
+
+
+def test_sample_sentences():
+    splits = data.read_tagged(DataArguments(dataset_name="samples"))
+    assert len(splits["train"]) >= 400
+    assert min(len(splits["validation"]), len(splits["test"])) >= 100
+    labels = data.entity_labels(splits["train"])
+    assert {label[2:] for label in labels[1:]} == {"PER", "ORG", "LOC", "MISC"}
+    data.check_labels(splits, labels, "ner_tags")
+
+    def entities(split):
+        found = set()
+        for words, tags in zip(split["tokens"], split["ner_tags"], strict=True):
+            assert data.invalid_iob2(tags) == 0
+            for i, tag in enumerate(tags):
+                if tag.startswith("B-"):
+                    end = i + 1
+                    while end < len(tags) and tags[end] == f"I-{tag[2:]}":
+                        end += 1
+                    found.add((" ".join(words[i:end]), tag[2:]))
+        return found
+
+    seen = entities(splits["train"])
+    unseen = [entity for entity in entities(splits["test"]) if entity not in seen]
+    assert len(unseen) / len(entities(splits["test"])) > 0.75
+    sentences = [" ".join(words).lower() for split in splits.values() for words in split["tokens"]]
+    assert len(set(sentences)) == len(sentences)
+
+
+def test_sample_texts():
+    splits = data.read_labelled(DataArguments(dataset_name="samples"))
+    assert len(splits["train"]) >= 400
+    assert min(len(splits["validation"]), len(splits["test"])) >= 100
+    for split in splits.values():
+        labels = split["label"][:]
+        for label in ("negative", "neutral", "positive"):
+            assert 0.25 < labels.count(label) / len(labels) < 0.42
+    texts = [text.lower() for split in splits.values() for text in split["text"]]
+    assert len(set(texts)) == len(texts)
