@@ -64,11 +64,20 @@ def main() -> None:
             kept = ("train_runtime", f"test_{metric}", "test_words_scored", "test_f1_macro")
             runs.append({"side": side, "seed": seed} | {key: results[key] for key in kept if key in results})
             print(json.dumps(runs[-1]), flush=True)
-    report = {"task": arguments.task, "data": arguments.data.name, "settings": vars(arguments) | {"data": arguments.data.name}}
+    report = {
+        "task": arguments.task,
+        "data": arguments.data.name,
+        "settings": vars(arguments) | {"data": arguments.data.name},
+    }
     for side in ("finetune", "stock"):
         scores = [run[f"test_{metric}"] for run in runs if run["side"] == side]
         spread = statistics.stdev(scores) if len(scores) > 1 else float("nan")
-        report[side] = {"mean": statistics.mean(scores), "stdev": spread, "min": min(scores), "max": max(scores)}
+        report[side] = {
+            "mean": statistics.mean(scores),
+            "stdev": spread,
+            "min": min(scores),
+            "max": max(scores),
+        }
         print(f"{side:10s} test_{metric}: mean {statistics.mean(scores):.4f}  stdev {spread:.4f}  {scores}")
     path = Path(__file__).parent / f"quality_{arguments.task}.json"
     path.write_text(json.dumps(report | {"runs": runs}, indent=2) + "\n")

@@ -23,8 +23,8 @@ from transformers import (
 )
 
 
-def tokenize_and_align_labels(examples: dict, tokenizer: Any, label2id: dict[str, int], max_length: int) -> dict:
-    """The tutorials' function: truncation, and a loop over tokens that labels first subwords."""
+def tokenize_and_align_labels(examples: dict, tokenizer: Any, max_length: int) -> dict:
+    """The tutorials' function: truncation, and a loop over tokens that labels first subwords. Tags are numbers."""
     tokenized = tokenizer(examples["tokens"], truncation=True, max_length=max_length, is_split_into_words=True)
     labels = []
     for i, tags in enumerate(examples["ner_tags"]):
@@ -34,7 +34,7 @@ def tokenize_and_align_labels(examples: dict, tokenizer: Any, label2id: dict[str
             if word is None or word == previous:
                 row.append(-100)
             else:
-                row.append(label2id[tags[word]])
+                row.append(tags[word])
             previous = word
         labels.append(row)
     tokenized["labels"] = labels
@@ -42,7 +42,13 @@ def tokenize_and_align_labels(examples: dict, tokenizer: Any, label2id: dict[str
 
 
 def stock_ner(
-    splits: dict[str, Dataset], labels: list[str], path: str, tokenizer: Any, *, max_length: int, **settings: Any
+    splits: dict[str, Dataset],
+    labels: list[str],
+    path: str,
+    tokenizer: Any,
+    *,
+    max_length: int,
+    **settings: Any,
 ) -> dict[str, float]:
     """Trains and scores a tagger; `test_words_scored` is what is left after truncation."""
     label2id = {label: i for i, label in enumerate(labels)}
@@ -50,14 +56,18 @@ def stock_ner(
     model = AutoModelForTokenClassification.from_pretrained(
         path, num_labels=len(labels), id2label=dict(enumerate(labels)), label2id=label2id, dtype=torch.float32
     )
+    numbered = {
+        name: split.map(lambda row: {"ner_tags": [label2id[tag] for tag in row["ner_tags"]]}, keep_in_memory=True)
+        for name, split in splits.items()
+    }
     encoded = {
         name: split.map(
-            lambda rows: tokenize_and_align_labels(rows, tokenizer, label2id, max_length),
+            lambda rows: tokenize_and_align_labels(rows, tokenizer, max_length),
             batched=True,
             remove_columns=split.column_names,
             keep_in_memory=True,
         )
-        for name, split in splits.items()
+        for name, split in numbered.items()
     }
 
     def compute_metrics(output: Any) -> dict[str, float]:
@@ -73,7 +83,13 @@ def stock_ner(
 
 
 def stock_sentiment(
-    splits: dict[str, Dataset], labels: list[str], path: str, tokenizer: Any, *, max_length: int, **settings: Any
+    splits: dict[str, Dataset],
+    labels: list[str],
+    path: str,
+    tokenizer: Any,
+    *,
+    max_length: int,
+    **settings: Any,
 ) -> dict[str, float]:
     """Trains and scores a classifier."""
     label2id = {label: i for i, label in enumerate(labels)}
@@ -81,8 +97,10 @@ def stock_sentiment(
     model = AutoModelForSequenceClassification.from_pretrained(path, num_labels=len(labels), dtype=torch.float32)
     encoded = {
         name: split.map(
-            lambda rows: tokenizer(rows["text"], truncation=True, max_length=max_length)
-            | {"labels": [label2id[label] for label in rows["label"]]},
+            lambda rows: (
+                tokenizer(rows["text"], truncation=True, max_length=max_length)
+                | {"labels": [label2id[label] for label in rows["label"]]}
+            ),
             batched=True,
             remove_columns=split.column_names,
             keep_in_memory=True,
@@ -97,7 +115,12 @@ def stock_sentiment(
 
 
 def _train(
-    model: Any, encoded: dict[str, Dataset], collator: Any, compute_metrics: Callable, metric: str, **settings: Any
+    model: Any,
+    encoded: dict[str, Dataset],
+    collator: Any,
+    compute_metrics: Callable,
+    metric: str,
+    **settings: Any,
 ) -> dict[str, float]:
     with tempfile.TemporaryDirectory() as folder:
         trainer = Trainer(

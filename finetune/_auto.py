@@ -40,12 +40,8 @@ def _register_models(auto: ModuleType) -> None:
     )
 
     auto.AutoModel.register(RecurrentConfig, RecurrentModel, exist_ok=True)
-    auto.AutoModelForTokenClassification.register(
-        RecurrentConfig, RecurrentForTokenClassification, exist_ok=True
-    )
-    auto.AutoModelForTokenClassification.register(
-        EncoderCrfConfig, EncoderCrfForTokenClassification, exist_ok=True
-    )
+    auto.AutoModelForTokenClassification.register(RecurrentConfig, RecurrentForTokenClassification, exist_ok=True)
+    auto.AutoModelForTokenClassification.register(EncoderCrfConfig, EncoderCrfForTokenClassification, exist_ok=True)
     auto.AutoModelForSequenceClassification.register(
         RecurrentConfig, RecurrentForSequenceClassification, exist_ok=True
     )

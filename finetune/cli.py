@@ -28,7 +28,7 @@ def parse(config_class: type[Config], argv: Sequence[str] | None = None) -> Conf
 
     words = list(sys.argv[1:] if argv is None else argv)
     parser = HfArgumentParser(
-        config_class,
+        config_class,  # type: ignore[arg-type]  # a dataclass
         description=(sys.modules[config_class.__module__].__doc__ or "").strip(),
         usage="%(prog)s [--config FILE.yaml] [--flag value ...]   (--help lists the flags)",
         formatter_class=_HelpFormatter,
@@ -114,7 +114,7 @@ def _start_missing_processes() -> None:
 
     So the one that it started becomes torch's launcher of as many as were asked for.
     """
-    if "WORLD_SIZE" in os.environ or not os.environ.get("ACCELERATE_USE_CPU", "").lower() == "true":
+    if "WORLD_SIZE" in os.environ or os.environ.get("ACCELERATE_USE_CPU", "").lower() != "true":
         return
     import psutil  # a dependency of accelerate
 
@@ -127,7 +127,13 @@ def _start_missing_processes() -> None:
     if any("accelerate" in word for word in words):
         asked = launcher.parse_known_args(words[: _index(words, sys.argv[0])])[0].num_processes
         if asked > 1:
-            command = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc_per_node={asked}"]
+            command = [
+                sys.executable,
+                "-m",
+                "torch.distributed.run",
+                "--standalone",
+                f"--nproc_per_node={asked}",
+            ]
             sys.stdout.flush()
             os.execv(sys.executable, command + sys.argv)
 

@@ -1,15 +1,16 @@
 """The demo: a transformer beside its LSTM baseline on the sample data, one table, and a labelled sentence.
 
-    python recipes/demo.py
+python recipes/demo.py
 """
 
 from pathlib import Path
+from typing import Any
 
 from finetune import reporting
 from recipes.ner import NerConfig, finetune_ner
 
-SENTENCE = "Priya Raman flew from Toronto to Lisbon to open the first office of Meridian Foods ."
-CONFIGS = {
+SENTENCE = "Priya Raman flew from Toronto to Lisbon to open the first office of Meridian Foods."
+CONFIGS: dict[str, dict[str, Any]] = {
     "all-MiniLM-L6-v2": {"num_train_epochs": 5, "learning_rate": 2e-4, "per_device_train_batch_size": 8},
     "bilstm": {"model_name_or_path": "bilstm"},
 }
@@ -31,9 +32,10 @@ def demo(folder: str = "runs/demo") -> dict[str, dict[str, float]]:
 
     model = str(Path(folder) / next(iter(CONFIGS)))
     print(f"{SENTENCE}\nas labelled by the model in {model}, read back through transformers.pipeline:")
-    tagger = pipeline("token-classification", model=model, aggregation_strategy="first")
+    tagger: Any = pipeline("token-classification", model=model, aggregation_strategy="first")
     for entity in tagger(SENTENCE):
-        print(f"  {entity['entity_group']:5s} {SENTENCE[entity['start'] : entity['end']]}  ({entity['score']:.2f})")
+        words = SENTENCE[entity["start"] : entity["end"]]
+        print(f"  {entity['entity_group']:5s} {words}  ({entity['score']:.2f})")
     return results
 
 

@@ -1,17 +1,18 @@
 """Named entities: fine-tune BERT, RoBERTa, XLM-R or train a recurrent baseline on words with a tag each.
 
-    python recipes/ner.py --dataset_name samples --output_dir runs/ner
-    python recipes/ner.py --dataset_name samples --model_name_or_path bilstm --output_dir runs/bilstm
-    accelerate launch recipes/ner.py --config recipes/configs/ner/wnut17.yaml --output_dir runs/wnut17
-    accelerate launch --num_processes 2 --cpu recipes/ner.py --train_file train.conll --test_file test.conll ...
+python recipes/ner.py --dataset_name samples --output_dir runs/ner
+python recipes/ner.py --dataset_name samples --model_name_or_path bilstm --output_dir runs/bilstm
+accelerate launch recipes/ner.py --config recipes/configs/ner/wnut17.yaml --output_dir runs/wnut17
+accelerate launch --num_processes 2 --cpu recipes/ner.py --train_file train.conll --test_file test.conll ...
 
-    from recipes.ner import NerConfig, finetune_ner
-    result = finetune_ner(NerConfig(dataset_name="samples", output_dir="runs/ner"))
-    result.results["test_f1"]
+from recipes.ner import NerConfig, finetune_ner
+result = finetune_ner(NerConfig(dataset_name="samples", output_dir="runs/ner"))
+result.results["test_f1"]
 """
 
 from __future__ import annotations  # names of the lazy parts in signatures would import torch
 
+import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -115,7 +116,7 @@ def finetune_ner(config: NerConfig) -> training.RunResult:
             )
             if accelerator.is_main_process:
                 offsets = alignments[split].sentence_offsets
-                predicted = ([labels[tag] for tag in tags[a:b]] for a, b in zip(offsets, offsets[1:], strict=False))
+                predicted = ([labels[tag] for tag in tags[a:b]] for a, b in itertools.pairwise(offsets))
                 path = run.output_dir / f"predictions_{name}.conll"
                 data.write_conll(path, splits[split]["tokens"], splits[split]["ner_tags"], predicted)
     if accelerator.is_main_process:
@@ -124,7 +125,7 @@ def finetune_ner(config: NerConfig) -> training.RunResult:
             task="token-classification",
             base_model=config.model_name_or_path,
             is_baseline=baseline,
-            data=config.dataset_name or config.train_file,
+            data=config.dataset_name or str(config.train_file),
             split_sizes={split: len(dataset) for split, dataset in splits.items()},
             labels=labels,
             results=results,

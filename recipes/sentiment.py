@@ -1,13 +1,13 @@
 """Sentiment, or any classification of texts or text pairs, with a transformer or a recurrent baseline.
 
-    python recipes/sentiment.py --dataset_name samples --output_dir runs/sentiment
-    python recipes/sentiment.py --dataset_name samples --model_name_or_path bilstm --output_dir runs/bilstm
-    accelerate launch recipes/sentiment.py --config recipes/configs/sentiment/sst2.yaml --output_dir runs/sst2
-    accelerate launch --num_processes 2 --cpu recipes/sentiment.py --train_file train.csv --test_file test.csv ...
+python recipes/sentiment.py --dataset_name samples --output_dir runs/sentiment
+python recipes/sentiment.py --dataset_name samples --model_name_or_path bilstm --output_dir runs/bilstm
+accelerate launch recipes/sentiment.py --config recipes/configs/sentiment/sst2.yaml --output_dir runs/sst2
+accelerate launch --num_processes 2 --cpu recipes/sentiment.py --train_file train.csv --test_file test.csv ...
 
-    from recipes.sentiment import SentimentConfig, finetune_sentiment
-    result = finetune_sentiment(SentimentConfig(dataset_name="samples", output_dir="runs/sentiment"))
-    result.results["test_accuracy"]
+from recipes.sentiment import SentimentConfig, finetune_sentiment
+result = finetune_sentiment(SentimentConfig(dataset_name="samples", output_dir="runs/sentiment"))
+result.results["test_accuracy"]
 """
 
 from __future__ import annotations  # names of the lazy parts in signatures would import torch
@@ -105,17 +105,17 @@ def finetune_sentiment(config: SentimentConfig) -> training.RunResult:
             )
             if accelerator.is_main_process:
                 said = ([labels[i] for i in predictions.labels], predictions.scores.tolist())
-                texts = (splits[split][column] for column in (*columns, "label"))
+                given = [splits[split][column] for column in (*columns, "label")]
                 header = [*columns, "label", "predicted", "score"]
                 path = run.output_dir / f"predictions_{name}.tsv"
-                reporting.write_predictions(path, header, zip(*texts, *said, strict=True))
+                reporting.write_predictions(path, header, zip(*given, *said, strict=True))
     if accelerator.is_main_process:
         reporting.write_model_card(
             run.output_dir,
             task="text-classification",
             base_model=config.model_name_or_path,
             is_baseline=baseline,
-            data=config.dataset_name or config.train_file,
+            data=config.dataset_name or str(config.train_file),
             split_sizes={split: len(dataset) for split, dataset in splits.items()},
             labels=labels,
             results=results,

@@ -54,7 +54,9 @@ def _wordpiece(texts):
     backend.normalizer = normalizers.BertNormalizer(lowercase=True)
     backend.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
     special = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
-    backend.train_from_iterator(texts, trainers.WordPieceTrainer(vocab_size=500, special_tokens=special, show_progress=False))
+    backend.train_from_iterator(
+        texts, trainers.WordPieceTrainer(vocab_size=500, special_tokens=special, show_progress=False)
+    )
     return BertTokenizer(vocab=backend.get_vocab())
 
 
@@ -64,7 +66,10 @@ def _byte_bpe(texts):
     backend.decoder = decoders.ByteLevel()
     special = ["<s>", "<pad>", "</s>", "<unk>", "<mask>"]
     trainer = trainers.BpeTrainer(
-        vocab_size=500, special_tokens=special, initial_alphabet=pre_tokenizers.ByteLevel.alphabet(), show_progress=False
+        vocab_size=500,
+        special_tokens=special,
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        show_progress=False,
     )
     backend.train_from_iterator(texts, trainer)
     import json
@@ -137,5 +142,3 @@ def tokenizer(tokenizers, kind):
 @pytest.fixture(scope="session")
 def xlmr_mini(shared):
     return shared / "checkpoints" / "xlmr-mini"
-
-

@@ -18,7 +18,10 @@ def write(tmp_path, text):
 
 
 def test_yaml_then_flags(tmp_path):
-    file = write(tmp_path, "learning_rate: 3e-4\nmax_seq_length: 64\neval_strategy: no\nload_best_model_at_end: false\nhead: null\n")
+    file = write(
+        tmp_path,
+        "learning_rate: 3e-4\nmax_seq_length: 64\neval_strategy: no\nload_best_model_at_end: false\nhead: null\n",
+    )
     config = cli.parse(NerConfig, ["--max_seq_length", "32", "--config", file])
     assert config.learning_rate == 3e-4
     assert config.max_seq_length == 32
@@ -29,7 +32,13 @@ def test_yaml_then_flags(tmp_path):
 
 
 def test_round_trip(tmp_path):
-    config = NerConfig(train_file="a: b #c", label_column_name="-1", learning_rate=1e-5, overwrite_output_dir=True, head="crf")
+    config = NerConfig(
+        train_file="a: b #c",
+        label_column_name="-1",
+        learning_rate=1e-5,
+        overwrite_output_dir=True,
+        head="crf",
+    )
     assert cli.parse(NerConfig, ["--config", write(tmp_path, cli.to_yaml(config))]) == config
 
 

@@ -12,8 +12,15 @@ from finetune.arguments import DataArguments
 
 ROOT = Path(__file__).parents[1]
 PARTS = ("data", "models", "metrics", "training", "reporting")
-BASES = {"nn.Module", "PreTrainedModel", "RecurrentPreTrainedModel", "PreTrainedConfig", "PreTrainedTokenizerFast",
-         "evaluate.Metric", "Protocol"}  # fmt: skip
+BASES = {
+    "nn.Module",
+    "PreTrainedModel",
+    "RecurrentPreTrainedModel",
+    "PreTrainedConfig",
+    "PreTrainedTokenizerFast",
+    "evaluate.Metric",
+    "Protocol",
+}
 FLAGS = {"TrainingArguments", "ModelArguments", "DataArguments"}
 
 
@@ -53,7 +60,9 @@ def test_only_frameworks_classes_and_flags_are_subclassed():
                 if isinstance(node, ast.ClassDef):
                     bases = {ast.unparse(base) for base in node.bases}
                     assert bases <= BASES | (FLAGS if folder == "recipes" else set()) | {
-                        "argparse.ArgumentDefaultsHelpFormatter", "argparse.RawDescriptionHelpFormatter"}, (file, node.name)  # fmt: skip
+                        "argparse.ArgumentDefaultsHelpFormatter",
+                        "argparse.RawDescriptionHelpFormatter",
+                    }, (file, node.name)
 
 
 def steps(recipe):
@@ -62,7 +71,11 @@ def steps(recipe):
 
 
 def test_recipes_have_the_same_steps_and_are_short():
-    assert [step[:4] for step in steps("ner")] == [step[:4] for step in steps("sentiment")] == [f"# {n}." for n in range(1, 8)]
+    assert (
+        [step[:4] for step in steps("ner")]
+        == [step[:4] for step in steps("sentiment")]
+        == [f"# {n}." for n in range(1, 8)]
+    )
     for recipe in ("ner", "sentiment"):
         assert len((ROOT / f"recipes/{recipe}.py").read_text().splitlines()) <= 200
 
@@ -77,7 +90,10 @@ def test_importing_finetune_costs_no_torch():
 
 
 def test_baselines_are_known_whichever_is_imported_first(tmp_path):
-    for order in ("import finetune; from transformers import AutoConfig", "from transformers import AutoConfig; import finetune"):
+    for order in (
+        "import finetune; from transformers import AutoConfig",
+        "from transformers import AutoConfig; import finetune",
+    ):
         code = f"{order}; print(type(AutoConfig.for_model('recurrent')).__name__)"
         done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT)
         assert done.stdout.strip() == "RecurrentConfig"

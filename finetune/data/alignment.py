@@ -19,6 +19,7 @@ from typing import Any
 import datasets
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from finetune.data.rows import Rows
 
@@ -96,20 +97,42 @@ def align(
     Raises:
         ValueError: for a window that is too short, or shares too much with its neighbour.
     """
-    words, sentence_offsets = flatten_words(dataset)
-    subwords = encode_words(tokenizer, words)
-    prefix, suffix = special_tokens(tokenizer)
-    content = max_seq_length - len(prefix) - len(suffix)
     if max_seq_length < 8:
         raise ValueError(f"--max_seq_length {max_seq_length}: 8 is the least that leaves room for words")
+    prefix, suffix = special_tokens(tokenizer)
+    content = max_seq_length - len(prefix) - len(suffix)
     overlap = content // 2 if doc_stride is None else doc_stride
     if not 0 <= overlap < content:
         raise ValueError(f"--doc_stride {overlap}: must be from 0 to {content - 1}, a window less one subword")
+    table = dataset.with_format("arrow")[:]
+    words, sentence_offsets = _flatten(table["tokens"])
+    gold = _indices(_flatten(table["ner_tags"])[0], labels)
+    inside = np.array([_inside(label, labels) for label in labels]) if label_all_tokens else None
+    subwords = encode_words(tokenizer, words)
+    return cut_windows(subwords, sentence_offsets, gold, prefix, suffix, content, overlap, inside)
 
-    gold = _indices(_column(dataset, "ner_tags").flatten(), labels)
-    counts = np.diff(subwords.starts)
-    W = len(counts)
-    sentence_of_word = np.repeat(np.arange(len(sentence_offsets) - 1), np.diff(sentence_offsets))
+
+def cut_windows(
+    subwords: Subwords,
+    sentence_offsets: np.ndarray,
+    gold: np.ndarray,
+    prefix: Sequence[int],
+    suffix: Sequence[int],
+    content: int,
+    overlap: int,
+    inside: np.ndarray | None = None,
+) -> Alignment:
+    """The arithmetic of `align`: arrays in, arrays out.
+
+    Args:
+        sentence_offsets: int64 (S + 1,), in words.
+        gold: int64 (W,), the label index of each word.
+        prefix, suffix: special tokens around each window.
+        content, overlap: tokens of a window without these, and how many its neighbour repeats.
+        inside: int64 (L,), the label of a word's further subwords by that of its first; None: they have none.
+    """
+    counts = np.diff(subwords.starts)  # (W,)
+    words_of = np.diff(sentence_offsets)  # (S,)
     sentence_starts = subwords.starts[sentence_offsets]  # (S + 1,), in tokens
     lengths = np.diff(sentence_starts)  # (S,)
 
@@ -120,48 +143,58 @@ def align(
     sentence_of_window = np.repeat(np.arange(len(lengths)), windows_of)  # (N,)
     k = np.arange(len(sentence_of_window)) - first_window[sentence_of_window]
     last_start = np.maximum(lengths - content, 0)
-    window_start = np.minimum(k * step, last_start[sentence_of_window])
+    window_start = sentence_starts[sentence_of_window] + np.minimum(k * step, last_start[sentence_of_window])
     window_length = np.minimum(lengths, content)[sentence_of_window]
-    N = len(k)
+    has_long = bool((windows_of > 1).any())
 
-    # Each word's own window: the one that shows it with the most context.
-    own_window = first_window[sentence_of_word]
-    long = np.flatnonzero(windows_of[sentence_of_word] > 1)
-    own_window[long] += _most_context(
-        begin=(subwords.starts[:-1] - sentence_starts[sentence_of_word])[long],
-        size=counts[long],
-        length=lengths[sentence_of_word[long]],
-        windows=windows_of[sentence_of_word[long]],
-        content=content,
-        step=step,
-    )
-
-    # The tokens of all windows: `source` in the sentences' tokens, `target` in the windows'.
-    row_offsets = _offsets(window_length + len(prefix) + len(suffix))
-    within = np.arange(window_length.sum()) - np.repeat(_offsets(window_length)[:-1], window_length)
-    source = within + np.repeat(sentence_starts[sentence_of_window] + window_start, window_length)
-    target = within + np.repeat(row_offsets[:-1] + len(prefix), window_length)
+    # The tokens of all windows: the sentences' tokens, with special tokens around each window's.
+    row_offsets = _offsets(window_length + len(prefix) + len(suffix))  # (N + 1,)
     T = int(row_offsets[-1])
-
+    is_content = np.ones(T, dtype=bool)
+    for i in range(len(prefix)):
+        is_content[row_offsets[:-1] + i] = False
+    for i in range(len(suffix)):
+        is_content[row_offsets[1:] - 1 - i] = False
     tokens = {}
     for key, values in subwords.features.items():
         tokens[key] = np.zeros((T, *values.shape[1:]), dtype=values.dtype)
-        tokens[key][target] = values[source]
+        tokens[key][is_content] = values[_ranges(window_start, window_length)] if has_long else values
     for i, token in enumerate(prefix):
         tokens["input_ids"][row_offsets[:-1] + i] = token
     for i, token in enumerate(suffix):
         tokens["input_ids"][row_offsets[1:] - len(suffix) + i] = token
 
-    word = np.repeat(np.arange(W), counts)[source]
-    own = own_window[word] == np.repeat(np.arange(N), window_length)
-    first = source == subwords.starts[word]
+    # Where a word's first subword is: in the only window of its sentence, or in the one that shows it best.
+    shift = row_offsets[:-1] + len(prefix) - window_start  # (N,), from a sentence's tokens to a window's
+    first = subwords.starts[:-1] + np.repeat(np.append(shift, 0)[first_window[:-1]], words_of)  # (W,)
+    if has_long:
+        sentences = np.flatnonzero(windows_of > 1)
+        long = _ranges(sentence_offsets[sentences], words_of[sentences])
+        sentence = np.repeat(sentences, words_of[sentences])
+        best = _most_context(
+            begin=subwords.starts[long] - sentence_starts[sentence],
+            size=counts[long],
+            length=lengths[sentence],
+            windows=windows_of[sentence],
+            content=content,
+            step=step,
+        )
+        first[long] = subwords.starts[long] + shift[first_window[sentence] + best]
+    shown = np.arange(len(counts))
+    if not counts.all():
+        shown = np.flatnonzero(counts)
+        first, gold_shown = first[shown], gold[shown]
+    else:
+        gold_shown = gold
     word_of_token = np.full(T, -1, dtype=np.int64)
-    word_of_token[target[own & first]] = word[own & first]
+    word_of_token[first] = shown
     tokens["labels"] = np.full(T, IGNORE, dtype=np.int32)
-    tokens["labels"][target[own & first]] = gold[word[own & first]]
-    if label_all_tokens:
-        inside = np.array([_inside(label, labels) for label in labels])
-        tokens["labels"][target[own & ~first]] = inside[gold[word[own & ~first]]]
+    tokens["labels"][first] = gold_shown
+    if inside is not None:
+        # The further subwords, as far as the window shows them.
+        last = row_offsets[np.searchsorted(row_offsets, first, side="right")] - len(suffix) - 1
+        more = np.minimum(counts[shown] - 1, last - first)
+        tokens["labels"][_ranges(first + 1, more)] = np.repeat(inside[gold_shown], more)
 
     return Alignment(Rows(row_offsets, tokens), word_of_token, sentence_offsets, gold, counts)
 
@@ -190,8 +223,7 @@ def encode_words(tokenizer: Any, words: pa.Array) -> Subwords:
     ]
     lengths = np.array([len(ids) for part in parts for ids in part["input_ids"]], dtype=np.int64)  # (U,)
     starts = _offsets(lengths[codes])  # (W + 1,)
-    within = np.arange(starts[-1]) - np.repeat(starts[:-1], lengths[codes])
-    at = within + np.repeat(_offsets(lengths)[:-1][codes], lengths[codes])
+    at = _ranges(_offsets(lengths)[:-1][codes], lengths[codes])
     features = {}
     for key, dtype in (("input_ids", np.int32), ("char_ids", np.uint8)):
         if key in parts[0]:
@@ -235,12 +267,17 @@ def _most_context(
 
 def flatten_words(dataset: datasets.Dataset) -> tuple[pa.Array, np.ndarray]:
     """The W words of all sentences, and int64 (S + 1,) offsets of the sentences in them."""
-    words = _column(dataset, "tokens")
-    return words.flatten(), _offsets(words.value_lengths().to_numpy(zero_copy_only=False))
+    return _flatten(dataset.with_format("arrow")[:]["tokens"])
 
 
-def _column(dataset: datasets.Dataset, name: str) -> pa.Array:
-    return dataset.with_format("arrow")[:][name].combine_chunks()
+def _flatten(column: pa.ChunkedArray) -> tuple[pa.Array, np.ndarray]:
+    lists = column.combine_chunks()
+    return lists.flatten(), _offsets(lists.value_lengths().to_numpy(zero_copy_only=False))
+
+
+def _ranges(starts: np.ndarray, lengths: np.ndarray) -> np.ndarray:
+    """`[starts[0], starts[0] + 1, ...]`, `lengths[0]` of them, then those of the next, end to end."""
+    return np.arange(lengths.sum()) + np.repeat(starts - _offsets(lengths)[:-1], lengths)
 
 
 def _factorise(values: pa.Array) -> tuple[np.ndarray, list[str]]:
@@ -249,12 +286,11 @@ def _factorise(values: pa.Array) -> tuple[np.ndarray, list[str]]:
 
 
 def _indices(tags: pa.Array, labels: Sequence[str]) -> np.ndarray:
-    codes, distinct = _factorise(tags)
-    index = {label: i for i, label in enumerate(labels)}
-    missing = [tag for tag in distinct if tag not in index]
-    if missing:
-        raise ValueError(f"the tag {missing[0]!r} is none of the labels: {', '.join(labels)}")
-    return np.array([index[tag] for tag in distinct], dtype=np.int64)[codes]
+    indices = pc.index_in(tags, value_set=pa.array(labels, type=tags.type))
+    if indices.null_count:
+        missing = tags.filter(indices.is_null())[0]
+        raise ValueError(f"the tag {str(missing)!r} is none of the labels: {', '.join(labels)}")
+    return indices.to_numpy().astype(np.int64)
 
 
 def _inside(label: str, labels: Sequence[str]) -> int:

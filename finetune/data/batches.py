@@ -55,7 +55,7 @@ class Batch:
         return values[self.inputs["attention_mask"].bool()]
 
 
-def collate(rows: Rows, pad_token_id: int, row_ids: Sequence[int]) -> Batch:
+def collate(rows: Rows, pad_token_id: int, row_ids: Sequence[int] | np.ndarray) -> Batch:
     """Puts rows into one padded batch, padding on the right."""
     ids = np.asarray(row_ids, dtype=np.int64)
     lengths = rows.lengths[ids]

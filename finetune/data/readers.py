@@ -28,9 +28,7 @@ SPLITS = ("train", "validation", "test")
 _FORMS = "a .conll, .jsonl, .csv, .tsv or .parquet file, or a folder written by save_to_disk"
 
 
-def read_tagged(
-    config: DataArguments, words: str = "tokens", tags: str = "ner_tags"
-) -> dict[str, datasets.Dataset]:
+def read_tagged(config: DataArguments, words: str = "tokens", tags: str = "ner_tags") -> dict[str, datasets.Dataset]:
     """Reads sentences of words with a tag each. `words` and `tags` name the columns; for column files they
     may be column numbers (`0`, `-1`), else the first and the last column are taken.
 
@@ -40,19 +38,20 @@ def read_tagged(
     Raises:
         ValueError: naming file and line (or column, or flag), for anything that cannot be read.
     """
-    splits = {}
+    splits: dict[str, dict[str, Any]] = {}
+    columns: dict[str, list[Any]]
     for split, source in _sources(config, "ner").items():
         if isinstance(source, Path) and source.is_file() and source.suffix in CONLL_ENDINGS:
             conll = read_conll(source, *_conll_columns(words, tags))
-            columns: dict[str, list[Any]] = {words: conll.words, tags: conll.tags}
+            columns = {words: conll.words, tags: conll.tags}
             lines = conll.lines
         else:
             columns, lines = _read_columns(source, [words, tags], config.column_names)
             _check_tagged(source, columns[words], columns[tags], words, tags, lines)
         splits[split] = {"tokens": columns[words], "ner_tags": columns[tags], "line": lines, "source": source}
-    scheme = detect_scheme(sentence for split in splits.values() for sentence in split["ner_tags"])
-    for split in splits.values():
-        split["ner_tags"] = [to_iob2(sentence, scheme) for sentence in split["ner_tags"]]
+    scheme = detect_scheme(sentence for columns in splits.values() for sentence in columns["ner_tags"])
+    for columns in splits.values():
+        columns["ner_tags"] = [to_iob2(sentence, scheme) for sentence in columns["ner_tags"]]
     features = {"tokens": pa.list_(pa.string()), "ner_tags": pa.list_(pa.string())}
     return {name: _dataset(name, split, features, config) for name, split in splits.items()}
 
@@ -64,7 +63,7 @@ def read_labelled(
 
     Returns, raises: as `read_tagged`.
     """
-    splits = {}
+    splits: dict[str, dict[str, Any]] = {}
     names = [text, label] + ([text_pair] if text_pair else [])
     features = {"text": pa.string(), "label": pa.string()} | ({"text_pair": pa.string()} if text_pair else {})
     for split, source in _sources(config, "sentiment").items():
@@ -97,8 +96,9 @@ def _sources(config: DataArguments, samples: str) -> dict[str, Path | datasets.D
         sources.update({name: hub[name] for name in SPLITS if name in hub})
     for split, name in files.items():
         if name is not None:
-            sources[split] = Path(name)
-            if not sources[split].exists():  # type: ignore[union-attr]
+            path = Path(name)
+            sources[split] = path
+            if not path.exists():
                 raise ValueError(f"--{split}_file {name}: no such file")
     if "train" not in sources:
         raise ValueError("no training data: give --train_file, or a --dataset_name with a train split")

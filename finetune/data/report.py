@@ -48,9 +48,7 @@ class AlignmentReport:
         return "\n".join([f"{counts} ({self.fertility:.2f} a word)", *remarks])
 
 
-def alignment_report(
-    dataset: datasets.Dataset, tokenizer: Any, max_seq_length: int = 128
-) -> AlignmentReport:
+def alignment_report(dataset: datasets.Dataset, tokenizer: Any, max_seq_length: int = 128) -> AlignmentReport:
     """Counts what happens to the words of `dataset` (columns `tokens` and, for the tags, `ner_tags`).
 
     Args:

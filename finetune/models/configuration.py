@@ -34,3 +34,9 @@ class EncoderCrfConfig(PreTrainedConfig):
     prefix_tokens: int = 1  # special tokens before the first word
     head_dropout: float = 0.1
     pad_token_id: int | None = None
+
+
+def labels_of(config: PreTrainedConfig) -> list[str]:
+    """The labels of a config's `id2label`, in order."""
+    names = {int(i): name for i, name in (config.id2label or {}).items()}
+    return [names[i] for i in range(len(names))]

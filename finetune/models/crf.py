@@ -3,7 +3,7 @@
 Shapes: B sequences, T tokens, W words of the longest, L labels, H hidden.
 """
 
-from collections.abc import Mapping
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from transformers import AutoConfig, AutoModel, PreTrainedModel
 from transformers.modeling_outputs import TokenClassifierOutput
 
-from finetune.models.configuration import EncoderCrfConfig
+from finetune.models.configuration import EncoderCrfConfig, labels_of
 
 IGNORE = -100
 _IMPOSSIBLE = -1e4
@@ -24,9 +24,9 @@ class LinearChainCrf(nn.Module):
     IOB2 cannot contain: `I-X` after anything but `B-X` or `I-X`, and at the start of a sentence.
     """
 
-    def __init__(self, id2label: Mapping[int, str]) -> None:
+    def __init__(self, labels: Sequence[str]) -> None:
         super().__init__()
-        self.labels = [id2label[i] for i in range(len(id2label))]
+        self.labels = list(labels)
         L = len(self.labels)
         self.transitions = nn.Parameter(torch.zeros(L, L))  # [from, to]
         self.start = nn.Parameter(torch.zeros(L))
@@ -61,7 +61,7 @@ class LinearChainCrf(nn.Module):
             int64 (B, W) labels, 0 where `mask` is false; float32 (B, W, L) log-probabilities under the
             unconstrained model (forward-backward).
         """
-        B, W, L = emissions.shape
+        _, W, L = emissions.shape
         forbidden, forbidden_start = (x.to(emissions.device) for x in _forbidden(self.labels))
         transitions = self.transitions.masked_fill(forbidden, _IMPOSSIBLE)
         start = self.start.masked_fill(forbidden_start & ~continues[:, None], _IMPOSSIBLE)  # (B, L)
@@ -166,8 +166,8 @@ class EncoderCrfForTokenClassification(PreTrainedModel):
         encoder_config = AutoConfig.for_model(settings.pop("model_type"), **settings)
         self.encoder = AutoModel.from_config(encoder_config, add_pooling_layer=False)
         self.dropout = nn.Dropout(config.head_dropout)
-        self.classifier = nn.Linear(encoder_config.hidden_size, config.num_labels)
-        self.crf = LinearChainCrf(config.id2label)
+        self.classifier = nn.Linear(encoder_config.hidden_size, len(labels_of(config)))
+        self.crf = LinearChainCrf(labels_of(config))
         self.register_buffer("starts_word", torch.ones(encoder_config.vocab_size, dtype=torch.bool))
         self.post_init()
 
@@ -181,7 +181,7 @@ class EncoderCrfForTokenClassification(PreTrainedModel):
         """Inputs as `BertForTokenClassification`; `labels` int64 (B, T), -100 on all but first subwords."""
         hidden = self.encoder(input_ids, attention_mask=attention_mask, **kwargs).last_hidden_state  # (B, T, H)
         emissions = self.classifier(self.dropout(hidden))
-        words = self.starts_word[input_ids]
+        words = self.get_buffer("starts_word")[input_ids]
         if attention_mask is not None:
             words = words & attention_mask.bool()
         loss, logits = crf_outputs(self.crf, emissions, labels, words, self.config.prefix_tokens, self.training)

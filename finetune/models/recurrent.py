@@ -15,7 +15,7 @@ from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 from transformers import PreTrainedModel
 from transformers.modeling_outputs import BaseModelOutput, SequenceClassifierOutput, TokenClassifierOutput
 
-from finetune.models.configuration import RecurrentConfig
+from finetune.models.configuration import RecurrentConfig, labels_of
 from finetune.models.crf import LinearChainCrf, crf_outputs
 
 CELLS = {"rnn": nn.RNN, "lstm": nn.LSTM, "gru": nn.GRU}
@@ -135,10 +135,10 @@ class RecurrentModel(RecurrentPreTrainedModel):
         features = self.embeddings(input_ids)
         if self.config.char_features != "none":
             if char_ids is None:
-                raise ValueError("this baseline reads characters: tokenize with its own tokenizer, which gives char_ids")
-            characters = torch.zeros(
-                B, T, self.config.char_hidden_size, device=features.device, dtype=features.dtype
-            )
+                raise ValueError(
+                    "this baseline reads characters: tokenize with its own tokenizer, which gives char_ids"
+                )
+            characters = torch.zeros(B, T, self.config.char_hidden_size, device=features.device, dtype=features.dtype)
             real = attention_mask.bool()
             characters[real] = self.characters(char_ids[real].long()).to(features.dtype)
             features = torch.cat([features, characters], dim=2)
@@ -156,9 +156,9 @@ class RecurrentForTokenClassification(RecurrentPreTrainedModel):
         super().__init__(config)
         self.encoder = RecurrentModel(config)
         self.dropout = nn.Dropout(config.dropout)
-        self.classifier = nn.Linear(config.hidden_size * (1 + config.bidirectional), config.num_labels)
+        self.classifier = nn.Linear(config.hidden_size * (1 + config.bidirectional), len(labels_of(config)))
         if config.crf:
-            self.crf = LinearChainCrf(config.id2label)
+            self.crf = LinearChainCrf(labels_of(config))
         self.post_init()
 
     def forward(
@@ -192,7 +192,7 @@ class RecurrentForSequenceClassification(RecurrentPreTrainedModel):
             self.attention = nn.Linear(H, H)
             self.attention_context = nn.Linear(H, 1, bias=False)
         self.dropout = nn.Dropout(config.dropout)
-        self.classifier = nn.Linear(H, config.num_labels)
+        self.classifier = nn.Linear(H, len(labels_of(config)))
         self.post_init()
 
     def forward(
@@ -212,9 +212,7 @@ class RecurrentForSequenceClassification(RecurrentPreTrainedModel):
         pooled, weights = self._pool(hidden, mask.bool())
         logits = self.classifier(self.dropout(pooled))
         loss = None if labels is None else cross_entropy(logits.float(), labels)
-        return SequenceClassifierOutput(
-            loss=loss, logits=logits, attentions=None if weights is None else (weights,)
-        )
+        return SequenceClassifierOutput(loss=loss, logits=logits, attentions=None if weights is None else (weights,))
 
     def _pool(self, hidden: Tensor, mask: Tensor) -> tuple[Tensor, Tensor | None]:
         """(B, T, H) -> (B, H), and the weights (B, T) where there are any."""

@@ -28,23 +28,26 @@ class WordTokenizer(PreTrainedTokenizerFast):
     model_input_names = ["input_ids", "attention_mask", "char_ids"]  # noqa: RUF012
     word_bytes: int = 24
 
-    def _encode_plus(self, text: Any, text_pair: Any = None, **kwargs: Any) -> BatchEncoding:
+    def _encode_plus(  # type: ignore[override]  # passes on what it does not need to know
+        self, text: Any, text_pair: Any = None, **kwargs: Any
+    ) -> BatchEncoding:
         tensor_type = kwargs.pop("return_tensors", None)
         split = kwargs.get("is_split_into_words", False)
         batched = isinstance(text[0] if split and text else text, (list, tuple))
         output = super()._encode_plus(text, text_pair, **kwargs)
         texts = list(text) if batched else [text]
         pairs = (list(text_pair) if batched else [text_pair]) if text_pair is not None else [None] * len(texts)
-        sample_of = output.get("overflow_to_sample_mapping", range(len(output.encodings)))
+        encodings = output.encodings or []
+        sample_of = output.get("overflow_to_sample_mapping", range(len(encodings)))
         char_ids = [
             self._char_ids(encoding, (texts[i], pairs[i]), split)
-            for i, encoding in zip(sample_of, output.encodings, strict=True)
+            for i, encoding in zip(sample_of, encodings, strict=True)
         ]
         listed = batched or "overflow_to_sample_mapping" in output
         data = dict(output) | {"char_ids": char_ids if listed else char_ids[0]}
         if tensor_type is not None and not listed:
             data = {key: [value] for key, value in data.items()}
-        return BatchEncoding(data, output.encodings, tensor_type=tensor_type)
+        return BatchEncoding(data, encodings, tensor_type=tensor_type)
 
     def _char_ids(self, encoding: Any, texts: tuple[Any, Any], split: bool) -> list[list[int]]:
         rows = []

@@ -11,9 +11,7 @@ def write_predictions(path: Path, header: Sequence[str], rows: Iterable[Sequence
         writer = csv.writer(file, delimiter="\t", quoting=csv.QUOTE_NONE, quotechar=None, lineterminator="\n")
         writer.writerow(header)
         for row in rows:
-            writer.writerow(
-                [" ".join(cell.split()) if isinstance(cell, str) else _number(cell) for cell in row]
-            )
+            writer.writerow([" ".join(cell.split()) if isinstance(cell, str) else _number(cell) for cell in row])
 
 
 def _number(cell: object) -> str:

@@ -16,7 +16,10 @@ def results_table(rows: Mapping[str, Mapping[str, float]], columns: Sequence[str
     rule = ["-" * width if i == 0 else "-" * (width - 1) + ":" for i, width in enumerate(widths)]
     lines = []
     for row in (head, rule, *body):
-        cells = [cell.ljust(width) if i == 0 else cell.rjust(width) for i, (cell, width) in enumerate(zip(row, widths, strict=True))]
+        cells = [
+            cell.ljust(width) if i == 0 else cell.rjust(width)
+            for i, (cell, width) in enumerate(zip(row, widths, strict=True))
+        ]
         lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines)
 

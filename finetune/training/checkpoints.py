@@ -39,7 +39,9 @@ def find_checkpoint(output_dir: Path, flag: str | None) -> Path | None:
     if flag.lower() == "true":
         return next(reversed(checkpoints(output_dir)), None)
     if not (Path(flag) / "state.json").is_file():
-        raise ValueError(f"--resume_from_checkpoint {flag}: no checkpoint here (a folder with a state.json), nor is it 'true'")
+        raise ValueError(
+            f"--resume_from_checkpoint {flag}: no checkpoint here (a folder with a state.json), nor is it 'true'"
+        )
     return Path(flag)
 
 
@@ -79,9 +81,7 @@ def save_checkpoint(
     accelerator.wait_for_everyone()
 
 
-def load_checkpoint(
-    folder: Path, accelerator: Accelerator, model: torch.nn.Module, optimizer: Any
-) -> dict[str, Any]:
+def load_checkpoint(folder: Path, accelerator: Accelerator, model: torch.nn.Module, optimizer: Any) -> dict[str, Any]:
     """Puts model, optimizer and random generators back to where they were, and returns the saved state."""
     try:
         state = json.loads((folder / "state.json").read_text())
@@ -105,7 +105,7 @@ def load_checkpoint(
 
 def load_weights(folder: Path, accelerator: Accelerator, model: torch.nn.Module) -> None:
     """Loads `model.safetensors` into the model, wrapped or not."""
-    weights = load_file(folder / "model.safetensors")
+    weights: dict[str, Any] = load_file(folder / "model.safetensors")
     # save_pretrained drops the names of tied weights, of which the first one stands for all.
     strict = not getattr(accelerator.unwrap_model(model), "all_tied_weights_keys", None)
     options = distributed.StateDictOptions(full_state_dict=True, strict=strict)

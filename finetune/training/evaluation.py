@@ -48,9 +48,18 @@ def predict(accelerator: Accelerator, model: torch.nn.Module, batches: Any) -> P
         logits = output.logits.float()
         if logits.ndim == 3:
             logits = on_device.without_padding(logits)  # (real tokens, L)
-        scores, labels = logits.softmax(-1).max(-1)
+        scores, labels = logits.softmax(-1).amax(-1), logits.argmax(-1)
         loss = float(output.loss) * batch.targets if batch.targets else 0.0
-        mine.append((number, batch.row_ids, logits.argmax(-1).cpu().numpy(), scores.cpu().numpy(), loss, batch.targets))
+        mine.append(
+            (
+                number,
+                batch.row_ids,
+                labels.cpu().numpy(),
+                scores.cpu().numpy(),
+                loss,
+                batch.targets,
+            )
+        )
     gathered = sorted(gather_object(mine), key=lambda part: part[0])
     return _assemble(gathered, batches.rows, time.perf_counter() - began)
 

@@ -26,11 +26,11 @@ class Batches(Protocol):
     """What the loop asks of its batches (see `finetune.data.TrainBatches`)."""
 
     @property
-    def steps_per_epoch(self) -> int: ...  # noqa: D102
+    def steps_per_epoch(self) -> int: ...
 
-    def epoch(self, epoch: int, first_step: int = 0) -> Iterator[list[Any]]: ...  # noqa: D102
+    def epoch(self, epoch: int, first_step: int = 0) -> Iterator[list[Any]]: ...
 
-    def example(self) -> MicroBatch: ...  # noqa: D102
+    def example(self) -> MicroBatch: ...
 
 
 @dataclass
@@ -72,7 +72,9 @@ def train(
         FloatingPointError: where loss or gradient is NaN or infinite; the checkpoints written so far stay.
     """
     config, accelerator = run.config, run.accelerator
-    total_steps = config.max_steps if config.max_steps > 0 else math.ceil(batches.steps_per_epoch * config.num_train_epochs)
+    total_steps = (
+        config.max_steps if config.max_steps > 0 else math.ceil(batches.steps_per_epoch * config.num_train_epochs)
+    )
     checkpoint = find_checkpoint(run.output_dir, config.resume_from_checkpoint)
     parameters = sum(parameter.numel() for parameter in model.parameters())
     optimizer = build_optimizer(model, config)
@@ -102,7 +104,7 @@ def train(
             norm = float(
                 accelerator.clip_grad_norm_(model.parameters(), config.max_grad_norm or math.inf)  # 0: measure only
             )
-            rate = schedule.get_last_lr()[-1]
+            rate = float(schedule.get_last_lr()[-1])
             _check_finite(state.step + 1, rate, sums.loss, norm, accelerator.scaler is None)
             optimizer.step()
             schedule.step()
@@ -155,7 +157,9 @@ def train(
     if config.load_best_model_at_end and state.best_step not in (None, state.step):
         best = run.output_dir / f"checkpoint-{state.best_step}"
         load_weights(best, accelerator, model)
-        run.print(f"best evaluation: {config.metric_for_best_model} {state.best_value:.4f} at epoch {state.best_epoch}")
+        run.print(
+            f"best evaluation: {config.metric_for_best_model} {state.best_value:.4f} at epoch {state.best_epoch}"
+        )
     results = {
         "train_runtime": round(state.seconds, 3),
         "train_tokens_per_second": round(state.tokens / max(state.seconds, 1e-9), 1),
@@ -218,15 +222,16 @@ def _metric(scores: dict[str, float], name: str) -> float:
 
 def _evaluation_line(epoch: float, scores: dict[str, float], best: bool) -> str:
     shown = {k.removeprefix("eval_"): v for k, v in scores.items() if not _is_detail(k)}
-    text = "  ".join(f"{name} {value:.4f}" if isinstance(value, float) else f"{name} {value}" for name, value in shown.items())
+    text = "  ".join(
+        f"{name} {value:.4f}" if isinstance(value, float) else f"{name} {value}" for name, value in shown.items()
+    )
     return f"epoch {epoch:g}  {text}{'  (best)' if best else ''}"
 
 
 def _is_detail(key: str) -> bool:
     """Scores by type, and times, are for the files."""
-    return key.endswith("_runtime") or key.startswith("eval_f1_") and key not in ("eval_f1_strict", "eval_f1_macro")
+    return key.endswith("_runtime") or (key.startswith("eval_f1_") and key not in ("eval_f1_strict", "eval_f1_macro"))
 
 
 def _known(state: dict[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in state.items() if key in _State.__dataclass_fields__}
-

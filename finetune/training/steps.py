@@ -19,12 +19,12 @@ class MicroBatch(Protocol):
     inputs: dict[str, torch.Tensor]
 
     @property
-    def targets(self) -> int: ...  # noqa: D102
+    def targets(self) -> int: ...
 
     @property
-    def tokens(self) -> int: ...  # noqa: D102
+    def tokens(self) -> int: ...
 
-    def to(self, device: Any) -> "MicroBatch": ...  # noqa: D102
+    def to(self, device: Any) -> "MicroBatch": ...
 
 
 @dataclass

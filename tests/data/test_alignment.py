@@ -13,8 +13,22 @@ SLOW = settings(deadline=None, max_examples=60, suppress_health_check=[HealthChe
 
 # Words as people write them, and words that tokenizers do odd things to.
 WORDS = st.one_of(
-    st.sampled_from(["Ada", "Lovelace", "unbelievable", "don't", "@user", "http://t.co/x1", "1,000.5", "Ünïcode", "東京", "😀",
-                     "straße", "..."]),
+    st.sampled_from(
+        [
+            "Ada",
+            "Lovelace",
+            "unbelievable",
+            "don't",
+            "@user",
+            "http://t.co/x1",
+            "1,000.5",
+            "Ünïcode",
+            "東京",
+            "😀",
+            "straße",
+            "...",
+        ]
+    ),
     st.sampled_from(VANISHING),
     st.text(st.characters(exclude_categories=("Cs",), exclude_characters="\0"), min_size=1, max_size=12),
 )
@@ -25,7 +39,10 @@ SENTENCES = st.lists(
 
 def dataset_of(sentences):
     return datasets.Dataset.from_dict(
-        {"tokens": [[w for w, _ in s] for s in sentences], "ner_tags": [[t for _, t in s] for s in sentences]},
+        {
+            "tokens": [[w for w, _ in s] for s in sentences],
+            "ner_tags": [[t for _, t in s] for s in sentences],
+        },
         features=datasets.Features(
             {name: datasets.List(datasets.Value("string")) for name in ("tokens", "ner_tags")}
         ),
@@ -69,14 +86,23 @@ def slow_windows(tokens, word_ids, tags, content, overlap, label_all):
 
 
 @SLOW
-@given(sentences=SENTENCES, length=st.integers(8, 20), share=st.sampled_from([None, 0, 0.3, 0.9]), label_all=st.booleans())
+@given(
+    sentences=SENTENCES,
+    length=st.integers(8, 20),
+    share=st.sampled_from([None, 0, 0.3, 0.9]),
+    label_all=st.booleans(),
+)
 def test_windows_equal_a_slow_reference(tokenizer, sentences, length, share, label_all):
     prefix, suffix = special_tokens(tokenizer)
     content = length - len(prefix) - len(suffix)
     overlap = content // 2 if share is None else int(share * content)
     aligned = data.align(
-        dataset_of(sentences), tokenizer, LABELS, max_seq_length=length,
-        doc_stride=None if share is None else overlap, label_all_tokens=label_all,
+        dataset_of(sentences),
+        tokenizer,
+        LABELS,
+        max_seq_length=length,
+        doc_stride=None if share is None else overlap,
+        label_all_tokens=label_all,
     )
     expected = []
     for sentence in sentences:
@@ -149,7 +175,11 @@ def test_every_word_of_wnut17_is_scored(shared, length, tokenizers):
         DataArguments(train_file=str(folder / "train.conll"), test_file=str(folder / "test.conll"))
     )
     labels = data.entity_labels(splits["train"])
-    for tokenizer in (load_tokenizer(DEFAULT_MODEL), load_tokenizer(str(shared / "checkpoints/xlmr-mini")), *tokenizers.values()):
+    for tokenizer in (
+        load_tokenizer(DEFAULT_MODEL),
+        load_tokenizer(str(shared / "checkpoints/xlmr-mini")),
+        *tokenizers.values(),
+    ):
         aligned = data.align(splits["test"], tokenizer, labels, max_seq_length=length)
         predictions, scored = aligned.to_words(aligned.rows.tokens["labels"])
         assert scored == 23_394
@@ -166,8 +196,10 @@ def test_report_counts(tokenizers):
     assert report.invalid_tags == 1
     assert report.words_unknown == 2
     assert report.unknown_characters == {"東": 2, "京": 1}
-    plain = [tokenizers["wordpiece"]([w for w, _ in s], is_split_into_words=True, truncation=True, max_length=10)
-             for s in (sentence, [("x", "O")] * 12)]
+    plain = [
+        tokenizers["wordpiece"]([w for w, _ in s], is_split_into_words=True, truncation=True, max_length=10)
+        for s in (sentence, [("x", "O")] * 12)
+    ]
     shown = sum(len(set(encoding.word_ids()) - {None}) for encoding in plain)
     assert report.words_cut == 17 - 1 - shown
     assert report.sentences_cut == sum(

@@ -38,7 +38,9 @@ def test_a_hash_is_a_word_where_it_has_a_tag(tmp_path):
 
 
 def test_odd_white_space_stays_in_words(tmp_path):
-    assert read(tmp_path, "a\u2028b\tO\nc\x85\tO\n\ufe0f\tO\nd\u00a0e\tO\n").words == [["a\u2028b", "c\x85", "\ufe0f", "d\u00a0e"]]
+    assert read(tmp_path, "a\u2028b\tO\nc\x85\tO\n\ufe0f\tO\nd\u00a0e\tO\n").words == [
+        ["a\u2028b", "c\x85", "\ufe0f", "d\u00a0e"]
+    ]
 
 
 @pytest.mark.parametrize(

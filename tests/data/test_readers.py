@@ -7,7 +7,11 @@ from finetune import data
 from finetune.arguments import DataArguments
 
 ROWS = [{"tokens": ["Ada", "ran"], "ner_tags": ["B-PER", "O"]}, {"tokens": ["Oslo"], "ner_tags": ["B-LOC"]}]
-TEXTS = [{"text": 'so "good"', "label": "pos"}, {"text": "bad,\nvery", "label": "neg"}, {"text": "bad", "label": "neg"}]
+TEXTS = [
+    {"text": 'so "good"', "label": "pos"},
+    {"text": "bad,\nvery", "label": "neg"},
+    {"text": "bad", "label": "neg"},
+]
 
 
 def dump(path, lines):
@@ -20,8 +24,12 @@ def test_tagged_forms_agree(tmp_path):
     dataset.to_parquet(tmp_path / "x.parquet")
     dataset.save_to_disk(tmp_path / "one")
     names = datasets.ClassLabel(names=["O", "B-PER", "B-LOC"])
-    numbered = [{"tokens": row["tokens"], "ner_tags": [names.str2int(tag) for tag in row["ner_tags"]]} for row in ROWS]
-    features = datasets.Features({"tokens": datasets.List(datasets.Value("string")), "ner_tags": datasets.List(names)})
+    numbered = [
+        {"tokens": row["tokens"], "ner_tags": [names.str2int(tag) for tag in row["ner_tags"]]} for row in ROWS
+    ]
+    features = datasets.Features(
+        {"tokens": datasets.List(datasets.Value("string")), "ner_tags": datasets.List(names)}
+    )
     datasets.DatasetDict(train=datasets.Dataset.from_list(numbered, features=features)).save_to_disk(tmp_path / "all")
     data.write_conll(tmp_path / "x.conll", *([row[key] for row in ROWS] for key in ("tokens", "ner_tags")))
     for arguments in (
@@ -48,7 +56,9 @@ def test_labelled_forms_agree(tmp_path):
 
 def test_pairs_whole_number_labels_and_unquoted_tsv(tmp_path):
     (tmp_path / "x.tsv").write_bytes(b'\xef\xbb\xbfQuality\t#1 String\t#2 String\r\n10\tsays "a\tb\r\n9\tc\td"\r\n')
-    train = data.read_labelled(DataArguments(train_file=str(tmp_path / "x.tsv")), "#1 String", "Quality", "#2 String")["train"]
+    train = data.read_labelled(
+        DataArguments(train_file=str(tmp_path / "x.tsv")), "#1 String", "Quality", "#2 String"
+    )["train"]
     assert train["text"][:] == ['says "a', "c"]
     assert train["text_pair"][:] == ["b", 'd"']
     assert data.class_labels(train) == ["9", "10"]
@@ -75,7 +85,7 @@ def test_one_scheme_for_all_splits(tmp_path):
     ("name", "text", "message"),
     [
         ("x.jsonl", '{"text": "a", "label": 1}\n{"text": "b"\n', r"x.jsonl:2: not JSON"),
-        ("x.jsonl", '[1]\n', r"x.jsonl:1: a .jsonl file holds an object"),
+        ("x.jsonl", "[1]\n", r"x.jsonl:1: a .jsonl file holds an object"),
         ("x.jsonl", '{"text": "a"}\n', r"x.jsonl:1: no column 'label'; it has: 'text'"),
         ("x.jsonl", '{"text": "a", "label": 0.5}\n', r"x.jsonl:1: column 'label' holds 0.5"),
         ("x.jsonl", '{"text": null, "label": 1}\n', r"x.jsonl:1: column 'text' holds None"),
@@ -153,14 +163,19 @@ def test_real_tagged_files_load_as_they_are(shared):
     folders = [shared / "data/wnut17", *(shared / "data/masakhaner").iterdir()]
     assert len(folders) == 5
     for folder in folders:
-        files = {f"{split}_file": str(folder / f"{name}.conll") for split, name in
-                 (("train", "train"), ("validation", "dev"), ("test", "test"))}
+        files = {
+            f"{split}_file": str(folder / f"{name}.conll")
+            for split, name in (("train", "train"), ("validation", "dev"), ("test", "test"))
+        }
         splits = data.read_tagged(DataArguments(**files))
         data.check_labels(splits, data.entity_labels(splits["train"]), "ner_tags")
         for split, name in (("train", "train"), ("validation", "dev"), ("test", "test")):
             rows = splits[split]
-            flat = [(w, t) for words, tags in zip(rows["tokens"], rows["ner_tags"], strict=True)
-                    for w, t in zip(words, tags, strict=True)]
+            flat = [
+                (w, t)
+                for words, tags in zip(rows["tokens"], rows["ner_tags"], strict=True)
+                for w, t in zip(words, tags, strict=True)
+            ]
             assert flat == _columns(folder / f"{name}.conll")
 
 
@@ -175,7 +190,10 @@ def test_real_labelled_files_load_as_they_are(shared):
     assert data.class_labels(splits["train"]) == ["0", "1"]
     mrpc = shared / "data/mrpc"
     splits = data.read_labelled(
-        DataArguments(train_file=str(mrpc / "train.tsv"), test_file=str(mrpc / "test.tsv")), "#1 String", "Quality", "#2 String"
+        DataArguments(train_file=str(mrpc / "train.tsv"), test_file=str(mrpc / "test.tsv")),
+        "#1 String",
+        "Quality",
+        "#2 String",
     )
     assert len(splits["train"]) == 4076
     assert len(splits["test"]) == 1725

@@ -19,7 +19,9 @@ def write(spans, length, scheme):
                 touches = any(e == begin and k == kind for _, e, k in spans)
                 letter = "B" if i == begin and touches else "I"
             else:
-                part = "single" if end - begin == 1 else "begin" if i == begin else "end" if i == end - 1 else "inside"
+                part = (
+                    "single" if end - begin == 1 else "begin" if i == begin else "end" if i == end - 1 else "inside"
+                )
                 letter = LETTERS[scheme][part]
             tags[i] = f"{letter}-{kind}"
     return tags

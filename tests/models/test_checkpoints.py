@@ -42,7 +42,9 @@ def test_the_encoder_is_the_checkpoints(checkpoints, kind):
 def test_byte_level_tokenizers_are_built_with_a_prefix_space(checkpoints):
     tokenizer = models.load_tokenizer(str(checkpoints["byte-bpe"]))
     assert tokenizer(["ran"], is_split_into_words=True)["input_ids"] == tokenizer(" ran")["input_ids"]
-    assert tokenizer.convert_ids_to_tokens(tokenizer(["ran"], is_split_into_words=True)["input_ids"])[1].startswith("Ġ")
+    assert tokenizer.convert_ids_to_tokens(tokenizer(["ran"], is_split_into_words=True)["input_ids"])[1].startswith(
+        "Ġ"
+    )
     plain = models.load_tokenizer(str(checkpoints["byte-bpe"]), for_words=False)
     assert not plain.convert_ids_to_tokens(plain("ran")["input_ids"])[1].startswith("Ġ")
 
@@ -112,7 +114,7 @@ def test_a_slow_tokenizer_only(checkpoints, tmp_path):
     (tmp_path / "m/tokenizer.json").unlink()
     settings = {"tokenizer_class": "CanineTokenizer"}
     (tmp_path / "m/tokenizer_config.json").write_text(json.dumps(settings))
-    with pytest.raises(ValueError, match="only a slow tokenizer .* is here"):
+    with pytest.raises(ValueError, match=r"only a slow tokenizer .* is here"):
         load(tmp_path / "m")
 
 
@@ -131,7 +133,9 @@ def test_a_tokenizer_that_does_not_belong(checkpoints, tmp_path):
     shutil.copytree(checkpoints["unigram"], tmp_path / "m")
     small = BertConfig.from_pretrained(checkpoints["wordpiece"]).vocab_size
     assert small > 0
-    arguments = ModelArguments(model_name_or_path=str(checkpoints["unigram"]), tokenizer_name=str(checkpoints["wordpiece"]))
+    arguments = ModelArguments(
+        model_name_or_path=str(checkpoints["unigram"]), tokenizer_name=str(checkpoints["wordpiece"])
+    )
     with pytest.raises(ValueError, match="they do not belong together"):
         models.load("token-classification", arguments, LABELS, words=[], max_seq_length=16)
 

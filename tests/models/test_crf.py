@@ -13,7 +13,7 @@ LABELS = ["O", "B-X", "I-X", "B-Y", "I-Y"]
 
 def a_crf(seed):
     torch.manual_seed(seed)
-    crf = LinearChainCrf(dict(enumerate(LABELS)))
+    crf = LinearChainCrf(LABELS)
     for parameter in crf.parameters():
         torch.nn.init.normal_(parameter)
     return crf
@@ -56,7 +56,9 @@ def test_all_paths_written_out(seed, lengths, continues):
         assert (decoded[b, length:] == 0).all()
         for w in range(length):
             for tag in range(len(LABELS)):
-                through = torch.stack([s for s, path in zip(scores, paths, strict=True) if path[w] == tag]).logsumexp(0)
+                through = torch.stack([s for s, path in zip(scores, paths, strict=True) if path[w] == tag]).logsumexp(
+                    0
+                )
                 assert log_probabilities[b, w, tag].item() == pytest.approx((through - log_z).item(), abs=1e-4)
 
 
@@ -67,7 +69,9 @@ def test_special_tokens_continuations_and_padding_take_no_part():
     anything = torch.ones_like(labels, dtype=torch.bool)
     loss, logits = crf_outputs(crf, emissions, labels, anything, 1, training=False)
     alone = [
-        crf.negative_log_likelihood(emissions[0][[1, 3, 4]][None], torch.tensor([[1, 2, 0]]), torch.ones(1, 3).bool()),
+        crf.negative_log_likelihood(
+            emissions[0][[1, 3, 4]][None], torch.tensor([[1, 2, 0]]), torch.ones(1, 3).bool()
+        ),
         crf.negative_log_likelihood(emissions[1][[1]][None], torch.tensor([[3]]), torch.ones(1, 1).bool()),
     ]
     assert loss.item() == pytest.approx((sum(alone) / 4).item(), rel=1e-5)

@@ -1,23 +1,39 @@
 import numpy as np
 import pytest
 import torch
-from transformers import AutoConfig, AutoModelForSequenceClassification, AutoModelForTokenClassification, AutoTokenizer
+from transformers import (
+    AutoConfig,
+    AutoModelForSequenceClassification,
+    AutoModelForTokenClassification,
+    AutoTokenizer,
+)
 
-import finetune  # noqa: F401  (registers the baselines)
+import finetune
 from finetune.arguments import ModelArguments
 from finetune.models import BASELINES, load
 
 LABELS = ["O", "B-PER", "I-PER"]
-TEXTS = ["Ada Lovelace wrote to Charles Babbage .", "It rained .", "Why would Oslo , of all places , be dry ?"]
+TEXTS = [
+    "Ada Lovelace wrote to Charles Babbage .",
+    "It rained .",
+    "Why would Oslo , of all places , be dry ?",
+]
 WORDS = [word for text in TEXTS for word in text.split()]
 
 
 def a_model(task="token-classification", pooling="attention", **arguments):
     torch.manual_seed(0)
-    settings = {"model_name_or_path": "bilstm", "hidden_size": 12, "embedding_size": 10, "char_hidden_size": 6} | arguments
+    settings = {
+        "model_name_or_path": "bilstm",
+        "hidden_size": 12,
+        "embedding_size": 10,
+        "char_hidden_size": 6,
+    } | arguments
     labels = LABELS if task == "token-classification" else ["neg", "pos"]
     words = WORDS if task == "token-classification" else TEXTS
-    model, tokenizer = load(task, ModelArguments(**settings), labels, words=words, max_seq_length=128, pooling=pooling)
+    model, tokenizer = load(
+        task, ModelArguments(**settings), labels, words=words, max_seq_length=128, pooling=pooling
+    )
     return model.eval(), tokenizer
 
 
@@ -58,7 +74,9 @@ def test_pooling(name, pooling):
 def test_direction():
     for name, sees_what_follows in (("lstm", False), ("bilstm", True)):
         model, tokenizer = a_model(model_name_or_path=name)
-        first, second = (model(**tokenizer(t, return_tensors="pt")).logits[0, 0] for t in ("Ada wrote .", "Ada rained ?"))
+        first, second = (
+            model(**tokenizer(t, return_tensors="pt")).logits[0, 0] for t in ("Ada wrote .", "Ada rained ?")
+        )
         assert torch.allclose(first, second) != sees_what_follows
 
 
@@ -96,7 +114,10 @@ def test_saved_and_loaded_through_the_auto_classes(tmp_path, name):
     model, tokenizer = a_model(model_name_or_path=name)
     model.save_pretrained(tmp_path), tokenizer.save_pretrained(tmp_path)
     assert (tmp_path / "tokenizer.json").is_file()
-    again, tokenizer_again = AutoModelForTokenClassification.from_pretrained(tmp_path), AutoTokenizer.from_pretrained(tmp_path)
+    again, tokenizer_again = (
+        AutoModelForTokenClassification.from_pretrained(tmp_path),
+        AutoTokenizer.from_pretrained(tmp_path),
+    )
     assert type(again) is type(model)
     assert AutoConfig.from_pretrained(tmp_path).id2label == dict(enumerate(LABELS))
     for text in TEXTS:
@@ -160,8 +181,25 @@ def test_the_tokenizer_keeps_words_and_gives_their_bytes():
     _, tokenizer = a_model()
     text = 'He said: "Ada (of U.S. fame) wrote http://t.co/x, didn\'t she?"'
     tokens = [text[a:b] for a, b in tokenizer(text, return_offsets_mapping=True)["offset_mapping"]]
-    assert tokens == ["He", "said", ":", '"', "Ada", "(", "of", "U.S", ".", "fame", ")", "wrote", "http://t.co/x", ",",
-                      "didn't", "she", '?"']
+    assert tokens == [
+        "He",
+        "said",
+        ":",
+        '"',
+        "Ada",
+        "(",
+        "of",
+        "U.S",
+        ".",
+        "fame",
+        ")",
+        "wrote",
+        "http://t.co/x",
+        ",",
+        "didn't",
+        "she",
+        '?"',
+    ]
     encoded = tokenizer([["Ada", "Ørsted"], ["x" * 30]], is_split_into_words=True, padding=True)
     assert np.array(encoded["char_ids"]).shape == (2, 2, 24)
     assert bytes(encoded["char_ids"][0][1]).rstrip(b"\0").decode() == "Ørsted"

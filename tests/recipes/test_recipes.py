@@ -18,13 +18,27 @@ from recipes.sentiment import SentimentConfig, finetune_sentiment
 
 ROOT = Path(__file__).parents[2]
 TINY = {
-    "dataset_name": "samples", "max_seq_length": 32, "max_train_samples": 40, "max_eval_samples": 21, "num_train_epochs": 1,
-    "per_device_train_batch_size": 8, "learning_rate": 1e-3, "hidden_size": 16, "embedding_size": 16, "disable_tqdm": True,
-}  # fmt: skip
+    "dataset_name": "samples",
+    "max_seq_length": 32,
+    "max_train_samples": 40,
+    "max_eval_samples": 21,
+    "num_train_epochs": 1,
+    "per_device_train_batch_size": 8,
+    "learning_rate": 1e-3,
+    "hidden_size": 16,
+    "embedding_size": 16,
+    "disable_tqdm": True,
+}
 FILES = {
-    "README.md", "all_results.json", "config.json", "history.jsonl", "model.safetensors", "run.yaml", "tokenizer.json",
+    "README.md",
+    "all_results.json",
+    "config.json",
+    "history.jsonl",
+    "model.safetensors",
+    "run.yaml",
+    "tokenizer.json",
     "tokenizer_config.json",
-}  # fmt: skip
+}
 
 
 def environment(**extra):
@@ -33,9 +47,14 @@ def environment(**extra):
 
 def run(*command, code=0):
     done = subprocess.run(
-        [sys.executable, *map(str, command)], capture_output=True, text=True, timeout=600, check=False, cwd=ROOT,
+        [sys.executable, *map(str, command)],
+        capture_output=True,
+        text=True,
+        timeout=600,
+        check=False,
+        cwd=ROOT,
         env=environment(),
-    )  # fmt: skip
+    )
     assert done.returncode == code, done.stdout[-2000:] + done.stderr[-3000:]
     return done
 
@@ -54,7 +73,9 @@ def test_ner_with_every_kind_of_model(name, checkpoints, samples, tmp_path):
     result = finetune_ner(NerConfig(**settings))
     folder = result.output_dir
     assert {path.name for path in folder.iterdir() if path.is_file()} == FILES | {
-        "predictions_eval.conll", "predictions_test.conll"}  # fmt: skip
+        "predictions_eval.conll",
+        "predictions_test.conll",
+    }
     assert json.loads((folder / "all_results.json").read_text()) == result.results
 
     # The predictions in the file give the scores of the file, by the reference's count.
@@ -67,14 +88,34 @@ def test_ner_with_every_kind_of_model(name, checkpoints, samples, tmp_path):
         words = sum(map(len, sentences.words))
         assert result.results[f"{short}_words"] == result.results[f"{short}_words_scored"] == words
         assert result.results[f"{short}_f1"] == pytest.approx(f1_score(sentences.tags, predicted, zero_division=0))
-        equal = [a == b for gold, said in zip(sentences.tags, predicted, strict=True) for a, b in zip(gold, said, strict=True)]
+        equal = [
+            a == b
+            for gold, said in zip(sentences.tags, predicted, strict=True)
+            for a, b in zip(gold, said, strict=True)
+        ]
         assert result.results[f"{short}_accuracy"] == pytest.approx(np.mean(equal))
-    for key in ("train_runtime", "train_tokens_per_second", "train_samples_per_second", "peak_memory_mb", "total_parameters",
-                "best_epoch", "eval_loss", "test_loss", "eval_runtime", "test_f1_strict", "test_f1_PER"):  # fmt: skip
+    for key in (
+        "train_runtime",
+        "train_tokens_per_second",
+        "train_samples_per_second",
+        "peak_memory_mb",
+        "total_parameters",
+        "best_epoch",
+        "eval_loss",
+        "test_loss",
+        "eval_runtime",
+        "test_f1_strict",
+        "test_f1_PER",
+    ):
         assert key in result.results
 
     tagger = pipeline("token-classification", model=str(folder), aggregation_strategy="simple")
-    assert {entity["entity_group"] for entity in tagger("Ada Lovelace flew to Oslo.")} <= {"PER", "LOC", "ORG", "MISC"}
+    assert {entity["entity_group"] for entity in tagger("Ada Lovelace flew to Oslo.")} <= {
+        "PER",
+        "LOC",
+        "ORG",
+        "MISC",
+    }
     assert tagger.model.config.id2label[0] == "O"
 
 
@@ -84,7 +125,9 @@ def test_sentiment_with_every_kind_of_model(name, checkpoints, tmp_path):
     result = finetune_sentiment(SentimentConfig(**TINY, output_dir=str(tmp_path / "run"), model_name_or_path=path))
     folder = result.output_dir
     assert {path.name for path in folder.iterdir() if path.is_file()} == FILES | {
-        "predictions_eval.tsv", "predictions_test.tsv"}  # fmt: skip
+        "predictions_eval.tsv",
+        "predictions_test.tsv",
+    }
     rows = [line.split("\t") for line in (folder / "predictions_test.tsv").read_text().splitlines()]
     assert rows[0] == ["text", "label", "predicted", "score"]
     assert len(rows) == 22
@@ -102,13 +145,21 @@ def test_pairs(checkpoints, tmp_path):
     for name in ("train", "dev"):
         (tmp_path / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     for model in (str(checkpoints["wordpiece"]), str(checkpoints["unigram"]), "bilstm"):
-        settings = TINY | {"dataset_name": None, "train_file": str(tmp_path / "train.jsonl"),
-                           "validation_file": str(tmp_path / "dev.jsonl"), "num_train_epochs": 15}  # fmt: skip
+        settings = TINY | {
+            "dataset_name": None,
+            "train_file": str(tmp_path / "train.jsonl"),
+            "validation_file": str(tmp_path / "dev.jsonl"),
+            "num_train_epochs": 15,
+        }
         result = finetune_sentiment(
             SentimentConfig(
-                **settings, output_dir=str(tmp_path / Path(model).name), model_name_or_path=model,
-                text_column_name="a", text_pair_column_name="b", label_column_name="y",
-            )  # fmt: skip
+                **settings,
+                output_dir=str(tmp_path / Path(model).name),
+                model_name_or_path=model,
+                text_column_name="a",
+                text_pair_column_name="b",
+                label_column_name="y",
+            )
         )
         lines = (result.output_dir / "predictions_eval.tsv").read_text().splitlines()
         assert lines[0] == "text\ttext_pair\tlabel\tpredicted\tscore"
@@ -122,19 +173,36 @@ def test_run_yaml_repeats_the_run(tmp_path):
     assert {k: v for k, v in second.items() if k.startswith("test_f1")} == {
         k: v for k, v in first.results.items() if k.startswith("test_f1")
     }
-    assert (tmp_path / "a/predictions_test.conll").read_bytes() == (tmp_path / "b/predictions_test.conll").read_bytes()
+    assert (tmp_path / "a/predictions_test.conll").read_bytes() == (
+        tmp_path / "b/predictions_test.conll"
+    ).read_bytes()
 
 
 def test_one_and_two_processes_agree(checkpoints, tmp_path):
     """The documented command; splits whose size 2 does not divide; the same global batches."""
-    tiny = TINY | {"max_train_samples": 41, "per_device_eval_batch_size": 4, "model_name_or_path": str(checkpoints["wordpiece"])}
+    tiny = TINY | {
+        "max_train_samples": 41,
+        "per_device_eval_batch_size": 4,
+        "model_name_or_path": str(checkpoints["wordpiece"]),
+    }
     for recipe, short in (("ner", "conll"), ("sentiment", "tsv")):
         results = {}
         for processes in (1, 2):
             folder = tmp_path / f"{recipe}{processes}"
-            settings = tiny | {"per_device_train_batch_size": 8 // processes, "output_dir": folder, "learning_rate": 1e-4}
-            done = run("-m", "accelerate.commands.launch", "--num_processes", processes, "--cpu", f"recipes/{recipe}.py",
-                       *flags(settings))  # fmt: skip
+            settings = tiny | {
+                "per_device_train_batch_size": 8 // processes,
+                "output_dir": folder,
+                "learning_rate": 1e-4,
+            }
+            done = run(
+                "-m",
+                "accelerate.commands.launch",
+                "--num_processes",
+                processes,
+                "--cpu",
+                f"recipes/{recipe}.py",
+                *flags(settings),
+            )
             assert done.stdout.count("test: ") == 2  # one process talks
             results[processes] = json.loads((folder / "all_results.json").read_text())
         one, two = results[1], results[2]
@@ -147,13 +215,27 @@ def test_one_and_two_processes_agree(checkpoints, tmp_path):
         again = {}
         for processes in (1, 2):
             folder = tmp_path / f"{recipe}-again{processes}"
-            settings = tiny | {"model_name_or_path": tmp_path / f"{recipe}1", "output_dir": folder, "max_steps": 1,
-                               "learning_rate": 1e-30, "per_device_train_batch_size": 8 // processes, "weight_decay": 0}  # fmt: skip
-            run("-m", "accelerate.commands.launch", "--num_processes", processes, "--cpu", f"recipes/{recipe}.py",
-                *flags(settings))  # fmt: skip
+            settings = tiny | {
+                "model_name_or_path": tmp_path / f"{recipe}1",
+                "output_dir": folder,
+                "max_steps": 1,
+                "learning_rate": 1e-30,
+                "per_device_train_batch_size": 8 // processes,
+                "weight_decay": 0,
+            }
+            run(
+                "-m",
+                "accelerate.commands.launch",
+                "--num_processes",
+                processes,
+                "--cpu",
+                f"recipes/{recipe}.py",
+                *flags(settings),
+            )
             again[processes] = json.loads((folder / "all_results.json").read_text())
             assert (folder / f"predictions_test.{short}").read_bytes() == (
-                tmp_path / f"{recipe}1/predictions_test.{short}").read_bytes()  # fmt: skip
+                tmp_path / f"{recipe}1/predictions_test.{short}"
+            ).read_bytes()
         for key, value in again[1].items():
             if key.startswith(("eval_", "test_")) and not key.endswith("runtime"):
                 assert again[2][key] == value == one[key], key
@@ -169,7 +251,10 @@ def test_one_and_two_processes_agree(checkpoints, tmp_path):
         ({"output_dir": "{full}"}, "this folder already holds a run"),
         ({"output_dir": "{other}"}, "this folder holds something that is no run"),
         ({"output_dir": "{file}"}, "this is a file; give a folder"),
-        ({"validation_file": "{unknown}"}, r"unknown.conll:1: the label 'B-NEW' does not occur in the training data"),
+        (
+            {"validation_file": "{unknown}"},
+            r"unknown.conll:1: the label 'B-NEW' does not occur in the training data",
+        ),
         ({"head": "crf", "label_all_tokens": True}, "--label_all_tokens: a CRF works on words"),
         ({"train_file": "{outside}"}, "the training split has no entity"),
     ],
@@ -183,10 +268,16 @@ def test_what_is_refused_leaves_nothing_behind(change, message, checkpoints, tmp
     (tmp_path / "unknown.conll").write_text("x\tB-NEW\n")
     (tmp_path / "outside.conll").write_text("x\tO\n")
     (tmp_path / "file").write_text("")
-    places |= {"unknown": tmp_path / "unknown.conll", "outside": tmp_path / "outside.conll", "file": tmp_path / "file"}
+    places |= {
+        "unknown": tmp_path / "unknown.conll",
+        "outside": tmp_path / "outside.conll",
+        "file": tmp_path / "file",
+    }
     change = {key: value.format(**places) if isinstance(value, str) else value for key, value in change.items()}
     before = sorted(tmp_path.rglob("*"))
-    settings = TINY | {"model_name_or_path": str(checkpoints["wordpiece"]), "output_dir": str(tmp_path / "run")} | change
+    settings = (
+        TINY | {"model_name_or_path": str(checkpoints["wordpiece"]), "output_dir": str(tmp_path / "run")} | change
+    )
     with pytest.raises(ValueError, match=message):
         finetune_ner(NerConfig(**settings))
     assert sorted(tmp_path.rglob("*")) == before
@@ -210,15 +301,20 @@ def test_an_overwritten_run_is_replaced(tmp_path):
 
 def test_trackers_get_the_numbers(tmp_path):
     pytest.importorskip("tensorboard", reason="needs the extra `tensorboard`")
-    finetune_ner(NerConfig(**TINY, output_dir=str(tmp_path / "run"), model_name_or_path="rnn", report_to="tensorboard"))
+    finetune_ner(
+        NerConfig(**TINY, output_dir=str(tmp_path / "run"), model_name_or_path="rnn", report_to="tensorboard")
+    )
     assert list((tmp_path / "run").rglob("events.out.tfevents.*"))
 
 
 def test_the_model_card_tells_no_folders(checkpoints, tmp_path):
     for name in ("train", "dev"):
         (tmp_path / f"{name}.conll").write_text("Ada\tB-PER\nran\tO\n\n" * 8)
-    settings = TINY | {"dataset_name": None, "train_file": str(tmp_path / "train.conll"),
-                       "validation_file": str(tmp_path / "dev.conll")}  # fmt: skip
+    settings = TINY | {
+        "dataset_name": None,
+        "train_file": str(tmp_path / "train.conll"),
+        "validation_file": str(tmp_path / "dev.conll"),
+    }
     result = finetune_ner(
         NerConfig(**settings, output_dir=str(tmp_path / "run"), model_name_or_path=str(checkpoints["wordpiece"]))
     )
@@ -236,9 +332,14 @@ def test_real_xlmr_checkpoint(shared, xlmr_mini, tmp_path):
     """The multilingual checkpoint through the same recipe, on the first sentences of MasakhaNER Swahili."""
     folder = shared / "data/masakhaner/swa"
     settings = TINY | {
-        "dataset_name": None, "train_file": str(folder / "train.conll"), "validation_file": str(folder / "dev.conll"),
-        "max_train_samples": 32, "max_eval_samples": 15, "model_name_or_path": str(xlmr_mini), "max_seq_length": 64,
-    }  # fmt: skip
+        "dataset_name": None,
+        "train_file": str(folder / "train.conll"),
+        "validation_file": str(folder / "dev.conll"),
+        "max_train_samples": 32,
+        "max_eval_samples": 15,
+        "model_name_or_path": str(xlmr_mini),
+        "max_seq_length": 64,
+    }
     result = finetune_ner(NerConfig(**settings, output_dir=str(tmp_path / "run")))
     assert result.results["total_parameters"] > 40_000_000
     assert result.results["eval_words_scored"] == result.results["eval_words"] > 200

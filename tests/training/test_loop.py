@@ -18,10 +18,19 @@ from recipes.ner import NerConfig, finetune_ner
 
 def config(checkpoint, output_dir, **settings):
     base = {
-        "dataset_name": "samples", "model_name_or_path": str(checkpoint), "output_dir": str(output_dir), "max_seq_length": 32,
-        "max_train_samples": 20, "max_eval_samples": 9, "num_train_epochs": 3, "per_device_train_batch_size": 4,
-        "learning_rate": 1e-3, "logging_steps": 2, "disable_tqdm": True, "seed": 5,
-    }  # fmt: skip
+        "dataset_name": "samples",
+        "model_name_or_path": str(checkpoint),
+        "output_dir": str(output_dir),
+        "max_seq_length": 32,
+        "max_train_samples": 20,
+        "max_eval_samples": 9,
+        "num_train_epochs": 3,
+        "per_device_train_batch_size": 4,
+        "learning_rate": 1e-3,
+        "logging_steps": 2,
+        "disable_tqdm": True,
+        "seed": 5,
+    }
     return NerConfig(**base | settings)
 
 
@@ -41,9 +50,15 @@ def history(folder):
 def test_the_loop_is_the_plain_loop(checkpoints, tmp_path):
     """Weights equal those of a loop written out with torch alone."""
     settings = config(
-        checkpoints["wordpiece"], tmp_path / "run", weight_decay=0.1, warmup_steps=2, eval_strategy="no",
-        save_strategy="no", max_grad_norm=0.5, num_train_epochs=2,
-    )  # fmt: skip
+        checkpoints["wordpiece"],
+        tmp_path / "run",
+        weight_decay=0.1,
+        warmup_steps=2,
+        eval_strategy="no",
+        save_strategy="no",
+        max_grad_norm=0.5,
+        num_train_epochs=2,
+    )
     result = finetune_ner(settings)
 
     splits = data.read_tagged(settings)
@@ -72,18 +87,27 @@ def test_the_loop_is_the_plain_loop(checkpoints, tmp_path):
     for name, value in model.state_dict().items():
         assert torch.allclose(ours[name], value, atol=2e-6), name
     assert result.results["train_steps"] == steps
-    assert [line["step"] for line in history(result.output_dir)] == [*range(2, steps + 1, 2), *([steps] if steps % 2 else [])]
+    assert [line["step"] for line in history(result.output_dir)] == [
+        *range(2, steps + 1, 2),
+        *([steps] if steps % 2 else []),
+    ]
     assert history(result.output_dir)[-1]["learning_rate"] == pytest.approx(1e-3 / (steps - 2))
 
 
 @pytest.mark.parametrize(("workers", "accumulation", "stop"), [(0, 1, 3), (0, 4, 2), (2, 1, 8), (0, 1, "epoch")])
 def test_a_resumed_run_ends_with_the_same_bytes(checkpoints, tmp_path, workers, accumulation, stop):
-    strategy = {"eval_strategy": "epoch", "save_strategy": "epoch"} if stop == "epoch" else {
-        "eval_strategy": "steps", "save_strategy": "steps", "eval_steps": stop, "save_steps": stop}  # fmt: skip
+    strategy = (
+        {"eval_strategy": "epoch", "save_strategy": "epoch"}
+        if stop == "epoch"
+        else {"eval_strategy": "steps", "save_strategy": "steps", "eval_steps": stop, "save_steps": stop}
+    )
     settings = strategy | {
-        "dataloader_num_workers": workers, "gradient_accumulation_steps": accumulation,
-        "per_device_train_batch_size": 4 // accumulation, "save_total_limit": 9, "load_best_model_at_end": False,
-    }  # fmt: skip
+        "dataloader_num_workers": workers,
+        "gradient_accumulation_steps": accumulation,
+        "per_device_train_batch_size": 4 // accumulation,
+        "save_total_limit": 9,
+        "load_best_model_at_end": False,
+    }
     whole = finetune_ner(config(checkpoints["wordpiece"], tmp_path / "whole", **settings))
     saved = training.checkpoints(whole.output_dir)
     assert len(saved) >= 2
@@ -115,9 +139,14 @@ def test_two_equal_commands_give_equal_bytes_and_another_seed_does_not(checkpoin
 def test_the_best_checkpoint_wins_and_is_kept(checkpoints, tmp_path):
     """Twenty sentences are learned by heart, so the last evaluation is not the best."""
     settings = config(
-        checkpoints["wordpiece"], tmp_path / "run", metric_for_best_model="loss", num_train_epochs=20,
-        learning_rate=1e-2, lr_scheduler_type="constant", save_total_limit=1,
-    )  # fmt: skip
+        checkpoints["wordpiece"],
+        tmp_path / "run",
+        metric_for_best_model="loss",
+        num_train_epochs=20,
+        learning_rate=1e-2,
+        lr_scheduler_type="constant",
+        save_total_limit=1,
+    )
     result = finetune_ner(settings)
     evaluations = [line for line in result.history if "eval_loss" in line]
     best = min(evaluations, key=lambda line: line["eval_loss"])
@@ -131,17 +160,31 @@ def test_the_best_checkpoint_wins_and_is_kept(checkpoints, tmp_path):
 
 def test_early_stopping(checkpoints, tmp_path):
     settings = config(
-        checkpoints["wordpiece"], tmp_path / "run", metric_for_best_model="loss", num_train_epochs=30,
-        learning_rate=1e-2, lr_scheduler_type="constant", early_stopping_patience=2,
-    )  # fmt: skip
+        checkpoints["wordpiece"],
+        tmp_path / "run",
+        metric_for_best_model="loss",
+        num_train_epochs=30,
+        learning_rate=1e-2,
+        lr_scheduler_type="constant",
+        early_stopping_patience=2,
+    )
     losses = [line["eval_loss"] for line in finetune_ner(settings).history if "eval_loss" in line]
     assert len(losses) < 30
     assert losses.index(min(losses)) == len(losses) - 3
 
 
 def test_a_loss_that_is_not_finite_stops_the_run(checkpoints, tmp_path):
-    settings = config(checkpoints["wordpiece"], tmp_path / "run", learning_rate=1e30, max_grad_norm=0, num_train_epochs=5,
-                      save_strategy="steps", eval_strategy="steps", save_steps=1, eval_steps=1)  # fmt: skip
+    settings = config(
+        checkpoints["wordpiece"],
+        tmp_path / "run",
+        learning_rate=1e30,
+        max_grad_norm=0,
+        num_train_epochs=5,
+        save_strategy="steps",
+        eval_strategy="steps",
+        save_steps=1,
+        eval_steps=1,
+    )
     with pytest.raises(FloatingPointError, match=r"the (loss|gradient) is not finite at step \d+ \(learning rate 9"):
         finetune_ner(settings)
     assert training.checkpoints(tmp_path / "run"), "the checkpoints before it stay"
@@ -150,10 +193,12 @@ def test_a_loss_that_is_not_finite_stops_the_run(checkpoints, tmp_path):
 
 def test_frozen_parts_do_not_move(checkpoints, tmp_path):
     start = load_file(checkpoints["wordpiece"] / "model.safetensors")
-    for i, (settings, moves) in enumerate([
-        ({"freeze_encoder": True}, lambda name: name.startswith("classifier")),
-        ({"freeze_layers": 1}, lambda name: "layer.1" in name or name.startswith("classifier")),
-    ]):
+    for i, (settings, moves) in enumerate(
+        [
+            ({"freeze_encoder": True}, lambda name: name.startswith("classifier")),
+            ({"freeze_layers": 1}, lambda name: "layer.1" in name or name.startswith("classifier")),
+        ]
+    ):
         result = finetune_ner(config(checkpoints["wordpiece"], tmp_path / str(i), num_train_epochs=1, **settings))
         end = weights(result.output_dir)
         for name, value in end.items():
@@ -187,8 +232,14 @@ def test_layerwise_decay(checkpoints):
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"load_best_model_at_end": True, "save_strategy": "no"}, "--load_best_model_at_end needs a checkpoint"),
-        ({"eval_strategy": "no", "early_stopping_patience": 2}, "--early_stopping_patience needs evaluations"),
+        (
+            {"load_best_model_at_end": True, "save_strategy": "no"},
+            "--load_best_model_at_end needs a checkpoint",
+        ),
+        (
+            {"eval_strategy": "no", "early_stopping_patience": 2},
+            "--early_stopping_patience needs evaluations",
+        ),
         ({"per_device_train_batch_size": 0}, "--per_device_train_batch_size 0: must be at least 1"),
         ({"learning_rate": -1.0}, "--learning_rate -1.0: must be positive"),
         ({"resume_from_checkpoint": "nowhere"}, "--resume_from_checkpoint nowhere: no checkpoint here"),
@@ -203,16 +254,20 @@ def test_flags_that_cannot_be_meant(checkpoints, tmp_path, settings, message):
 
 def test_fractional_epochs_and_max_steps(checkpoints, tmp_path):
     rows = 20
-    for i, (settings, steps) in enumerate([({"num_train_epochs": 0.5}, math.ceil(rows / 4 / 2)), ({"max_steps": 7}, 7)]):
+    for i, (settings, steps) in enumerate(
+        [({"num_train_epochs": 0.5}, math.ceil(rows / 4 / 2)), ({"max_steps": 7}, 7)]
+    ):
         result = finetune_ner(config(checkpoints["unigram"], tmp_path / str(i), max_seq_length=64, **settings))
         assert abs(result.results["train_steps"] - steps) <= (2 if i == 0 else 0)  # long sentences make more rows
 
 
 def test_the_folder_is_not_made_before_the_run_is_sound(checkpoints, tmp_path):
-    run = start_run(config(checkpoints["wordpiece"], tmp_path / "run"), learning_rate=1.0, num_train_epochs=1,
-                    metric_for_best_model="f1")  # fmt: skip
+    run = start_run(
+        config(checkpoints["wordpiece"], tmp_path / "run"),
+        learning_rate=1.0,
+        num_train_epochs=1,
+        metric_for_best_model="f1",
+    )
     assert not (tmp_path / "run").exists()
     run.create_folder()
     assert (tmp_path / "run/run.yaml").exists()
-
-

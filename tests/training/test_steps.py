@@ -16,8 +16,17 @@ def gradients(checkpoints, tmp_path_factory):
     found = {}
     for processes in (1, 2):
         output = folder / f"{processes}.pt"
-        command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", str(processes),
-                   str(SCRIPT), str(checkpoints["wordpiece"]), str(output)]
+        command = [
+            sys.executable,
+            "-m",
+            "torch.distributed.run",
+            "--standalone",
+            "--nproc_per_node",
+            str(processes),
+            str(SCRIPT),
+            str(checkpoints["wordpiece"]),
+            str(output),
+        ]
         done = subprocess.run(command, capture_output=True, text=True, timeout=600, check=False)
         assert done.returncode == 0, done.stderr[-3000:]
         found[processes] = torch.load(output, weights_only=True)

@@ -1,0 +1,38 @@
+# The commands of every day. Each builds the virtual environment that it needs.
+PYTHON ?= python3
+VENV ?= .venv
+# The release that the project is tested with; pyproject.toml allows others.
+TORCH ?= torch==2.13.0
+BIN := $(VENV)/bin
+
+.PHONY: help demo test lint format bench clean
+help:  ## This list
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 12
+
+$(VENV)/.installed: pyproject.toml
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "finetune needs Python 3.11 or newer; say which with PYTHON=...")'
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet '$(TORCH)'
+	$(BIN)/python -m pip install --quiet --editable '.[dev]'
+	touch $@
+
+demo: $(VENV)/.installed  ## Fine-tune a transformer and an LSTM on the sample data, compare them, label a sentence
+	$(BIN)/python recipes/demo.py
+
+test: $(VENV)/.installed  ## The test suite
+	$(BIN)/python -m pytest
+
+lint: $(VENV)/.installed  ## ruff (check and format) and mypy
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+format: $(VENV)/.installed  ## Let ruff mend what it can
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+bench: $(VENV)/.installed  ## Alignment against the tutorials' loop
+	$(BIN)/python benchmarks/alignment.py
+
+clean:  ## Remove the environment and the caches, not the runs
+	rm -rf $(VENV) build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
