@@ -4,7 +4,8 @@
     python benchmarks/quality.py --task sentiment --data ../shared/data/sst2 --seeds 0,1,2
 
 `--data` is a folder with train, dev and test as .conll (ner) or headerless .tsv of text and label (sentiment).
-Prints a line a run and the means, and writes them to benchmarks/quality_<task>.json.
+Prints a line a run and the means, and keeps the runs so far in benchmarks/quality_<task>.json; `--sides` runs one side
+only, so that two terminals can share the work.
 """
 
 import argparse
@@ -29,6 +30,7 @@ def main() -> None:
     parser.add_argument("--task", choices=["ner", "sentiment"], required=True)
     parser.add_argument("--data", required=True, type=Path)
     parser.add_argument("--seeds", default="0,1,2")
+    parser.add_argument("--sides", default="finetune,stock")
     parser.add_argument("--learning_rate", type=float, default=RATE)
     arguments = parser.parse_args()
     ner = arguments.task == "ner"
@@ -38,49 +40,48 @@ def main() -> None:
         f"{split}_file": str(arguments.data / f"{name}.{ending}")
         for split, name in (("train", "train"), ("validation", "dev"), ("test", "test"))
     }
-    runs = []
-    for seed in map(int, arguments.seeds.split(",")):
-        shared = {
-            "num_train_epochs": EPOCHS,
-            "per_device_train_batch_size": BATCH,
-            "learning_rate": arguments.learning_rate,
-            "seed": seed,
-        }
-        with tempfile.TemporaryDirectory() as folder:
-            common = shared | files | {"output_dir": folder, "max_seq_length": LENGTH, "disable_tqdm": True}
-            if ner:
-                ours = finetune_ner(NerConfig(**common)).results
-                splits = data.read_tagged(NerConfig(**common))
-                labels = data.entity_labels(splits["train"])
-            else:
-                ours = finetune_sentiment(SentimentConfig(**common, column_names="text,label")).results
-                splits = data.read_labelled(SentimentConfig(**common, column_names="text,label"))
-                labels = data.class_labels(splits["train"])
-        tokenizer = models.load_tokenizer(DEFAULT_MODEL, for_words=ner)
-        stock = (stock_ner if ner else stock_sentiment)(
-            splits, labels, resolve(DEFAULT_MODEL), tokenizer, max_length=LENGTH, **shared
-        )
-        for side, results in (("finetune", ours), ("stock", stock)):
-            kept = ("train_runtime", f"test_{metric}", "test_words_scored", "test_f1_macro")
-            runs.append({"side": side, "seed": seed} | {key: results[key] for key in kept if key in results})
-            print(json.dumps(runs[-1]), flush=True)
-    report = {
-        "task": arguments.task,
-        "data": arguments.data.name,
-        "settings": vars(arguments) | {"data": arguments.data.name},
-    }
-    for side in ("finetune", "stock"):
-        scores = [run[f"test_{metric}"] for run in runs if run["side"] == side]
-        spread = statistics.stdev(scores) if len(scores) > 1 else float("nan")
-        report[side] = {
-            "mean": statistics.mean(scores),
-            "stdev": spread,
-            "min": min(scores),
-            "max": max(scores),
-        }
-        print(f"{side:10s} test_{metric}: mean {statistics.mean(scores):.4f}  stdev {spread:.4f}  {scores}")
     path = Path(__file__).parent / f"quality_{arguments.task}.json"
-    path.write_text(json.dumps(report | {"runs": runs}, indent=2) + "\n")
+    for seed in map(int, arguments.seeds.split(",")):
+        for side in arguments.sides.split(","):
+            shared = {
+                "num_train_epochs": EPOCHS,
+                "per_device_train_batch_size": BATCH,
+                "learning_rate": arguments.learning_rate,
+                "seed": seed,
+            }
+            with tempfile.TemporaryDirectory() as folder:
+                common = shared | files | {"output_dir": folder, "max_seq_length": LENGTH, "disable_tqdm": True}
+                config = NerConfig(**common) if ner else SentimentConfig(**common, column_names="text,label")
+                if side == "finetune":
+                    results = (finetune_ner if ner else finetune_sentiment)(config).results
+                else:
+                    splits = data.read_tagged(config) if ner else data.read_labelled(config)
+                    labels = (data.entity_labels if ner else data.class_labels)(splits["train"])
+                    tokenizer = models.load_tokenizer(DEFAULT_MODEL, for_words=ner)
+                    results = (stock_ner if ner else stock_sentiment)(
+                        splits, labels, resolve(DEFAULT_MODEL), tokenizer, max_length=LENGTH, **shared
+                    )
+            kept = ("train_runtime", f"test_{metric}", "test_words_scored", "test_f1_macro")
+            run = {"side": side, "seed": seed} | {key: results[key] for key in kept if key in results}
+            print(json.dumps(run), flush=True)
+            report(path, arguments, metric, run)
+
+
+def report(path: Path, arguments: argparse.Namespace, metric: str, run: dict) -> None:
+    """Adds a run to the file, and prints the means over the seeds."""
+    runs = json.loads(path.read_text())["runs"] if path.exists() else []
+    runs = [old for old in runs if (old["side"], old["seed"]) != (run["side"], run["seed"])] + [run]
+    summary: dict = {"task": arguments.task, "data": arguments.data.name, "learning_rate": arguments.learning_rate}
+    for side in ("finetune", "stock"):
+        scores = [old[f"test_{metric}"] for old in sorted(runs, key=lambda old: old["seed"]) if old["side"] == side]
+        if scores:
+            spread = statistics.stdev(scores) if len(scores) > 1 else float("nan")
+            summary[side] = {"mean": statistics.mean(scores), "stdev": spread, "min": min(scores), "max": max(scores)}
+            print(
+                f"{side:10s} test_{metric}: mean {statistics.mean(scores):.4f}  stdev {spread:.4f}  {scores}",
+                flush=True,
+            )
+    path.write_text(json.dumps(summary | {"runs": runs}, indent=2) + "\n")
 
 
 if __name__ == "__main__":
