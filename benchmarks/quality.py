@@ -4,8 +4,8 @@
     python benchmarks/quality.py --task sentiment --data ../shared/data/sst2 --seeds 0,1,2
 
 `--data` is a folder with train, dev and test as .conll (ner) or headerless .tsv of text and label (sentiment).
-Prints a line a run and the means, and keeps the runs so far in benchmarks/quality_<task>.json; `--sides` runs one side
-only, so that two terminals can share the work.
+Prints a line a run and the means, and keeps the runs so far in benchmarks/quality_<task>.json; `--sides` runs one
+side only, so that two terminals can share the work.
 """
 
 import argparse

@@ -36,11 +36,11 @@ def parse(config_class: type[Config], argv: Sequence[str] | None = None) -> Conf
     )
     parser.add_argument("--config", metavar="FILE.yaml", help="Flags from a YAML file; the others override them.")
 
-    file, words = _take_config_flag(parser, words)
-    if file is not None:
+    files, words = _take_config_flags(parser, words)
+    if files:
         known = {field.name for field in dataclasses.fields(config_class)}  # type: ignore[arg-type]
         try:
-            words = yaml_to_argv(file, known) + words
+            words = [word for file in files for word in yaml_to_argv(file, known)] + words
         except ValueError as error:
             parser.error(str(error))
     namespace, unknown = parser.parse_known_args(words)
@@ -86,15 +86,21 @@ def to_yaml(config: Any) -> str:
     return yaml.safe_dump(dataclasses.asdict(config), sort_keys=False, allow_unicode=True)
 
 
-def _take_config_flag(parser: Any, words: list[str]) -> tuple[str | None, list[str]]:
-    for i, word in enumerate(words):
+def _take_config_flags(parser: Any, words: list[str]) -> tuple[list[str], list[str]]:
+    """The files of all `--config` flags, of which a later one overrides, and the other words."""
+    files: list[str] = []
+    others: list[str] = []
+    rest = iter(words)
+    for word in rest:
         if word == "--config":
-            if i + 1 == len(words):
+            files.append(next(rest, ""))
+            if not files[-1]:
                 parser.error("argument --config: expected a file")
-            return words[i + 1], words[:i] + words[i + 2 :]
-        if word.startswith("--config="):
-            return word.removeprefix("--config="), words[:i] + words[i + 1 :]
-    return None, words
+        elif word.startswith("--config="):
+            files.append(word.removeprefix("--config="))
+        else:
+            others.append(word)
+    return files, others
 
 
 def run(recipe: Callable[[Any], Any], config: Any) -> Any:

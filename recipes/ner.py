@@ -40,7 +40,7 @@ def finetune_ner(config: NerConfig) -> training.RunResult:
         config,
         learning_rate=2e-3 if baseline else 5e-5,
         num_train_epochs=20 if baseline else 3,
-        metric_for_best_model="f1",
+        metrics=("f1", "precision", "recall", "f1_strict", "accuracy", "f1_", "loss"),
     )
     config, accelerator = run.config, run.accelerator
     if config.label_all_tokens and (config.head == "crf" or config.model_name_or_path == "bilstm-crf"):

@@ -38,7 +38,7 @@ def finetune_sentiment(config: SentimentConfig) -> training.RunResult:
         config,
         learning_rate=2e-3 if baseline else 5e-5,
         num_train_epochs=20 if baseline else 3,
-        metric_for_best_model="accuracy",
+        metrics=("accuracy", "f1_macro", "recall_macro", "loss"),
     )
     config, accelerator = run.config, run.accelerator
 

@@ -31,6 +31,14 @@ def test_yaml_then_flags(tmp_path):
     assert cli.parse(NerConfig, [f"--config={file}"]).max_seq_length == 64
 
 
+def test_a_later_config_overrides_an_earlier_one(tmp_path):
+    files = [tmp_path / "a.yaml", tmp_path / "b.yaml"]
+    files[0].write_text("seed: 1\nmax_steps: 5\n")
+    files[1].write_text("seed: 2\n")
+    config = cli.parse(NerConfig, ["--config", str(files[0]), f"--config={files[1]}"])
+    assert (config.seed, config.max_steps) == (2, 5)
+
+
 def test_round_trip(tmp_path):
     config = NerConfig(
         train_file="a: b #c",

@@ -235,8 +235,8 @@ def _check_tagged(
         if len(row_words) != len(row_tags):
             raise ValueError(f"{where}: {len(row_words)} words but {len(row_tags)} tags")
         for word, tag in zip(row_words, row_tags, strict=True):
-            if not word:
-                raise ValueError(f"{where}: an empty word")
+            if not word or any(mark in word for mark in "\t\n\r"):
+                raise ValueError(f"{where}: the word {word!r} is empty or breaks a line; words go into column files")
             if not TAG.fullmatch(tag):
                 raise ValueError(f"{where}: {tag!r} is no tag; tags are O, B-TYPE, I-TYPE (or IOBES)")
 

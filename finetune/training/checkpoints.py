@@ -61,7 +61,7 @@ def save_checkpoint(
         beside = folder.with_name(f".{folder.name}.writing")
         shutil.rmtree(beside, ignore_errors=True)
         beside.mkdir(parents=True)
-        accelerator.unwrap_model(model, keep_fp32_wrapper=False).save_pretrained(beside, state_dict=weights)
+        accelerator.unwrap_model(model).save_pretrained(beside, state_dict=weights)
         tokenizer.save_pretrained(beside)
         tensors, rest = _split(optimizer_state)
         save_file(tensors, beside / "optimizer.safetensors")

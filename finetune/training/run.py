@@ -5,6 +5,7 @@ import os
 import resource
 import shutil
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from pathlib import Path
@@ -19,6 +20,7 @@ from accelerate.utils import (
     ProjectConfiguration,
     set_seed,
 )
+from transformers.utils import logging
 
 from finetune.arguments import TrainingArguments
 from finetune.cli import to_yaml
@@ -66,7 +68,7 @@ class Run:
         """Writes the model, without its wrappers, and the tokenizer as `from_pretrained` expects them."""
         state = self.accelerator.get_state_dict(model)
         if self.accelerator.is_main_process:
-            unwrapped = self.accelerator.unwrap_model(model, keep_fp32_wrapper=False)
+            unwrapped = self.accelerator.unwrap_model(model)
             unwrapped.save_pretrained(self.output_dir, state_dict=state)
             tokenizer.save_pretrained(self.output_dir)
         self.accelerator.wait_for_everyone()
@@ -90,12 +92,13 @@ class Run:
 
 
 def start_run(
-    config: TrainingArguments, *, learning_rate: float, num_train_epochs: float, metric_for_best_model: str
+    config: TrainingArguments, *, learning_rate: float, num_train_epochs: float, metrics: Sequence[str]
 ) -> Run:
     """Sets up Accelerate and the seed, and refuses flags that cannot be meant, before anything is read.
 
     Args:
-        learning_rate, num_train_epochs, metric_for_best_model: what stands for a flag that is not given.
+        learning_rate, num_train_epochs: what stands for a flag that is not given.
+        metrics: what `--metric_for_best_model` may name, the default first; `f1_` stands for all that start so.
 
     Raises:
         ValueError: naming the flag.
@@ -104,10 +107,13 @@ def start_run(
         config,
         learning_rate=config.learning_rate or learning_rate,
         num_train_epochs=config.num_train_epochs or num_train_epochs,
-        metric_for_best_model=config.metric_for_best_model or metric_for_best_model,
+        metric_for_best_model=config.metric_for_best_model or metrics[0],
         load_best_model_at_end=config.load_best_model_at_end and config.eval_strategy != "no",
     )
     _check_flags(config)
+    best = config.metric_for_best_model or metrics[0]
+    if not any(best.startswith(name) if name.endswith("_") else best == name for name in metrics):
+        raise ValueError(f"--metric_for_best_model {best}: choose from {', '.join(metrics)}")
     _check_output_dir(config)
     accelerator = Accelerator(
         # Said outright, or processes that torchrun starts on a machine without a GPU do not find each other.
@@ -123,6 +129,7 @@ def start_run(
         ],
     )
     accelerator.wait_for_everyone()  # nobody creates the folder while another looks whether it is there
+    logging.disable_progress_bar()  # transformers' bars, for files that are written in no time, break up ours
     set_seed(config.seed)
     return Run(config, accelerator)
 

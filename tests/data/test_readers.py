@@ -113,7 +113,8 @@ def test_errors_name_the_place(tmp_path, name, text, message):
         ({"tokens": ["a"], "ner_tags": ["O", "O"]}, "x.jsonl:1: 1 words but 2 tags"),
         ({"tokens": ["a"], "ner_tags": [0]}, "x.jsonl:1: column 'ner_tags' is no list of strings"),
         ({"tokens": "a", "ner_tags": ["O"]}, "x.jsonl:1: column 'tokens' is no list"),
-        ({"tokens": [""], "ner_tags": ["O"]}, "x.jsonl:1: an empty word"),
+        ({"tokens": [""], "ner_tags": ["O"]}, "x.jsonl:1: the word '' is empty"),
+        ({"tokens": ["a\nb"], "ner_tags": ["O"]}, "x.jsonl:1: the word .* breaks a line"),
         ({"tokens": ["a"], "ner_tags": ["PER"]}, "x.jsonl:1: 'PER' is no tag"),
     ],
 )

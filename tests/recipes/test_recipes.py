@@ -356,3 +356,31 @@ def test_notebooks_run(tmp_path):
         assert not any(cell.get("outputs") for cell in notebook.cells), f"{path}: strip the outputs"
         os.environ["FINETUNE_NOTEBOOK_FOLDER"] = str(tmp_path / path.stem)
         nbclient.NotebookClient(notebook, timeout=600, resources={"metadata": {"path": str(ROOT)}}).execute()
+
+
+def test_mixed_precision_survives_a_checkpoint(checkpoints, tmp_path):
+    """Saving must not take the bfloat16 wrapper off: the scores after it are those before it, as are the weights."""
+    weights = {}
+    for strategy in ("epoch", "no"):
+        folder = tmp_path / strategy
+        settings = TINY | {
+            "model_name_or_path": str(checkpoints["wordpiece"]),
+            "output_dir": folder,
+            "num_train_epochs": 3,
+            "save_strategy": strategy,
+            "load_best_model_at_end": False,
+        }
+        run(
+            "-m",
+            "accelerate.commands.launch",
+            "--cpu",
+            "--mixed_precision",
+            "bf16",
+            "recipes/ner.py",
+            *flags(settings),
+        )
+        history = [json.loads(line) for line in (folder / "history.jsonl").read_text().splitlines()]
+        results = json.loads((folder / "all_results.json").read_text())
+        assert history[-1]["eval_loss"] == results["eval_loss"]
+        weights[strategy] = (folder / "model.safetensors").read_bytes()
+    assert weights["epoch"] == weights["no"]

@@ -243,7 +243,7 @@ def test_layerwise_decay(checkpoints):
         ({"per_device_train_batch_size": 0}, "--per_device_train_batch_size 0: must be at least 1"),
         ({"learning_rate": -1.0}, "--learning_rate -1.0: must be positive"),
         ({"resume_from_checkpoint": "nowhere"}, "--resume_from_checkpoint nowhere: no checkpoint here"),
-        ({"metric_for_best_model": "f2"}, "--metric_for_best_model f2: evaluation gives"),
+        ({"metric_for_best_model": "f2"}, "--metric_for_best_model f2: choose from f1, "),
         ({"freeze_layers": 3}, "--freeze_layers 3: the model has 2 layers"),
     ],
 )
@@ -266,7 +266,7 @@ def test_the_folder_is_not_made_before_the_run_is_sound(checkpoints, tmp_path):
         config(checkpoints["wordpiece"], tmp_path / "run"),
         learning_rate=1.0,
         num_train_epochs=1,
-        metric_for_best_model="f1",
+        metrics=("f1",),
     )
     assert not (tmp_path / "run").exists()
     run.create_folder()
