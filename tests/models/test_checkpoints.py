@@ -3,7 +3,7 @@ import shutil
 
 import pytest
 import torch
-from transformers import AutoModelForTokenClassification, BertConfig, BertForSequenceClassification
+from transformers import AutoModelForTokenClassification, BertForSequenceClassification
 
 from finetune import models
 from finetune.arguments import DEFAULT_MODEL, ModelArguments
@@ -129,13 +129,11 @@ def test_an_encoder_of_another_shape_or_architecture(checkpoints, tmp_path):
         load(tmp_path / "m")
 
 
-def test_a_tokenizer_that_does_not_belong(checkpoints, tmp_path):
-    shutil.copytree(checkpoints["unigram"], tmp_path / "m")
-    small = BertConfig.from_pretrained(checkpoints["wordpiece"]).vocab_size
-    assert small > 0
-    arguments = ModelArguments(
-        model_name_or_path=str(checkpoints["unigram"]), tokenizer_name=str(checkpoints["wordpiece"])
-    )
+def test_a_tokenizer_that_does_not_belong(checkpoints, sample_texts, tmp_path):
+    from random_checkpoint import build
+
+    build("unigram", sample_texts, tmp_path, vocab_size=300, hidden_size=32, layers=1, positions=64)
+    arguments = ModelArguments(model_name_or_path=str(tmp_path), tokenizer_name=str(checkpoints["wordpiece"]))
     with pytest.raises(ValueError, match="they do not belong together"):
         models.load("token-classification", arguments, LABELS, words=[], max_seq_length=16)
 

@@ -1,0 +1,126 @@
+"""A BERT, RoBERTa or XLM-R of random weights, built from a config, with a tokenizer trained on a data set's words.
+
+    python benchmarks/random_checkpoint.py --kind byte-bpe --data data/wnut17/train.conll --output_dir runs/roberta
+
+What comes out is a checkpoint folder like any other: `recipes/ner.py --model_name_or_path runs/roberta`.
+"""
+
+import argparse
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, trainers
+from transformers import (
+    BertConfig,
+    BertForMaskedLM,
+    BertTokenizer,
+    RobertaConfig,
+    RobertaForMaskedLM,
+    RobertaTokenizer,
+    XLMRobertaConfig,
+    XLMRobertaForMaskedLM,
+    XLMRobertaTokenizer,
+)
+
+
+def wordpiece(texts: Sequence[str], vocab_size: int) -> BertTokenizer:
+    """BERT's tokenizer."""
+    backend = Tokenizer(models.WordPiece(unk_token="[UNK]"))
+    backend.normalizer = normalizers.BertNormalizer(lowercase=True)
+    backend.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    special = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
+    trainer = trainers.WordPieceTrainer(vocab_size=vocab_size, special_tokens=special, show_progress=False)
+    backend.train_from_iterator(texts, trainer)
+    return BertTokenizer(vocab=backend.get_vocab())
+
+
+def byte_bpe(texts: Sequence[str], vocab_size: int) -> RobertaTokenizer:
+    """RoBERTa's tokenizer."""
+    backend = Tokenizer(models.BPE())
+    backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=True)
+    trainer = trainers.BpeTrainer(
+        vocab_size=vocab_size,
+        special_tokens=["<s>", "<pad>", "</s>", "<unk>", "<mask>"],
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        show_progress=False,
+    )
+    backend.train_from_iterator(texts, trainer)
+    model = json.loads(backend.to_str())["model"]
+    return RobertaTokenizer(vocab=model["vocab"], merges=[tuple(pair) for pair in model["merges"]])
+
+
+def unigram(texts: Sequence[str], vocab_size: int) -> XLMRobertaTokenizer:
+    """XLM-R's tokenizer."""
+    backend = Tokenizer(models.Unigram())
+    backend.normalizer = normalizers.NFKC()
+    backend.pre_tokenizer = pre_tokenizers.Metaspace()
+    special = ["<s>", "<pad>", "</s>", "<unk>"]
+    trainer = trainers.UnigramTrainer(
+        vocab_size=vocab_size - 1, special_tokens=special, unk_token="<unk>", show_progress=False
+    )
+    backend.train_from_iterator(texts, trainer)
+    pieces = [tuple(piece) for piece in json.loads(backend.to_str())["model"]["vocab"]]
+    return XLMRobertaTokenizer(vocab=[*pieces, ("<mask>", 0.0)])
+
+
+KINDS: dict[str, tuple[Any, Any, Any]] = {
+    "wordpiece": (wordpiece, BertConfig, BertForMaskedLM),
+    "byte-bpe": (byte_bpe, RobertaConfig, RobertaForMaskedLM),
+    "unigram": (unigram, XLMRobertaConfig, XLMRobertaForMaskedLM),
+}
+
+
+def build(
+    kind: str, texts: Sequence[str], folder: Path, *, vocab_size: int, hidden_size: int, layers: int, positions: int
+) -> None:
+    """Trains the tokenizer on `texts` and saves it with a random model for inputs of up to `positions` tokens."""
+    make, config_class, model_class = KINDS[kind]
+    tokenizer = make(texts, vocab_size)
+    bert = kind == "wordpiece"
+    config = config_class(
+        vocab_size=len(tokenizer),
+        hidden_size=hidden_size,
+        num_hidden_layers=layers,
+        num_attention_heads=max(hidden_size // 64, 2),
+        intermediate_size=4 * hidden_size,
+        # RoBERTa and XLM-R count positions from the padding id + 1.
+        max_position_embeddings=positions + (0 if bert else tokenizer.pad_token_id + 1),
+        type_vocab_size=2 if bert else 1,
+        pad_token_id=tokenizer.pad_token_id,
+        bos_token_id=tokenizer.bos_token_id,
+        eos_token_id=tokenizer.eos_token_id,
+    )
+    torch.manual_seed(0)
+    model_class(config).save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+
+
+def main() -> None:
+    from finetune.data import read_conll
+
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--kind", choices=KINDS, required=True)
+    parser.add_argument("--data", type=Path, required=True, help="a column file")
+    parser.add_argument("--output_dir", type=Path, required=True)
+    parser.add_argument("--vocab_size", type=int, default=8000)
+    parser.add_argument("--hidden_size", type=int, default=128)
+    parser.add_argument("--layers", type=int, default=4)
+    arguments = parser.parse_args()
+    texts = [" ".join(words) for words in read_conll(arguments.data).words]
+    build(
+        arguments.kind,
+        texts,
+        arguments.output_dir,
+        vocab_size=arguments.vocab_size,
+        hidden_size=arguments.hidden_size,
+        layers=arguments.layers,
+        positions=512,
+    )
+    print(f"{arguments.output_dir}: a random {arguments.kind} model")
+
+
+if __name__ == "__main__":
+    main()
