@@ -92,7 +92,11 @@ def _sources(config: DataArguments, samples: str) -> dict[str, Path | datasets.D
             saved = datasets.DatasetDict(train=saved)
         sources.update({name: saved[name] for name in SPLITS if name in saved})
     elif config.dataset_name is not None:
-        hub = datasets.load_dataset(config.dataset_name, config.dataset_config_name)
+        try:
+            hub = datasets.load_dataset(config.dataset_name, config.dataset_config_name)
+        except (OSError, ValueError, RuntimeError) as error:
+            reason = str(error).strip().split("\n")[0]
+            raise ValueError(f"--dataset_name {config.dataset_name}: not loaded: {reason}") from error
         sources.update({name: hub[name] for name in SPLITS if name in hub})
     for split, name in files.items():
         if name is not None:

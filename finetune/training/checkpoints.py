@@ -113,7 +113,9 @@ def load_weights(folder: Path, accelerator: Accelerator, model: torch.nn.Module)
 
 
 def remove_old_checkpoints(output_dir: Path, keep: int, best_step: int | None) -> None:
-    """Leaves the newest `keep` checkpoints, and the best one."""
+    """Leaves the newest `keep` checkpoints and the best one, and nothing that a killed run was writing."""
+    for path in output_dir.glob(".checkpoint-*.writing"):
+        shutil.rmtree(path)
     for path in checkpoints(output_dir)[:-keep]:
         if _step(path) != best_step:
             shutil.rmtree(path)

@@ -126,6 +126,8 @@ def test_tagged_errors_name_the_place(tmp_path, row, message):
 def test_no_training_data_and_missing_files(tmp_path):
     with pytest.raises(ValueError, match="no training data"):
         data.read_tagged(DataArguments())
+    with pytest.raises(ValueError, match="--dataset_name nobody/nothing: not loaded"):
+        data.read_tagged(DataArguments(dataset_name="nobody/nothing"))  # the tests are offline
     with pytest.raises(ValueError, match=r"--test_file .*nope.conll: no such file"):
         data.read_tagged(DataArguments(dataset_name="samples", test_file=str(tmp_path / "nope.conll")))
 

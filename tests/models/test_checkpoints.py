@@ -62,13 +62,15 @@ def test_a_head_for_the_same_labels_is_kept_and_another_is_not(checkpoints, tmp_
         assert model.classifier.out_features == len(other)
 
 
-def test_a_checkpoint_of_another_tasks_head(checkpoints, tmp_path):
+def test_a_checkpoint_of_another_tasks_head(checkpoints, tmp_path, caplog):
     model, tokenizer = load(checkpoints["wordpiece"], labels=["neg", "mid", "pos"], task="sequence-classification")
     assert isinstance(model, BertForSequenceClassification)
     with torch.no_grad():
         model.classifier.weight.fill_(7.0)
     model.save_pretrained(tmp_path), tokenizer.save_pretrained(tmp_path)
+    assert not caplog.messages  # a masked language model has no head to lose
     tagger = load(tmp_path)[0]
+    assert "its head is not used (BertForSequenceClassification for neg, mid, pos)" in caplog.text
     assert (tagger.classifier.weight.abs() < 1).all()
     same = tagger.bert.embeddings.word_embeddings.weight
     assert torch.equal(same, model.bert.embeddings.word_embeddings.weight)
