@@ -94,7 +94,8 @@ def train(
     improvement = -1.0 if config.metric_for_best_model == "loss" else 1.0
     bar = tqdm(total=total_steps, initial=state.step, desc="train", disable=config.disable_tqdm, leave=False)
 
-    stop = state.step >= total_steps
+    patience = config.early_stopping_patience or math.inf
+    stop = state.step >= total_steps or state.evaluations_since_best >= patience  # a finished run, resumed
     while not stop:
         epoch, first_step = divmod(state.step, batches.steps_per_epoch)
         for micro_batches in batches.epoch(epoch, first_step):
@@ -104,7 +105,7 @@ def train(
             norm = float(
                 accelerator.clip_grad_norm_(model.parameters(), config.max_grad_norm or math.inf)  # 0: measure only
             )
-            rate = float(schedule.get_last_lr()[-1])
+            rate = float(max(schedule.get_last_lr()))
             _check_finite(state.step + 1, rate, sums.loss, norm, accelerator.scaler is None)
             optimizer.step()
             schedule.step()
@@ -138,8 +139,7 @@ def train(
                 else:
                     state.evaluations_since_best += 1
                 run.print(_evaluation_line(position, scores, best=state.evaluations_since_best == 0))
-                patience = config.early_stopping_patience
-                if patience is not None and state.evaluations_since_best >= patience and not stop:
+                if state.evaluations_since_best >= patience and not stop:
                     run.print(f"stopped early: no better evaluation in {patience}")
                     stop = True
 
@@ -181,8 +181,9 @@ class _History:
         self.path = run.output_dir / "history.jsonl"
         self.lines: list[dict[str, float]] = []
         if step and self.path.is_file():
-            kept = [line for line in self.path.read_text().splitlines() if json.loads(line)["step"] <= step]
-            self.lines = [json.loads(line) for line in kept]
+            # A killed run may have left half a line at the end.
+            whole = self.path.read_text().rpartition("\n")[0].splitlines()
+            self.lines = [line for line in map(json.loads, whole) if line["step"] <= step]
         if run.accelerator.is_main_process:
             write_text(self.path, "".join(json.dumps(line) + "\n" for line in self.lines))
 

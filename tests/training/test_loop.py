@@ -118,6 +118,8 @@ def test_a_resumed_run_ends_with_the_same_bytes(checkpoints, tmp_path, workers, 
         path.rename(path.with_name(f".{path.name}.writing"))
     for name in ("model.safetensors", "all_results.json"):
         (killed / name).unlink()
+    with (killed / "history.jsonl").open("a") as file:
+        file.write('{"step": 99, "ep')
     resumed = finetune_ner(config(checkpoints["wordpiece"], killed, resume_from_checkpoint="true", **settings))
     assert same(weights(whole.output_dir), weights(resumed.output_dir))
     assert history(whole.output_dir) == history(resumed.output_dir)
@@ -169,9 +171,14 @@ def test_early_stopping(checkpoints, tmp_path):
         lr_scheduler_type="constant",
         early_stopping_patience=2,
     )
-    losses = [line["eval_loss"] for line in finetune_ner(settings).history if "eval_loss" in line]
+    stopped = finetune_ner(settings)
+    losses = [line["eval_loss"] for line in stopped.history if "eval_loss" in line]
     assert len(losses) < 30
     assert losses.index(min(losses)) == len(losses) - 3
+    settings.resume_from_checkpoint = "true"
+    again = finetune_ner(settings)
+    assert again.history == stopped.history
+    assert same(weights(again.output_dir), weights(stopped.output_dir))
 
 
 def test_a_loss_that_is_not_finite_stops_the_run(checkpoints, tmp_path):
