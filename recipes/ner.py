@@ -40,11 +40,9 @@ def finetune_ner(config: NerConfig) -> training.RunResult:
         config,
         learning_rate=2e-3 if baseline else 5e-5,
         num_train_epochs=20 if baseline else 3,
-        metrics=("f1", "precision", "recall", "f1_strict", "accuracy", "f1_", "loss"),
+        metrics=("f1", "precision", "recall", "f1_strict", "accuracy", "loss"),
     )
     config, accelerator = run.config, run.accelerator
-    if config.label_all_tokens and (config.head == "crf" or config.model_name_or_path == "bilstm-crf"):
-        raise ValueError("--label_all_tokens: a CRF works on words, so it labels first subwords only")
 
     # 2. The data, and the labels of its training split.
     splits = data.read_tagged(config, config.text_column_name, config.label_column_name)
@@ -62,6 +60,11 @@ def finetune_ner(config: NerConfig) -> training.RunResult:
         max_seq_length=config.max_seq_length,
         head=config.head,
     )
+    if hasattr(model, "crf") and (config.label_all_tokens or config.doc_stride == 0):
+        raise ValueError(
+            "--label_all_tokens, --doc_stride 0: a CRF works on words, so it labels first subwords only, and windows "
+            "must overlap"
+        )
 
     # 4. Words to subwords: windows without padding.
     alignments = {

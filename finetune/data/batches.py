@@ -8,7 +8,7 @@ Shapes: B rows, T tokens of the longest of them, C bytes of a word.
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from functools import partial
+from functools import cached_property, partial
 from typing import Any
 
 import numpy as np
@@ -34,7 +34,7 @@ class Batch:
     """
 
     inputs: dict[str, torch.Tensor]
-    row_ids: np.ndarray  # int64 (B,): which rows these are
+    row_ids: np.ndarray  # int64 (B,): which rows these are; none in a batch that only keeps processes in step
 
     def to(self, device: Any) -> "Batch":
         """The batch with its tensors on `device`."""
@@ -43,7 +43,7 @@ class Batch:
     @property
     def tokens(self) -> int:
         """Real tokens, padding not counted."""
-        return int(self.inputs["attention_mask"].sum())
+        return int(self.inputs["attention_mask"].sum()) if len(self.row_ids) else 0
 
     @property
     def targets(self) -> int:
@@ -98,14 +98,17 @@ class TrainBatches:
     def plan(self, epoch: int) -> list[list[list[int]]]:
         """For each step of the epoch, this process's micro-batches as lists of row ids.
 
-        A short last step may leave a process without rows: it has no micro-batch there.
+        Every process has the same number of micro-batches, since sharded models wait for each other in each; in a
+        short last step some may be empty.
         """
         order = np.random.default_rng((self.seed, epoch)).permutation(len(self.rows))
         steps = []
         for i in range(0, len(order), self.rows_per_step):
-            mine = order[i : i + self.rows_per_step][self.process_index :: self.num_processes].tolist()
+            group = order[i : i + self.rows_per_step]
+            mine = group[self.process_index :: self.num_processes].tolist()
+            most = -(-len(group) // self.num_processes)
             size = self.per_device_batch_size
-            steps.append([mine[j : j + size] for j in range(0, len(mine), size)])
+            steps.append([mine[j : j + size] for j in range(0, most, size)])
         return steps
 
     def epoch(self, epoch: int, first_step: int = 0) -> Iterator[list[Batch]]:
@@ -114,7 +117,7 @@ class TrainBatches:
         batches = iter(
             DataLoader(
                 range(len(self.rows)),  # type: ignore[arg-type]
-                batch_sampler=[micro_batch for step in steps for micro_batch in step],
+                batch_sampler=[micro_batch for step in steps for micro_batch in step if micro_batch],
                 collate_fn=partial(collate, self.rows, self.pad_token_id),
                 num_workers=self.num_workers,
                 # Without its own, an iterator would draw from the global generator, and a resumed epoch, which
@@ -123,11 +126,13 @@ class TrainBatches:
             )
         )
         for step in steps:
-            yield [next(batches) for _ in step]
+            yield [next(batches) if micro_batch else self._idle() for micro_batch in step]
 
-    def example(self) -> Batch:
-        """Some batch of one row, for a process that has none of its own in a step."""
-        return collate(self.rows, self.pad_token_id, [0])
+    def _idle(self) -> Batch:
+        """A batch to run that counts for nothing."""
+        batch = collate(self.rows, self.pad_token_id, [0])
+        batch.inputs["labels"] = torch.full_like(batch.inputs["labels"], -100)
+        return Batch(batch.inputs, batch.row_ids[:0])
 
 
 @dataclass(frozen=True)
@@ -141,8 +146,11 @@ class EvalBatches:
     def __len__(self) -> int:
         return -(-len(self.rows) // self.batch_size)
 
+    @cached_property
+    def _order(self) -> np.ndarray:
+        return np.argsort(-self.rows.lengths, kind="stable")
+
     def __getitem__(self, i: int) -> Batch:
         if not 0 <= i < len(self):
             raise IndexError(i)
-        order = np.argsort(-self.rows.lengths, kind="stable")
-        return collate(self.rows, self.pad_token_id, order[i * self.batch_size : (i + 1) * self.batch_size])
+        return collate(self.rows, self.pad_token_id, self._order[i * self.batch_size : (i + 1) * self.batch_size])

@@ -8,10 +8,11 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from transformers import AutoConfig, AutoModel, PreTrainedModel
+from transformers import PreTrainedModel
 from transformers.modeling_outputs import TokenClassifierOutput
 
 from finetune.models.configuration import EncoderCrfConfig, labels_of
+from finetune.models.embeddings import word_start_mark
 
 IGNORE = -100
 _IMPOSSIBLE = -1e4
@@ -31,6 +32,12 @@ class LinearChainCrf(nn.Module):
         self.transitions = nn.Parameter(torch.zeros(L, L))  # [from, to]
         self.start = nn.Parameter(torch.zeros(L))
         self.end = nn.Parameter(torch.zeros(L))
+
+    @torch.no_grad()
+    def reset_parameters(self) -> None:
+        """All scores zero: no label is likelier than another."""
+        for parameter in self.parameters():
+            parameter.zero_()
 
     def negative_log_likelihood(self, emissions: Tensor, tags: Tensor, mask: Tensor) -> Tensor:
         """-log p(tags) of each sequence, (B,).
@@ -127,6 +134,9 @@ def crf_outputs(
     """
     mask = words if labels is None else labels != IGNORE
     emissions = emissions.float()
+    if training:
+        # Every parameter takes part in every step, or a process without a target would keep the others waiting.
+        emissions = emissions + 0.0 * sum(parameter.sum() for parameter in crf.parameters())
     rows = torch.arange(len(mask), device=mask.device)[:, None]
     nonempty = mask.any(1)
     if not bool(nonempty.any()):
@@ -161,15 +171,23 @@ class EncoderCrfForTokenClassification(PreTrainedModel):
     _supports_sdpa = True
 
     def __init__(self, config: EncoderCrfConfig) -> None:
+        from transformers import AutoConfig  # here, since importing it registers this very class
+
         super().__init__(config)
         settings: dict[str, Any] = dict(config.encoder or {})
         encoder_config = AutoConfig.for_model(settings.pop("model_type"), **settings)
-        self.encoder = AutoModel.from_config(encoder_config, add_pooling_layer=False)
+        self.encoder = _encoder(encoder_config)
         self.dropout = nn.Dropout(config.head_dropout)
         self.classifier = nn.Linear(encoder_config.hidden_size, len(labels_of(config)))
         self.crf = LinearChainCrf(labels_of(config))
         self.register_buffer("starts_word", torch.ones(encoder_config.vocab_size, dtype=torch.bool))
         self.post_init()
+
+    @torch.no_grad()
+    def _init_weights(self, module: nn.Module) -> None:
+        super()._init_weights(module)
+        if isinstance(module, LinearChainCrf):
+            module.reset_parameters()
 
     def forward(
         self,
@@ -188,10 +206,19 @@ class EncoderCrfForTokenClassification(PreTrainedModel):
         return TokenClassifierOutput(loss=loss, logits=logits)
 
 
+def _encoder(config: Any) -> PreTrainedModel:
+    from transformers import AutoModel
+
+    try:
+        return AutoModel.from_config(config, add_pooling_layer=False)
+    except TypeError:  # an encoder that never has a pooler, as DistilBERT
+        return AutoModel.from_config(config)
+
+
 def token_starts_word(tokenizer: Any) -> Tensor:
     """bool (V,): the pieces that can be the first of a word."""
     pieces = tokenizer.convert_ids_to_tokens(range(len(tokenizer)))
-    mark = next((mark for mark in ("Ġ", "▁") if sum(p.startswith(mark) for p in pieces) > len(pieces) // 10), None)
+    mark = word_start_mark(pieces)
     starts = [not p.startswith("##") if mark is None else p.startswith(mark) for p in pieces]
     special = set(tokenizer.all_special_ids) - {tokenizer.unk_token_id}
     return torch.tensor([start and i not in special for i, start in enumerate(starts)])

@@ -37,12 +37,17 @@ def read_vectors(path: str | Path) -> tuple[list[str], np.ndarray]:
     return words, np.stack(vectors)
 
 
+def word_start_mark(pieces: list[str]) -> str | None:
+    """What the first piece of a word starts with; None: WordPiece, which marks the others, with `##`."""
+    return next((mark for mark in ("Ġ", "▁") if sum(p.startswith(mark) for p in pieces) > len(pieces) // 10), None)
+
+
 def checkpoint_words(tokenizer: Any) -> list[str]:
     """The pieces of a vocabulary that are whole words."""
     pieces = tokenizer.convert_ids_to_tokens(range(len(tokenizer)))
     special = set(tokenizer.all_special_tokens)
-    mark = next((mark for mark in ("Ġ", "▁") if sum(p.startswith(mark) for p in pieces) > len(pieces) // 10), None)
-    if mark is None:  # WordPiece marks the continuations instead
+    mark = word_start_mark(pieces)
+    if mark is None:
         words = [p for p in pieces if not p.startswith("##") and p not in special and not p.startswith("[unused")]
     else:
         words = [p[len(mark) :] for p in pieces if p.startswith(mark) and p not in special]

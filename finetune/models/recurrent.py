@@ -75,6 +75,8 @@ class RecurrentPreTrainedModel(PreTrainedModel):
                     # A forget gate that starts open (Jozefowicz et al., 2015).
                     if isinstance(module, nn.LSTM) and name.startswith("bias_ih"):
                         weight[module.hidden_size : 2 * module.hidden_size] = 1.0
+        elif isinstance(module, LinearChainCrf):
+            module.reset_parameters()
         elif isinstance(module, (nn.Linear, nn.Conv1d)):
             nn.init.xavier_uniform_(module.weight)
             if module.bias is not None:

@@ -91,8 +91,9 @@ def load_checkpoint(folder: Path, accelerator: Accelerator, model: torch.nn.Modu
         )
         distributed.set_optimizer_state_dict(model, _inner(optimizer), joined, options=_FULL)
         random = load_file(folder / "random.safetensors")
-    except (OSError, ValueError, KeyError, SafetensorError) as error:
-        raise ValueError(f"--resume_from_checkpoint {folder}: not a whole checkpoint: {error}") from error
+    except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
+        reason = " ".join(str(error).split())[:300]
+        raise ValueError(f"--resume_from_checkpoint {folder}: no whole checkpoint of this model: {reason}") from error
     rank = accelerator.process_index
     if f"{rank}.cpu" in random:
         torch.set_rng_state(random[f"{rank}.cpu"])

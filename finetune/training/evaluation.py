@@ -65,6 +65,8 @@ def predict(accelerator: Accelerator, model: torch.nn.Module, batches: Any) -> P
 
 
 def _assemble(parts: list[Any], rows: Any, runtime: float) -> Predictions:
+    if not len(rows):  # no word of the split has a subword
+        return Predictions(np.zeros(0, np.int64), np.zeros(0, np.float32), 0.0, runtime)
     ids = np.concatenate([part[1] for part in parts])
     times = np.bincount(ids, minlength=len(rows))
     if (times != 1).any():

@@ -18,8 +18,8 @@ from finetune.training.checkpoints import (
     save_checkpoint,
 )
 from finetune.training.optimizers import build_optimizer, build_schedule
-from finetune.training.run import Run, peak_memory_mb, write_text
-from finetune.training.steps import MicroBatch, accumulate_gradients
+from finetune.training.run import TRACKED_AS, Run, peak_memory_mb, write_text
+from finetune.training.steps import accumulate_gradients
 
 
 class Batches(Protocol):
@@ -29,8 +29,6 @@ class Batches(Protocol):
     def steps_per_epoch(self) -> int: ...
 
     def epoch(self, epoch: int, first_step: int = 0) -> Iterator[list[Any]]: ...
-
-    def example(self) -> MicroBatch: ...
 
 
 @dataclass
@@ -79,17 +77,20 @@ def train(
     parameters = sum(parameter.numel() for parameter in model.parameters())
     optimizer = build_optimizer(model, config)
     schedule = build_schedule(optimizer, config, total_steps)  # not prepared: it would step once a process
-    run.create_folder()
     model, optimizer = accelerator.prepare(model, optimizer)
-    if config.report_to != "none":
-        accelerator.init_trackers("finetune", config={k: v for k, v in asdict(config).items() if v is not None})
-
     set_seed(config.seed + accelerator.process_index)  # dropout differs between processes
     state = _State()
     if checkpoint is not None:
         state = _State(**_known(load_checkpoint(checkpoint, accelerator, model, optimizer)))
         schedule.load_state_dict(state.schedule)
         run.print(f"resumed from {checkpoint} after step {state.step}")
+    folders = [run.output_dir, *([checkpoint.parent] if checkpoint is not None else [])]
+    if config.load_best_model_at_end and state.best_step is not None:
+        _find_best(folders, state.best_step)  # now, not after hours
+
+    run.create_folder()
+    if config.report_to != "none":
+        accelerator.init_trackers(TRACKED_AS, config={k: v for k, v in asdict(config).items() if v is not None})
     history = _History(run, state.step)
     improvement = -1.0 if config.metric_for_best_model == "loss" else 1.0
     bar = tqdm(total=total_steps, initial=state.step, desc="train", disable=config.disable_tqdm, leave=False)
@@ -101,7 +102,7 @@ def train(
         for micro_batches in batches.epoch(epoch, first_step):
             began = time.perf_counter()
             model.train()
-            sums = accumulate_gradients(accelerator, model, micro_batches, batches.example)
+            sums = accumulate_gradients(accelerator, model, micro_batches)
             norm = float(
                 accelerator.clip_grad_norm_(model.parameters(), config.max_grad_norm or math.inf)  # 0: measure only
             )
@@ -154,9 +155,8 @@ def train(
                 break
     bar.close()
 
-    if config.load_best_model_at_end and state.best_step not in (None, state.step):
-        best = run.output_dir / f"checkpoint-{state.best_step}"
-        load_weights(best, accelerator, model)
+    if config.load_best_model_at_end and state.best_step is not None and state.best_step != state.step:
+        load_weights(_find_best(folders, state.best_step), accelerator, model)
         run.print(
             f"best evaluation: {config.metric_for_best_model} {state.best_value:.4f} at epoch {state.best_epoch}"
         )
@@ -194,6 +194,17 @@ class _History:
                 file.write(json.dumps(line) + "\n")
         if self.run.config.report_to != "none":
             self.run.accelerator.log(line, step=int(line["step"]))
+
+
+def _find_best(folders: list[Path], step: int) -> Path:
+    """The best checkpoint: in the run's folder, or beside the checkpoint that the run was resumed from."""
+    for folder in folders:
+        if (folder / f"checkpoint-{step}").is_dir():
+            return folder / f"checkpoint-{step}"
+    raise ValueError(
+        f"--resume_from_checkpoint: the best checkpoint so far, checkpoint-{step}, is not in {folders[-1]}; put it "
+        "back, or give --load_best_model_at_end false"
+    )
 
 
 def _due(strategy: str, every: int, step: int, epoch_ends: bool, stop: bool) -> bool:

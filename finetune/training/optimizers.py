@@ -29,7 +29,8 @@ def build_optimizer(model: Any, config: TrainingArguments) -> torch.optim.AdamW:
     for name, parameter in _trained(model):
         depth = depths[name]
         if depth is None:
-            rate = config.head_learning_rate or config.learning_rate or 0.0
+            head_rate = config.learning_rate if config.head_learning_rate is None else config.head_learning_rate
+            rate = head_rate or 0.0
         else:
             rate = (config.learning_rate or 0.0) * config.layerwise_lr_decay ** (top + 1 - depth)
         decay = 0.0 if parameter.ndim < 2 else config.weight_decay

@@ -1,6 +1,7 @@
 """A run: its processes, its seed, its folder."""
 
 import json
+import math
 import os
 import resource
 import shutil
@@ -24,6 +25,8 @@ from transformers.utils import logging
 
 from finetune.arguments import TrainingArguments
 from finetune.cli import to_yaml
+
+TRACKED_AS = "finetune"  # the project's name for trackers, and TensorBoard's folder
 
 
 @dataclass
@@ -61,7 +64,9 @@ class Run:
             if self.config.overwrite_output_dir and not self.config.resume_from_checkpoint:
                 shutil.rmtree(self.output_dir, ignore_errors=True)
             self.output_dir.mkdir(parents=True, exist_ok=True)
-            write_text(self.output_dir / "run.yaml", to_yaml(self.config))
+            # Repeating a run means neither replacing nor continuing it.
+            repeatable = replace(self.config, overwrite_output_dir=False, resume_from_checkpoint=None)
+            write_text(self.output_dir / "run.yaml", to_yaml(repeatable))
         self.accelerator.wait_for_everyone()
 
     def save_model(self, model: Any, tokenizer: Any) -> None:
@@ -86,7 +91,9 @@ class Run:
             name = self.config.hub_model_id or self.output_dir.resolve().name
             url = HfApi().create_repo(name, exist_ok=True)
             HfApi().upload_folder(
-                repo_id=url.repo_id, folder_path=self.output_dir, ignore_patterns=["checkpoint-*", "runs/**"]
+                repo_id=url.repo_id,
+                folder_path=self.output_dir,
+                ignore_patterns=["checkpoint-*", ".*", f"{TRACKED_AS}/**"],
             )
         return RunResult(self.output_dir, results, history)
 
@@ -98,23 +105,27 @@ def start_run(
 
     Args:
         learning_rate, num_train_epochs: what stands for a flag that is not given.
-        metrics: what `--metric_for_best_model` may name, the default first; `f1_` stands for all that start so.
+        metrics: what `--metric_for_best_model` may name, the default first.
 
     Raises:
         ValueError: naming the flag.
     """
     config = replace(
         config,
-        learning_rate=config.learning_rate or learning_rate,
-        num_train_epochs=config.num_train_epochs or num_train_epochs,
+        learning_rate=learning_rate if config.learning_rate is None else config.learning_rate,
+        num_train_epochs=num_train_epochs if config.num_train_epochs is None else config.num_train_epochs,
+        resume_from_checkpoint=None
+        if (config.resume_from_checkpoint or "false").lower() == "false"
+        else config.resume_from_checkpoint,
         metric_for_best_model=config.metric_for_best_model or metrics[0],
         load_best_model_at_end=config.load_best_model_at_end and config.eval_strategy != "no",
     )
     _check_flags(config)
-    best = config.metric_for_best_model or metrics[0]
-    if not any(best.startswith(name) if name.endswith("_") else best == name for name in metrics):
-        raise ValueError(f"--metric_for_best_model {best}: choose from {', '.join(metrics)}")
+    if config.metric_for_best_model not in metrics:
+        raise ValueError(f"--metric_for_best_model {config.metric_for_best_model}: choose from {', '.join(metrics)}")
     _check_output_dir(config)
+    if config.push_to_hub:
+        _check_hub()
     accelerator = Accelerator(
         # Said outright, or processes that torchrun starts on a machine without a GPU do not find each other.
         cpu=not torch.accelerator.is_available(),
@@ -168,15 +179,27 @@ def _check_flags(config: TrainingArguments) -> None:
     ):
         if getattr(config, name) < 1:
             raise ValueError(f"--{name} {getattr(config, name)}: must be at least 1")
-    for name in ("learning_rate", "num_train_epochs", "layerwise_lr_decay"):
-        if getattr(config, name) <= 0:
+    for name in ("max_train_samples", "max_eval_samples", "early_stopping_patience"):
+        value = getattr(config, name, None)
+        if value is not None and value < 1:
+            raise ValueError(f"--{name} {value}: must be at least 1")
+    for name in ("learning_rate", "num_train_epochs", "layerwise_lr_decay", "adam_epsilon"):
+        if not 0 < getattr(config, name) < math.inf:
             raise ValueError(f"--{name} {getattr(config, name)}: must be positive")
+    for name in ("max_grad_norm", "warmup_steps", "weight_decay", "head_learning_rate", "freeze_layers"):
+        value = getattr(config, name)
+        if value is not None and not 0 <= value < math.inf:
+            raise ValueError(f"--{name} {value}: must not be negative")
     if config.load_best_model_at_end:
-        together = config.save_strategy == config.eval_strategy
-        if not together or (config.save_strategy == "steps" and config.eval_steps % config.save_steps):
+        if config.save_strategy != config.eval_strategy:
             raise ValueError(
                 "--load_best_model_at_end needs a checkpoint at each evaluation: give --save_strategy the value of "
                 f"--eval_strategy ({config.eval_strategy}), or --load_best_model_at_end false"
+            )
+        if config.save_strategy == "steps" and config.eval_steps % config.save_steps:
+            raise ValueError(
+                f"--eval_steps {config.eval_steps}: --load_best_model_at_end needs a checkpoint at each evaluation, "
+                f"so give a multiple of --save_steps ({config.save_steps})"
             )
     if config.early_stopping_patience is not None and config.eval_strategy == "no":
         raise ValueError("--early_stopping_patience needs evaluations: give --eval_strategy epoch or steps")
@@ -189,12 +212,21 @@ def _check_output_dir(config: TrainingArguments) -> None:
     existing = next(parent for parent in (folder, *folder.absolute().parents) if parent.exists())
     if not os.access(existing, os.W_OK):
         raise ValueError(f"--output_dir {folder}: {existing} is not writable")
-    if config.resume_from_checkpoint or not folder.is_dir() or not any(folder.iterdir()):
+    if not folder.is_dir() or not any(folder.iterdir()):
         return
     if not (folder / "run.yaml").exists():
         raise ValueError(f"--output_dir {folder}: this folder holds something that is no run; give another")
-    if not config.overwrite_output_dir:
+    if not config.overwrite_output_dir and config.resume_from_checkpoint is None:
         raise ValueError(
             f"--output_dir {folder}: this folder already holds a run; give another, or continue it with "
             "--resume_from_checkpoint true, or replace it with --overwrite_output_dir"
         )
+
+
+def _check_hub() -> None:
+    from huggingface_hub import HfApi
+
+    try:
+        HfApi().whoami()
+    except Exception as error:
+        raise ValueError(f"--push_to_hub: no access to the Hub: {str(error).strip().splitlines()[0]}") from error

@@ -62,7 +62,7 @@ def gradients(checkpoint, head, batch_size, accumulation):
         model.encoder.config.word_dropout = 0.0
     result = []
     for micro_batches in batches.epoch(0):
-        sums = training.accumulate_gradients(accelerator, prepared, micro_batches, batches.example)
+        sums = training.accumulate_gradients(accelerator, prepared, micro_batches)
         flat = torch.cat([p.grad.flatten() for p in model.parameters() if p.grad is not None])
         result.append((flat.clone(), sums))
         prepared.zero_grad()
