@@ -114,7 +114,7 @@ def finetune_sentiment(config: SentimentConfig) -> training.RunResult:
             run.output_dir,
             task="text-classification",
             base_model=config.model_name_or_path,
-            is_baseline=baseline,
+            model_type=model.config.model_type,
             data=config.dataset_name or str(config.train_file),
             split_sizes={split: len(dataset) for split, dataset in splits.items()},
             labels=labels,

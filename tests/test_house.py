@@ -144,3 +144,12 @@ def test_sample_texts():
             assert 0.25 < labels.count(label) / len(labels) < 0.42
     texts = [text.lower() for split in splits.values() for text in split["text"]]
     assert len(set(texts)) == len(texts)
+
+
+@pytest.mark.parametrize("part", PARTS)
+def test_every_public_name_can_be_the_first_that_is_imported(part):
+    names = __import__(f"finetune.{part}", fromlist=["x"]).__all__
+    for name in names if part == "models" else names[:1]:
+        code = f"from finetune.{part} import {name}"
+        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, cwd=ROOT)
+        assert done.returncode == 0, f"{name}: {done.stderr[-500:]}"

@@ -38,6 +38,7 @@ def read_conll(path: str | os.PathLike[str], word_column: int = 0, tag_column: i
     columns: int | None = None
     separator: str | None = None
     first_line = 0
+    needed = max(2, word_column + 1, -word_column, tag_column + 1, -tag_column)
 
     def end_sentence() -> None:
         nonlocal words, tags
@@ -53,12 +54,11 @@ def read_conll(path: str | os.PathLike[str], word_column: int = 0, tag_column: i
         if separator is None and not line.startswith("# "):
             separator = "\t" if "\t" in line else " "
         cells = line.split("\t") if separator == "\t" else [cell for cell in line.split(" ") if cell]
-        is_word = columns in (None, len(cells)) and len(cells) > 1 and bool(TAG.fullmatch(cells[tag_column]))
+        is_word = columns in (None, len(cells)) and len(cells) >= needed and bool(TAG.fullmatch(cells[tag_column]))
         if line.startswith("#") and not words and not is_word and (len(line) == 1 or line[1] in " \t"):
             continue
         if columns is None:
             columns, first_line = len(cells), number
-        needed = max(2, word_column + 1, -tag_column, tag_column + 1)
         if len(cells) != columns or columns < needed:
             of = f"line {first_line} has {columns}" if len(cells) != columns else f"{needed} are needed"
             raise ValueError(

@@ -58,4 +58,4 @@ def _where(dataset: datasets.Dataset, row: int, word: int = 0) -> str:
     source, line = dataset[row]["source"], dataset[row]["line"]
     if line < 0:
         return f"{source}, row {-line}"
-    return f"{source}:{line + word}" if source.endswith(CONLL_ENDINGS) else f"{source}:{line}"
+    return f"{source}:{line + word}" if source.lower().endswith(CONLL_ENDINGS) else f"{source}:{line}"

@@ -11,6 +11,7 @@ number there.
 
 import csv
 import json
+import logging
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,8 @@ import pyarrow.parquet
 from finetune.arguments import DataArguments
 from finetune.data.conll import CONLL_ENDINGS, read_conll, read_lines
 from finetune.data.tags import TAG, detect_scheme, to_iob2
+
+logger = logging.getLogger(__name__)
 
 SPLITS = ("train", "validation", "test")
 _FORMS = "a .conll, .jsonl, .csv, .tsv or .parquet file, or a folder written by save_to_disk"
@@ -41,7 +44,7 @@ def read_tagged(config: DataArguments, words: str = "tokens", tags: str = "ner_t
     splits: dict[str, dict[str, Any]] = {}
     columns: dict[str, list[Any]]
     for split, source in _sources(config, "ner").items():
-        if isinstance(source, Path) and source.is_file() and source.suffix in CONLL_ENDINGS:
+        if isinstance(source, Path) and source.is_file() and source.suffix.lower() in CONLL_ENDINGS:
             conll = read_conll(source, *_conll_columns(words, tags))
             columns = {words: conll.words, tags: conll.tags}
             lines = conll.lines
@@ -72,6 +75,9 @@ def read_labelled(
             for value, line in zip(columns.get(name or "", []), lines, strict=False):
                 if not isinstance(value, str):
                     raise ValueError(f"{_at(source, line)}: column {name!r} holds {value!r}, not a text")
+        if split != "train" and all(value in (None, -1) for value in columns[label]):
+            logger.warning("the %s split has no labels; it is left out", split)
+            continue
         labels = [_label(value, source, line, label) for value, line in zip(columns[label], lines, strict=True)]
         splits[split] = {"text": columns[text], "label": labels, "line": lines, "source": source}
         if text_pair:
@@ -87,7 +93,7 @@ def _sources(config: DataArguments, samples: str) -> dict[str, Path | datasets.D
         folder = Path(__file__).parent / "samples" / samples
         sources.update({path.stem: path for path in folder.iterdir() if path.stem in SPLITS})
     elif config.dataset_name is not None and Path(config.dataset_name).is_dir():
-        saved = datasets.load_from_disk(config.dataset_name)
+        saved = _load_from_disk(config.dataset_name)
         if not isinstance(saved, datasets.DatasetDict):
             saved = datasets.DatasetDict(train=saved)
         sources.update({name: saved[name] for name in SPLITS if name in saved})
@@ -109,6 +115,13 @@ def _sources(config: DataArguments, samples: str) -> dict[str, Path | datasets.D
     return {split: sources[split] for split in SPLITS if split in sources}
 
 
+def _load_from_disk(folder: str | Path) -> Any:
+    try:
+        return datasets.load_from_disk(str(folder))
+    except (OSError, ValueError) as error:
+        raise ValueError(f"{folder}: no folder that save_to_disk wrote") from error
+
+
 def _read_columns(
     source: Path | datasets.Dataset, names: Sequence[str], column_names: str | None
 ) -> tuple[dict[str, list[Any]], list[int]]:
@@ -116,19 +129,20 @@ def _read_columns(
     if isinstance(source, datasets.Dataset):
         return _read_dataset(source, names, "the data set")
     if source.is_dir():
-        saved = datasets.load_from_disk(str(source))
+        saved = _load_from_disk(source)
         if isinstance(saved, datasets.DatasetDict):
             raise ValueError(f"{source}: several splits are saved here; give the folder as --dataset_name")
         return _read_dataset(saved, names, str(source))
-    if source.suffix == ".parquet":
+    suffix = source.suffix.lower()
+    if suffix == ".parquet":
         try:
             table = pyarrow.parquet.read_table(source)
         except pa.ArrowInvalid as error:
             raise ValueError(f"{source}: not a Parquet file: {error}") from error
         return _read_dataset(datasets.Dataset(table), names, str(source))
-    if source.suffix in (".jsonl", ".json"):
+    if suffix in (".jsonl", ".json"):
         return _read_jsonl(source, names)
-    if source.suffix in (".csv", ".tsv"):
+    if suffix in (".csv", ".tsv"):
         return _read_delimited(source, names, column_names)
     raise ValueError(f"{source}: unknown form {source.suffix!r}; give {_FORMS}")
 
@@ -161,6 +175,7 @@ def _read_jsonl(path: Path, names: Sequence[str]) -> tuple[dict[str, list[Any]],
             continue
         try:
             row = json.loads(line)
+            json.dumps(row, ensure_ascii=False).encode("utf-8")  # refuses half surrogate pairs, which no text has
         except ValueError as error:
             raise ValueError(f"{path}:{number}: not JSON: {error}; a .jsonl file holds an object a line") from error
         if not isinstance(row, dict):
@@ -179,13 +194,15 @@ def _read_delimited(
 ) -> tuple[dict[str, list[Any]], list[int]]:
     """CSV as RFC 4180 quotes it; TSV without quoting, as IANA registers it: there a quote is a quote."""
     lines_of_file = read_lines(path)
-    if path.suffix == ".tsv":
+    if path.suffix.lower() == ".tsv":
         reader = csv.reader(lines_of_file, delimiter="\t", quoting=csv.QUOTE_NONE)
     else:
         # A quoted cell may hold line ends, which read_lines has removed.
         reader = csv.reader((line + "\n" for line in lines_of_file), strict=True)
     csv.field_size_limit(2**31 - 1)
     header = [name.strip() for name in column_names.split(",")] if column_names else None
+    if header is not None:
+        _check_columns(names, header, f"--column_names {column_names}")
     columns: dict[str, list[Any]] = {name: [] for name in names}
     lines: list[int] = []
     end_of_last = 0
@@ -201,6 +218,8 @@ def _read_delimited(
                     raise ValueError(f"{path}:{line}: two columns are named {twice!r}")
                 _check_columns(names, header, f"{path}:{line}", " (no header line? then give --column_names)")
                 continue
+            if cells == header:
+                raise ValueError(f"{path}:{line}: this is a header line; leave out --column_names")
             if len(cells) != len(header):
                 raise ValueError(f"{path}:{line}: {len(cells)} column(s) where the header has {len(header)}")
             for name in names:
@@ -210,7 +229,6 @@ def _read_delimited(
         raise ValueError(f"{path}:{reader.line_num}: not CSV: {error}") from error
     if not lines:
         raise ValueError(f"{path}: no row in this file")
-    _check_columns(names, header or [], str(path))
     return columns, lines
 
 
@@ -219,7 +237,8 @@ def _check_columns(names: Sequence[str], present: Sequence[str], where: str, hin
         if name not in present:
             raise ValueError(
                 f"{where}: no column {name!r}; it has: {', '.join(map(repr, present))}. "
-                f"Name the right one with --text_column_name or --label_column_name{hint}"
+                "Name the right one with --text_column_name, --text_pair_column_name or --label_column_name"
+                f"{hint}"
             )
 
 
@@ -235,7 +254,10 @@ def _check_tagged(
         where = _at(source, line)
         for name, row in ((words_name, row_words), (tags_name, row_tags)):
             if not isinstance(row, list) or not all(isinstance(cell, str) for cell in row):
-                raise ValueError(f"{where}: column {name!r} is no list of strings")
+                raise ValueError(
+                    f"{where}: column {name!r} is no list of strings, like ['O', 'B-PER']; numbered tags need a data "
+                    "set that names them; for one word a line, give the file the ending .conll"
+                )
         if len(row_words) != len(row_tags):
             raise ValueError(f"{where}: {len(row_words)} words but {len(row_tags)} tags")
         for word, tag in zip(row_words, row_tags, strict=True):

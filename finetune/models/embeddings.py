@@ -18,18 +18,24 @@ def read_vectors(path: str | Path) -> tuple[list[str], np.ndarray]:
     """
     words: list[str] = []
     vectors: list[np.ndarray] = []
-    with Path(path).open(encoding="utf-8", newline="\n") as file:
-        for number, line in enumerate(file, start=1):
-            word, *values = line.rstrip().split(" ")
-            if number == 1 and len(values) == 1:
+    size = None
+    with Path(path).open("rb") as file:
+        for number, raw in enumerate(file, start=1):
+            try:
+                cells = raw.decode("utf-8").rstrip().split(" ")
+            except UnicodeDecodeError as error:
+                raise ValueError(f"{path}:{number}: not UTF-8; is this a text file of vectors?") from error
+            if number == 1 and len(cells) == 2:
                 continue
+            size = len(cells) - 1 if size is None else size
+            # A few words of some GloVe files hold spaces, so the vector is what stands at the end.
+            word, values = " ".join(cells[:-size]), cells[-size:]
             try:
                 vector = np.array(values, dtype=np.float32)
             except ValueError as error:
-                raise ValueError(f"{path}:{number}: not a word followed by numbers") from error
-            if not len(vector) or (vectors and len(vector) != len(vectors[0])):
-                size = len(vectors[0]) if vectors else "some"
-                raise ValueError(f"{path}:{number}: {len(vector)} numbers where {size} are needed")
+                raise ValueError(f"{path}:{number}: not a word followed by {size} numbers") from error
+            if not word or len(vector) != size:
+                raise ValueError(f"{path}:{number}: not a word followed by {size} numbers")
             words.append(word)
             vectors.append(vector)
     if not words:
@@ -79,6 +85,6 @@ def standardised(vectors: torch.Tensor) -> torch.Tensor:
     """
     known = ~vectors.isnan().any(dim=1)
     vectors = vectors - vectors[known].mean(dim=0)
-    vectors = vectors / vectors[known].std()
+    vectors = vectors / vectors[known].std(correction=0).clamp(min=1e-6)
     vectors[~known] = torch.randn(int((~known).sum()), vectors.shape[1])
     return vectors

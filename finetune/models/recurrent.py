@@ -131,6 +131,9 @@ class RecurrentModel(RecurrentPreTrainedModel):
         B, T = input_ids.shape
         if attention_mask is None:
             attention_mask = torch.ones_like(input_ids)
+        if not attention_mask.any():  # only empty texts
+            size = self.config.hidden_size * (1 + self.config.bidirectional)
+            return BaseModelOutput(last_hidden_state=self.embeddings.weight.new_zeros(B, T, size))
         if self.training and self.config.word_dropout:
             dropped = torch.rand(B, T, device=input_ids.device) < self.config.word_dropout
             input_ids = input_ids.masked_fill(dropped & attention_mask.bool(), self.config.unk_token_id)
@@ -209,12 +212,26 @@ class RecurrentForSequenceClassification(RecurrentPreTrainedModel):
 
         Returns: `logits` (B, L); with attention pooling, `attentions` is a tuple of one (B, T) of weights.
         """
-        hidden = self.encoder(input_ids, attention_mask, char_ids).last_hidden_state
         mask = torch.ones_like(input_ids) if attention_mask is None else attention_mask
+        if not mask.any(1).all():
+            input_ids, mask, char_ids = self._with_a_word(input_ids, mask, char_ids)
+        hidden = self.encoder(input_ids, mask, char_ids).last_hidden_state
         pooled, weights = self._pool(hidden, mask.bool())
         logits = self.classifier(self.dropout(pooled))
         loss = None if labels is None else cross_entropy(logits.float(), labels)
         return SequenceClassifierOutput(loss=loss, logits=logits, attentions=None if weights is None else (weights,))
+
+    def _with_a_word(
+        self, input_ids: Tensor, mask: Tensor, char_ids: Tensor | None
+    ) -> tuple[Tensor, Tensor, Tensor | None]:
+        """An empty text becomes one unknown word, so that there is something to pool."""
+        if input_ids.shape[1] == 0:
+            input_ids, mask = (x.new_zeros(len(x), 1) for x in (input_ids, mask))
+            char_ids = None if char_ids is None else input_ids.new_zeros(len(input_ids), 1, 1)
+        empty = ~mask.bool().any(1)
+        input_ids, mask = input_ids.clone(), mask.clone()
+        input_ids[empty, 0], mask[empty, 0] = self.config.unk_token_id, 1
+        return input_ids, mask, char_ids
 
     def _pool(self, hidden: Tensor, mask: Tensor) -> tuple[Tensor, Tensor | None]:
         """(B, T, H) -> (B, H), and the weights (B, T) where there are any."""

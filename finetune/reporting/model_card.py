@@ -17,6 +17,7 @@ _USE = {
 }
 
 
+_OWN = ("recurrent", "encoder-crf")  # the package's own kinds, which transformers alone does not know
 _TOLD = (
     "learning_rate",
     "num_train_epochs",
@@ -40,7 +41,7 @@ def write_model_card(
     *,
     task: str,
     base_model: str,
-    is_baseline: bool,
+    model_type: str,
     data: str,
     split_sizes: Mapping[str, int],
     labels: Sequence[str],
@@ -50,6 +51,7 @@ def write_model_card(
     """Writes `README.md`: what the model is, its data, its scores, its settings, how to use it.
 
     Args:
+        model_type: as the model's config says.
         task: the pipeline's name, `token-classification` or `text-classification`.
         base_model: the Hub id or the baseline's name; of a local path only the last part is shown.
         data: the data set's name; of a local path only the last part is shown.
@@ -68,7 +70,7 @@ def write_model_card(
         model_name=name,
         library_name="transformers",
         pipeline_tag=task,
-        base_model=None if is_baseline or "/" not in base else base,
+        base_model=None if model_type == "recurrent" or "/" not in base else base,
         tags=["finetune"],
         eval_results=[
             EvalResult(
@@ -84,7 +86,8 @@ def write_model_card(
         ]
         or None,
     )
-    kind = f"A recurrent baseline (`{base}`)" if is_baseline else f"`{base}`, fine-tuned"
+    recurrent = model_type == "recurrent"
+    kind = f"A recurrent baseline (`{base}`)" if recurrent else f"`{base}`, fine-tuned"
     lines = [
         "---",
         card.to_yaml(),
@@ -113,7 +116,7 @@ def write_model_card(
         "## Use",
         "",
         "```python",
-        *(["import finetune  # makes the baseline known to pipeline()"] if is_baseline else []),
+        *(["import finetune  # makes this kind of model known to pipeline()"] if model_type in _OWN else []),
         "from transformers import pipeline",
         "",
         _USE[task],

@@ -80,3 +80,9 @@ def test_what_is_written_is_read_back(tmp_path_factory, sentences):
     assert again.tags == tags
     lines = path.read_text(encoding="utf-8").split("\n")
     assert [lines[line - 1].split("\t")[0] for line in again.lines] == [sentence[0] for sentence in words]
+
+
+@pytest.mark.parametrize("columns", [(0, 5), (-5, -1), (3, -1)])
+def test_columns_that_are_not_there(tmp_path, columns):
+    with pytest.raises(ValueError, match=r"x.conll:1: 2 column\(s\) where \d are needed"):
+        read(tmp_path, "A O\nB O\n", *columns)

@@ -201,3 +201,25 @@ def test_real_labelled_files_load_as_they_are(shared):
     assert len(splits["train"]) == 4076
     assert len(splits["test"]) == 1725
     assert splits["train"][0]["text"].startswith('Amrozi accused his brother, whom he called "the witness"')
+
+
+def test_header_or_column_names_but_not_both(tmp_path):
+    (tmp_path / "x.csv").write_text("text,label\na,1\n")
+    file = str(tmp_path / "x.csv")
+    with pytest.raises(ValueError, match=r"x.csv:1: this is a header line; leave out --column_names"):
+        data.read_labelled(DataArguments(train_file=file, column_names="text,label"))
+    with pytest.raises(ValueError, match=r"--column_names a,b: no column 'text'"):
+        data.read_labelled(DataArguments(train_file=file, column_names="a,b"))
+
+
+def test_a_split_without_labels_is_left_out(tmp_path, caplog):
+    train = dump(tmp_path / "train.jsonl", TEXTS)
+    test = dump(tmp_path / "test.jsonl", [{"text": "a", "label": -1}, {"text": "b", "label": -1}])
+    assert list(data.read_labelled(DataArguments(train_file=train, test_file=test))) == ["train"]
+    assert "the test split has no labels" in caplog.text
+
+
+def test_folders_that_are_no_data_sets(tmp_path):
+    for arguments in (DataArguments(train_file=str(tmp_path)), DataArguments(dataset_name=str(tmp_path))):
+        with pytest.raises(ValueError, match="no folder that save_to_disk wrote"):
+            data.read_tagged(arguments)

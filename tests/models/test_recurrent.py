@@ -154,10 +154,10 @@ def test_vectors_from_a_text_file(tmp_path):
         assert torch.allclose(ours / theirs, other, atol=1e-5)
         assert (weights[tokenizer.pad_token_id] == 0).all()
     (tmp_path / "v.txt").write_text("ada 1 2 3\nran 1 2\n")
-    with pytest.raises(ValueError, match=r"v.txt:2: 2 numbers where 3 are needed"):
+    with pytest.raises(ValueError, match=r"v.txt:2: not a word followed by 3 numbers"):
         a_model(embeddings=str(tmp_path / "v.txt"))
     (tmp_path / "v.txt").write_text("ada 1 2 3\nran 1 2 x\n")
-    with pytest.raises(ValueError, match=r"v.txt:2: not a word followed by numbers"):
+    with pytest.raises(ValueError, match=r"v.txt:2: not a word followed by 3 numbers"):
         a_model(embeddings=str(tmp_path / "v.txt"))
 
 
@@ -211,3 +211,39 @@ def test_the_tokenizer_keeps_words_and_gives_their_bytes():
 def test_a_crf_is_not_for_texts():
     with pytest.raises(ValueError, match="bilstm-crf: a CRF labels words"):
         a_model("sequence-classification", model_name_or_path="bilstm-crf")
+
+
+@pytest.mark.parametrize("pooling", ["mean", "max", "last", "attention"])
+def test_empty_texts_are_one_unknown_word(pooling):
+    model, tokenizer = a_model("sequence-classification", pooling)
+    batch = tokenizer(["", TEXTS[0]], padding=True, return_tensors="pt")
+    together = model(**batch).logits
+    assert torch.isfinite(together).all()
+    alone = model(**{key: value.long() for key, value in tokenizer([""], return_tensors="pt").items()}).logits[0]
+    assert torch.allclose(together[0], alone, atol=1e-6)
+    unknown = {"input_ids": torch.tensor([[tokenizer.unk_token_id]]), "char_ids": torch.zeros(1, 1, 24).long()}
+    assert torch.allclose(alone, model(**unknown).logits[0], atol=1e-6)
+
+
+def test_a_crf_head_for_any_cell_and_new_labels_start_anew(tmp_path):
+    torch.manual_seed(0)
+    settings = {"hidden_size": 8, "embedding_size": 8, "char_hidden_size": 6}
+    keywords = {"words": WORDS, "max_seq_length": 16}
+    first = ModelArguments(model_name_or_path="gru", **settings)
+    model, tokenizer = load("token-classification", first, LABELS, head="crf", **keywords)
+    assert (model.crf.transitions == 0).all()
+    with torch.no_grad():
+        for parameter in model.crf.parameters():
+            parameter.fill_(3.0)
+    model.save_pretrained(tmp_path), tokenizer.save_pretrained(tmp_path)
+    saved = ModelArguments(model_name_or_path=str(tmp_path))
+    assert (load("token-classification", saved, LABELS, **keywords)[0].crf.transitions == 3.0).all()
+    for labels in (["O", "B-X", "I-X"], ["O", "B-X", "I-X", "B-Y", "I-Y"]):
+        crf = load("token-classification", saved, labels, **keywords)[0].crf
+        assert crf.labels == labels
+        assert all((parameter == 0).all() for parameter in crf.parameters())
+
+
+def test_a_word_of_glove_may_hold_a_space(tmp_path):
+    (tmp_path / "v.txt").write_text("ada 1 2 3\n. . 4 5 6\nran 1 0 0\n")
+    assert finetune.models.read_vectors(tmp_path / "v.txt")[0] == ["ada", ". .", "ran"]

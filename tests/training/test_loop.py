@@ -250,6 +250,10 @@ def test_layerwise_decay(checkpoints):
         ),
         ({"per_device_train_batch_size": 0}, "--per_device_train_batch_size 0: must be at least 1"),
         ({"learning_rate": -1.0}, "--learning_rate -1.0: must be positive"),
+        ({"learning_rate": 0.0}, "--learning_rate 0.0: must be positive"),
+        ({"learning_rate": float("nan")}, "--learning_rate nan: must be positive"),
+        ({"max_grad_norm": -1.0}, "--max_grad_norm -1.0: must not be negative"),
+        ({"max_train_samples": 0}, "--max_train_samples 0: must be at least 1"),
         ({"resume_from_checkpoint": "nowhere"}, "--resume_from_checkpoint nowhere: no checkpoint here"),
         ({"metric_for_best_model": "f2"}, "--metric_for_best_model f2: choose from f1, "),
         ({"freeze_layers": 3}, "--freeze_layers 3: the model has 2 layers"),
@@ -279,3 +283,25 @@ def test_the_folder_is_not_made_before_the_run_is_sound(checkpoints, tmp_path):
     assert not (tmp_path / "run").exists()
     run.create_folder()
     assert (tmp_path / "run/run.yaml").exists()
+
+
+def test_a_refused_resume_changes_nothing(checkpoints, tmp_path):
+    first = finetune_ner(config(checkpoints["wordpiece"], tmp_path / "run", num_train_epochs=1))
+    before = {path: path.read_bytes() for path in first.output_dir.rglob("*") if path.is_file()}
+    with pytest.raises(ValueError, match="no whole checkpoint of this model"):
+        finetune_ner(config("lstm", tmp_path / "run", num_train_epochs=1, resume_from_checkpoint="true"))
+    with pytest.raises(ValueError, match="already holds a run"):
+        finetune_ner(config("lstm", tmp_path / "run", num_train_epochs=1, resume_from_checkpoint="false"))
+    assert before == {path: path.read_bytes() for path in first.output_dir.rglob("*") if path.is_file()}
+
+
+def test_resuming_elsewhere_finds_the_best_checkpoint(checkpoints, tmp_path):
+    settings = {"metric_for_best_model": "loss", "learning_rate": 1e-2, "lr_scheduler_type": "constant"}
+    settings |= {"num_train_epochs": 20, "save_total_limit": 30}
+    whole = finetune_ner(config(checkpoints["wordpiece"], tmp_path / "whole", **settings))
+    assert whole.results["best_epoch"] < 20, "this run does not test what it should"
+    newest = training.checkpoints(whole.output_dir)[-1]
+    again = finetune_ner(
+        config(checkpoints["wordpiece"], tmp_path / "again", resume_from_checkpoint=str(newest), **settings)
+    )
+    assert same(weights(whole.output_dir), weights(again.output_dir))
