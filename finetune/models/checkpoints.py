@@ -257,6 +257,8 @@ def _load_crf(
 
 def _load_config(path: str, arguments: ModelArguments) -> Any:
     name = arguments.model_name_or_path
+    if not Path(path).is_dir() and (Path(path).is_absolute() or path.startswith(".") or path.count("/") > 1):
+        raise ValueError(f"--model_name_or_path {name}: no such folder")
     if Path(path).is_dir() and not (Path(path) / "config.json").is_file():
         raise ValueError(f"--model_name_or_path {name}: no config.json in this folder; is it a saved model?")
     try:

@@ -248,6 +248,7 @@ def test_one_and_two_processes_agree(checkpoints, tmp_path):
         ({"max_seq_length": 65}, "--max_seq_length 65: .* has positions for 64 tokens"),
         ({"max_seq_length": 7}, "--max_seq_length 7: 8 is the least"),
         ({"model_name_or_path": "{empty}"}, "no config.json in this folder"),
+        ({"model_name_or_path": "{empty}/nope"}, "/nope: no such folder"),
         ({"output_dir": "{full}"}, "this folder already holds a run"),
         ({"output_dir": "{other}"}, "this folder holds something that is no run"),
         ({"output_dir": "{file}"}, "this is a file; give a folder"),
