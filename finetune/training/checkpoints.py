@@ -34,7 +34,7 @@ def checkpoints(output_dir: Path) -> list[Path]:
 
 def find_checkpoint(output_dir: Path, flag: str | None) -> Path | None:
     """What `--resume_from_checkpoint` means: a folder, or with `true` the newest one, None if there is none."""
-    if flag is None or flag.lower() == "false":
+    if flag is None:  # what start_run makes of `false` too
         return None
     if flag.lower() == "true":
         return next(reversed(checkpoints(output_dir)), None)
