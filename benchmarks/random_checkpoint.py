@@ -6,70 +6,26 @@ What comes out is a checkpoint folder like any other: `recipes/ner.py --model_na
 """
 
 import argparse
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
-from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, trainers
 from transformers import (
     BertConfig,
     BertForMaskedLM,
-    BertTokenizer,
     RobertaConfig,
     RobertaForMaskedLM,
-    RobertaTokenizer,
     XLMRobertaConfig,
     XLMRobertaForMaskedLM,
-    XLMRobertaTokenizer,
 )
 
+from finetune.models import subword_tokenizer, train_tokenizer
 
-def wordpiece(texts: Sequence[str], vocab_size: int) -> BertTokenizer:
-    """BERT's tokenizer."""
-    backend = Tokenizer(models.WordPiece(unk_token="[UNK]"))
-    backend.normalizer = normalizers.BertNormalizer(lowercase=True)
-    backend.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
-    special = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
-    trainer = trainers.WordPieceTrainer(vocab_size=vocab_size, special_tokens=special, show_progress=False)
-    backend.train_from_iterator(texts, trainer)
-    return BertTokenizer(vocab=backend.get_vocab())
-
-
-def byte_bpe(texts: Sequence[str], vocab_size: int) -> RobertaTokenizer:
-    """RoBERTa's tokenizer."""
-    backend = Tokenizer(models.BPE())
-    backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=True)
-    trainer = trainers.BpeTrainer(
-        vocab_size=vocab_size,
-        special_tokens=["<s>", "<pad>", "</s>", "<unk>", "<mask>"],
-        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
-        show_progress=False,
-    )
-    backend.train_from_iterator(texts, trainer)
-    model = json.loads(backend.to_str())["model"]
-    return RobertaTokenizer(vocab=model["vocab"], merges=[tuple(pair) for pair in model["merges"]])
-
-
-def unigram(texts: Sequence[str], vocab_size: int) -> XLMRobertaTokenizer:
-    """XLM-R's tokenizer."""
-    backend = Tokenizer(models.Unigram())
-    backend.normalizer = normalizers.NFKC()
-    backend.pre_tokenizer = pre_tokenizers.Metaspace()
-    special = ["<s>", "<pad>", "</s>", "<unk>"]
-    trainer = trainers.UnigramTrainer(
-        vocab_size=vocab_size - 1, special_tokens=special, unk_token="<unk>", show_progress=False
-    )
-    backend.train_from_iterator(texts, trainer)
-    pieces = [tuple(piece) for piece in json.loads(backend.to_str())["model"]["vocab"]]
-    return XLMRobertaTokenizer(vocab=[*pieces, ("<mask>", 0.0)])
-
-
-KINDS: dict[str, tuple[Any, Any, Any]] = {
-    "wordpiece": (wordpiece, BertConfig, BertForMaskedLM),
-    "byte-bpe": (byte_bpe, RobertaConfig, RobertaForMaskedLM),
-    "unigram": (unigram, XLMRobertaConfig, XLMRobertaForMaskedLM),
+KINDS: dict[str, tuple[Any, Any]] = {
+    "wordpiece": (BertConfig, BertForMaskedLM),
+    "byte-bpe": (RobertaConfig, RobertaForMaskedLM),
+    "unigram": (XLMRobertaConfig, XLMRobertaForMaskedLM),
 }
 
 
@@ -77,8 +33,8 @@ def build(
     kind: str, texts: Sequence[str], folder: Path, *, vocab_size: int, hidden_size: int, layers: int, positions: int
 ) -> None:
     """Trains the tokenizer on `texts` and saves it with a random model for inputs of up to `positions` tokens."""
-    make, config_class, model_class = KINDS[kind]
-    tokenizer = make(texts, vocab_size)
+    config_class, model_class = KINDS[kind]
+    tokenizer = subword_tokenizer(kind, train_tokenizer(kind, texts, vocab_size=vocab_size))
     bert = kind == "wordpiece"
     config = config_class(
         vocab_size=len(tokenizer),

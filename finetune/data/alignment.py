@@ -21,7 +21,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from finetune.data.rows import Rows
+from finetune.data.rows import Rows, ranges
 
 IGNORE = -100
 _FAR = np.iinfo(np.int64).max
@@ -158,7 +158,7 @@ def cut_windows(
     tokens = {}
     for key, values in subwords.features.items():
         tokens[key] = np.zeros((T, *values.shape[1:]), dtype=values.dtype)
-        tokens[key][is_content] = values[_ranges(window_start, window_length)] if has_long else values
+        tokens[key][is_content] = values[ranges(window_start, window_length)] if has_long else values
     for i, token in enumerate(prefix):
         tokens["input_ids"][row_offsets[:-1] + i] = token
     for i, token in enumerate(suffix):
@@ -169,7 +169,7 @@ def cut_windows(
     first = subwords.starts[:-1] + np.repeat(np.append(shift, 0)[first_window[:-1]], words_of)  # (W,)
     if has_long:
         sentences = np.flatnonzero(windows_of > 1)
-        long = _ranges(sentence_offsets[sentences], words_of[sentences])
+        long = ranges(sentence_offsets[sentences], words_of[sentences])
         sentence = np.repeat(sentences, words_of[sentences])
         best = _most_context(
             begin=subwords.starts[long] - sentence_starts[sentence],
@@ -194,7 +194,7 @@ def cut_windows(
         # The further subwords, as far as the window shows them.
         last = row_offsets[np.searchsorted(row_offsets, first, side="right")] - len(suffix) - 1
         more = np.minimum(counts[shown] - 1, last - first)
-        tokens["labels"][_ranges(first + 1, more)] = np.repeat(inside[gold_shown], more)
+        tokens["labels"][ranges(first + 1, more)] = np.repeat(inside[gold_shown], more)
 
     return Alignment(Rows(row_offsets, tokens), word_of_token, sentence_offsets, gold, counts)
 
@@ -223,7 +223,7 @@ def encode_words(tokenizer: Any, words: pa.Array) -> Subwords:
     ]
     lengths = np.array([len(ids) for part in parts for ids in part["input_ids"]], dtype=np.int64)  # (U,)
     starts = _offsets(lengths[codes])  # (W + 1,)
-    at = _ranges(_offsets(lengths)[:-1][codes], lengths[codes])
+    at = ranges(_offsets(lengths)[:-1][codes], lengths[codes])
     features = {}
     for key, dtype in (("input_ids", np.int32), ("char_ids", np.uint8)):
         if key in parts[0]:
@@ -273,11 +273,6 @@ def flatten_words(dataset: datasets.Dataset) -> tuple[pa.Array, np.ndarray]:
 def _flatten(column: pa.ChunkedArray) -> tuple[pa.Array, np.ndarray]:
     lists = column.combine_chunks()
     return lists.flatten(), _offsets(lists.value_lengths().to_numpy(zero_copy_only=False))
-
-
-def _ranges(starts: np.ndarray, lengths: np.ndarray) -> np.ndarray:
-    """`[starts[0], starts[0] + 1, ...]`, `lengths[0]` of them, then those of the next, end to end."""
-    return np.arange(lengths.sum()) + np.repeat(starts - _offsets(lengths)[:-1], lengths)
 
 
 def _factorise(values: pa.Array) -> tuple[np.ndarray, list[str]]:

@@ -49,7 +49,7 @@ def read_tagged(config: DataArguments, words: str = "tokens", tags: str = "ner_t
             columns = {words: conll.words, tags: conll.tags}
             lines = conll.lines
         else:
-            columns, lines = _read_columns(source, [words, tags], config.column_names)
+            columns, lines = read_columns(source, [words, tags], config.column_names)
             _check_tagged(source, columns[words], columns[tags], words, tags, lines)
         splits[split] = {"tokens": columns[words], "ner_tags": columns[tags], "line": lines, "source": source}
     scheme = detect_scheme(sentence for columns in splits.values() for sentence in columns["ner_tags"])
@@ -70,7 +70,7 @@ def read_labelled(
     names = [text, label] + ([text_pair] if text_pair else [])
     features = {"text": pa.string(), "label": pa.string()} | ({"text_pair": pa.string()} if text_pair else {})
     for split, source in _sources(config, "sentiment").items():
-        columns, lines = _read_columns(source, names, config.column_names)
+        columns, lines = read_columns(source, names, config.column_names)
         for name in (text, text_pair):
             for value, line in zip(columns.get(name or "", []), lines, strict=False):
                 if not isinstance(value, str):
@@ -93,7 +93,7 @@ def _sources(config: DataArguments, samples: str) -> dict[str, Path | datasets.D
         folder = Path(__file__).parent / "samples" / samples
         sources.update({path.stem: path for path in folder.iterdir() if path.stem in SPLITS})
     elif config.dataset_name is not None and Path(config.dataset_name).is_dir():
-        saved = _load_from_disk(config.dataset_name)
+        saved = load_saved(config.dataset_name)
         if not isinstance(saved, datasets.DatasetDict):
             saved = datasets.DatasetDict(train=saved)
         sources.update({name: saved[name] for name in SPLITS if name in saved})
@@ -115,21 +115,22 @@ def _sources(config: DataArguments, samples: str) -> dict[str, Path | datasets.D
     return {split: sources[split] for split in SPLITS if split in sources}
 
 
-def _load_from_disk(folder: str | Path) -> Any:
+def load_saved(folder: str | Path) -> Any:
+    """A data set that `save_to_disk` wrote."""
     try:
         return datasets.load_from_disk(str(folder))
     except (OSError, ValueError) as error:
         raise ValueError(f"{folder}: no folder that save_to_disk wrote") from error
 
 
-def _read_columns(
+def read_columns(
     source: Path | datasets.Dataset, names: Sequence[str], column_names: str | None
 ) -> tuple[dict[str, list[Any]], list[int]]:
     """The named columns of a table and the line of each row."""
     if isinstance(source, datasets.Dataset):
         return _read_dataset(source, names, "the data set")
     if source.is_dir():
-        saved = _load_from_disk(source)
+        saved = load_saved(source)
         if isinstance(saved, datasets.DatasetDict):
             raise ValueError(f"{source}: several splits are saved here; give the folder as --dataset_name")
         return _read_dataset(saved, names, str(source))

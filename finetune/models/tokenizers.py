@@ -1,13 +1,20 @@
-"""The baselines' tokenizer: a `tokenizers` WordLevel vocabulary, and the bytes of every word.
+"""Tokenizers that are trained here: the baselines' words, and the subwords of BERT, RoBERTa and XLM-R.
 
 Shapes: T tokens, C bytes kept of a word.
 """
 
+import json
 from collections.abc import Iterable, Sequence
 from typing import Any
 
 from tokenizers import Regex, Tokenizer, models, normalizers, pre_tokenizers, processors, trainers
-from transformers import BatchEncoding, PreTrainedTokenizerFast
+from transformers import (
+    BatchEncoding,
+    BertTokenizer,
+    PreTrainedTokenizerFast,
+    RobertaTokenizer,
+    XLMRobertaTokenizer,
+)
 
 PAD, UNK, SEP = "<pad>", "<unk>", "<sep>"
 
@@ -98,3 +105,66 @@ def train_word_tokenizer(
         single="$A", pair=f"$A {SEP} $B", special_tokens=[(SEP, list(known).index(SEP))]
     )
     return WordTokenizer(tokenizer_object=tokenizer, pad_token=PAD, unk_token=UNK, sep_token=SEP)
+
+
+SUBWORDS = ("wordpiece", "byte-bpe", "unigram")
+
+
+def train_tokenizer(kind: str, texts: Iterable[str], *, vocab_size: int, lowercase: bool = True) -> Tokenizer:
+    """Trains the pieces of a tokenizer; `subword_tokenizer` makes BERT's, RoBERTa's or XLM-R's of them.
+
+    Args:
+        kind: `wordpiece` (BERT), `byte-bpe` (RoBERTa) or `unigram` (XLM-R).
+        texts: read once; a sentence each, say.
+        vocab_size: pieces in all, special tokens included. Fewer come out of a small corpus.
+        lowercase: for `wordpiece`, and without accents, as bert-base-uncased has it.
+
+    Raises:
+        ValueError: for a `vocab_size` that the single characters alone need.
+    """
+    unknown = {"wordpiece": "[UNK]", "unigram": "<unk>"}.get(kind)
+    settings = {"vocab_size": vocab_size, "show_progress": False}
+    backend: Tokenizer
+    trainer: Any
+    if kind == "wordpiece":
+        backend = Tokenizer(models.WordPiece(unk_token=unknown))
+        backend.normalizer = normalizers.BertNormalizer(lowercase=lowercase)
+        backend.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+        special = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
+        trainer = trainers.WordPieceTrainer(special_tokens=special, **settings)
+    elif kind == "byte-bpe":
+        backend = Tokenizer(models.BPE())
+        backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=True)
+        special = ["<s>", "<pad>", "</s>", "<unk>", "<mask>"]
+        alphabet = pre_tokenizers.ByteLevel.alphabet()
+        trainer = trainers.BpeTrainer(special_tokens=special, initial_alphabet=alphabet, **settings)
+    elif kind == "unigram":
+        backend = Tokenizer(models.Unigram())
+        backend.normalizer = normalizers.NFKC()
+        backend.pre_tokenizer = pre_tokenizers.Metaspace()
+        special = ["<s>", "<pad>", "</s>", "<unk>"]
+        settings["vocab_size"] = vocab_size - 1  # <mask> comes last
+        trainer = trainers.UnigramTrainer(special_tokens=special, unk_token=unknown, **settings)
+    else:
+        raise ValueError(f"--tokenizer_name {kind}: the kinds that can be trained are {', '.join(SUBWORDS)}")
+    try:
+        backend.train_from_iterator(texts, trainer)
+    except Exception as error:  # tokenizers raises plain Exceptions
+        raise ValueError(f"--tokenizer_name {kind} --vocab_size {vocab_size}: {error}") from error
+    if backend.get_vocab_size() > vocab_size:
+        raise ValueError(
+            f"--vocab_size {vocab_size}: the single characters of this text and the special tokens alone are "
+            f"{backend.get_vocab_size():,} pieces"
+        )
+    return backend
+
+
+def subword_tokenizer(kind: str, backend: Tokenizer, *, lowercase: bool = True) -> Any:
+    """BERT's, RoBERTa's or XLM-R's tokenizer with these pieces, as `AutoTokenizer` gives it back after saving."""
+    model = json.loads(backend.to_str())["model"]
+    if kind == "wordpiece":
+        return BertTokenizer(vocab=backend.get_vocab(), do_lower_case=lowercase)
+    if kind == "byte-bpe":
+        merges = [tuple(pair) for pair in model["merges"]]
+        return RobertaTokenizer(vocab=model["vocab"], merges=merges, add_prefix_space=True)
+    return XLMRobertaTokenizer(vocab=[*(tuple(piece) for piece in model["vocab"]), ("<mask>", 0.0)])

@@ -14,6 +14,9 @@ _USE = {
     "text-classification": (
         'classifier = pipeline("text-classification", model=FOLDER)\nclassifier("I would see it again.")'
     ),
+    "fill-mask": (
+        'fill = pipeline("fill-mask", model=FOLDER)\nfill(f"The committee {fill.tokenizer.mask_token} the proposal.")'
+    ),
 }
 
 
@@ -52,7 +55,7 @@ def write_model_card(
 
     Args:
         model_type: as the model's config says.
-        task: the pipeline's name, `token-classification` or `text-classification`.
+        task: the pipeline's name, `token-classification`, `text-classification` or `fill-mask`.
         base_model: the Hub id or the baseline's name; of a local path only the last part is shown.
         data: the data set's name; of a local path only the last part is shown.
         results: `all_results.json`.
@@ -63,9 +66,10 @@ def write_model_card(
     scores = {
         key: value
         for key, value in results.items()
-        if key.startswith(("eval_", "test_")) and not key.endswith(("_runtime", "_loss", "_words", "_words_scored"))
+        if key.startswith(("eval_", "test_"))
+        and not key.endswith(("_runtime", "_words", "_words_scored", "_masked", "eval_loss", "test_loss"))
     }
-    main = "f1" if task == "token-classification" else "accuracy"
+    main = {"token-classification": "f1", "text-classification": "accuracy", "fill-mask": "mlm_perplexity"}[task]
     card = ModelCardData(
         model_name=name,
         library_name="transformers",
@@ -87,7 +91,8 @@ def write_model_card(
         or None,
     )
     recurrent = model_type == "recurrent"
-    kind = f"A recurrent baseline (`{base}`)" if recurrent else f"`{base}`, fine-tuned"
+    done = "pretrained" if task == "fill-mask" else "fine-tuned"
+    kind = f"A recurrent baseline (`{base}`)" if recurrent else f"`{base}`, {done}"
     lines = [
         "---",
         card.to_yaml(),
@@ -98,11 +103,11 @@ def write_model_card(
         f"{kind} for {task.replace('-', ' ')} on {data} "
         f"({', '.join(f'{size:,} {split}' for split, size in split_sizes.items())}).",
         "",
-        f"Labels: {', '.join(f'`{label}`' for label in labels)}",
-        "",
+        *([f"Labels: {', '.join(f'`{label}`' for label in labels)}", ""] if labels else []),
         "## Scores",
         "",
-        "Fractions between 0 and 1, of one run with one seed: the spread over seeds is not known from it.",
+        "Losses are in nats, other scores but the perplexity are fractions between 0 and 1. They are of one run with "
+        "one seed: the spread over seeds is not known from it.",
         "",
         "| score | value |",
         "|---|---:|",

@@ -1,6 +1,8 @@
 from .checkpoints import checkpoints as checkpoints
 from .checkpoints import find_checkpoint as find_checkpoint
+from .evaluation import Counts as Counts
 from .evaluation import Predictions as Predictions
+from .evaluation import count_masked as count_masked
 from .evaluation import predict as predict
 from .loop import TrainOutcome as TrainOutcome
 from .loop import train as train

@@ -49,7 +49,8 @@ def predict(accelerator: Accelerator, model: torch.nn.Module, batches: Any) -> P
         if logits.ndim == 3:
             logits = on_device.without_padding(logits)  # (real tokens, L)
         scores, labels = logits.softmax(-1).amax(-1), logits.argmax(-1)
-        loss = float(output.loss) * batch.targets if batch.targets else 0.0
+        targets = batch.targets["loss"]
+        loss = float(output.loss) * targets if targets else 0.0
         mine.append(
             (
                 number,
@@ -57,7 +58,7 @@ def predict(accelerator: Accelerator, model: torch.nn.Module, batches: Any) -> P
                 labels.cpu().numpy(),
                 scores.cpu().numpy(),
                 loss,
-                batch.targets,
+                targets,
             )
         )
     gathered = sorted(gather_object(mine), key=lambda part: part[0])
@@ -68,10 +69,7 @@ def _assemble(parts: list[Any], rows: Any, runtime: float) -> Predictions:
     if not len(rows):  # no word of the split has a subword
         return Predictions(np.zeros(0, np.int64), np.zeros(0, np.float32), 0.0, runtime)
     ids = np.concatenate([part[1] for part in parts])
-    times = np.bincount(ids, minlength=len(rows))
-    if (times != 1).any():
-        row = int(np.flatnonzero(times != 1)[0])
-        raise RuntimeError(f"row {row} was evaluated {times[row]} times; this is a bug in batching or gathering")
+    _check_once(ids, len(rows))
     labels, scores = (np.concatenate([part[i] for part in parts]) for i in (2, 3))
     if len(labels) != len(rows):  # tokens, row after row: put each row's tokens where they belong
         at = np.concatenate([np.arange(rows.offsets[i], rows.offsets[i + 1]) for i in ids])
@@ -82,3 +80,70 @@ def _assemble(parts: list[Any], rows: Any, runtime: float) -> Predictions:
     # Summed in the order of the batches, not in that of arrival.
     loss = sum(part[4] for part in parts) / max(sum(part[5] for part in parts), 1)
     return Predictions(labels[order], scores[order], loss, runtime)
+
+
+@dataclass(frozen=True)
+class Counts:
+    """Sums over a split, by the name of the loss in the model's output."""
+
+    losses: dict[str, float]
+    targets: dict[str, int]
+    correct: dict[str, int]
+    runtime: float  # seconds
+
+    def __add__(self, other: "Counts") -> "Counts":
+        def add(a: dict[str, Any], b: dict[str, Any]) -> dict[str, Any]:
+            return {key: a[key] + b[key] for key in a}
+
+        return Counts(
+            add(self.losses, other.losses),
+            add(self.targets, other.targets),
+            add(self.correct, other.correct),
+            self.runtime + other.runtime,
+        )
+
+
+@torch.no_grad()
+def count_masked(accelerator: Accelerator, model: torch.nn.Module, batches: Any) -> Counts:
+    """Counts how many masked tokens, and next sentences, the model predicts (see
+    `finetune.models.project_masked_positions`). The batches are the same for any number of processes, so is the loss,
+    to the last digit.
+
+    Raises:
+        RuntimeError: if a row did not come back exactly once.
+    """
+    began = time.perf_counter()
+    model.eval()
+    mine = []
+    processes = accelerator.num_processes
+    for first in range(0, len(batches), processes):
+        number = first + accelerator.process_index
+        batch = batches[min(number, len(batches) - 1)]
+        on_device = batch.to(accelerator.device)
+        output = model(**on_device.inputs)
+        if number >= len(batches):
+            continue
+        labels = on_device.inputs["labels"]
+        asked = {"mlm": (output["logits"], labels[labels != -100])}
+        if "nsp_logits" in output:
+            asked["nsp"] = (output["nsp_logits"], on_device.inputs["next_sentence_label"])
+        sums = {}
+        for name, targets in batch.targets.items():
+            logits, right = asked["nsp" if name == "nsp_loss" else "mlm"]
+            loss = float(output[name]) * targets if targets else 0.0
+            sums[name] = (loss, targets, int((logits.argmax(-1) == right).sum()))
+        mine.append((number, batch.row_ids, sums))
+    gathered = sorted(gather_object(mine), key=lambda part: part[0])
+    _check_once(np.concatenate([part[1] for part in gathered]), len(batches.rows))
+    totals = [
+        {name: sum(part[2][name][i] for part in gathered) for name in gathered[0][2]}
+        for i in range(3)  # in the order of the batches, not in that of arrival
+    ]
+    return Counts(*totals, time.perf_counter() - began)
+
+
+def _check_once(row_ids: np.ndarray, rows: int) -> None:
+    times = np.bincount(row_ids, minlength=rows)
+    if (times != 1).any():
+        row = int(np.flatnonzero(times != 1)[0])
+        raise RuntimeError(f"row {row} was evaluated {times[row]} times; this is a bug in batching or gathering")

@@ -25,8 +25,11 @@ from finetune.training.steps import accumulate_gradients
 class Batches(Protocol):
     """What the loop asks of its batches (see `finetune.data.TrainBatches`)."""
 
-    @property
-    def steps_per_epoch(self) -> int: ...
+    def steps_in(self, epoch: int) -> int: ...
+
+    def steps_of(self, epochs: float) -> int: ...
+
+    def locate(self, step: int) -> tuple[int, int]: ...
 
     def epoch(self, epoch: int, first_step: int = 0) -> Iterator[list[Any]]: ...
 
@@ -48,8 +51,8 @@ class _State:
     tokens: int = 0
     rows: int = 0
     seconds: float = 0.0  # of training steps, without evaluations and checkpoints
-    loss_since_log: float = 0.0
-    targets_since_log: int = 0
+    losses_since_log: dict[str, float] = field(default_factory=dict)
+    targets_since_log: dict[str, int] = field(default_factory=dict)
     best_value: float | None = None
     best_step: int | None = None
     best_epoch: float | None = None
@@ -70,9 +73,7 @@ def train(
         FloatingPointError: where loss or gradient is NaN or infinite; the checkpoints written so far stay.
     """
     config, accelerator = run.config, run.accelerator
-    total_steps = (
-        config.max_steps if config.max_steps > 0 else math.ceil(batches.steps_per_epoch * config.num_train_epochs)
-    )
+    total_steps = config.max_steps if config.max_steps > 0 else batches.steps_of(config.num_train_epochs)
     checkpoint = find_checkpoint(run.output_dir, config.resume_from_checkpoint)
     parameters = sum(parameter.numel() for parameter in model.parameters())
     optimizer = build_optimizer(model, config)
@@ -92,14 +93,15 @@ def train(
     if config.report_to != "none":
         accelerator.init_trackers(TRACKED_AS, config={k: v for k, v in asdict(config).items() if v is not None})
     history = _History(run, state.step)
-    improvement = -1.0 if config.metric_for_best_model == "loss" else 1.0
+    improvement = -1.0 if config.metric_for_best_model.endswith("loss") else 1.0
     bar = tqdm(total=total_steps, initial=state.step, desc="train", disable=config.disable_tqdm, leave=False)
 
     patience = config.early_stopping_patience or math.inf
     stop = state.step >= total_steps or state.evaluations_since_best >= patience  # a finished run, resumed
     while not stop:
-        epoch, first_step = divmod(state.step, batches.steps_per_epoch)
-        for micro_batches in batches.epoch(epoch, first_step):
+        epoch, first_step = batches.locate(state.step)
+        steps_in_epoch = batches.steps_in(epoch)
+        for step_in_epoch, micro_batches in enumerate(batches.epoch(epoch, first_step), start=first_step + 1):
             began = time.perf_counter()
             model.train()
             sums = accumulate_gradients(accelerator, model, micro_batches)
@@ -107,7 +109,7 @@ def train(
                 accelerator.clip_grad_norm_(model.parameters(), config.max_grad_norm or math.inf)  # 0: measure only
             )
             rate = float(max(schedule.get_last_lr()))
-            _check_finite(state.step + 1, rate, sums.loss, norm, accelerator.scaler is None)
+            _check_finite(state.step + 1, rate, sum(sums.losses.values()), norm, accelerator.scaler is None)
             optimizer.step()
             schedule.step()
             optimizer.zero_grad(set_to_none=True)
@@ -115,20 +117,25 @@ def train(
             state.step += 1
             state.tokens += sums.tokens
             state.rows += sums.rows
-            state.loss_since_log += sums.loss
-            state.targets_since_log += sums.targets
+            for name, count in sums.targets.items():
+                state.losses_since_log[name] = state.losses_since_log.get(name, 0.0) + sums.losses[name]
+                state.targets_since_log[name] = state.targets_since_log.get(name, 0) + count
             state.seconds += time.perf_counter() - began
-            position = round(state.step / batches.steps_per_epoch, 4)
+            position = round(epoch + step_in_epoch / steps_in_epoch, 4)
             bar.update()
 
             stop = state.step >= total_steps
-            epoch_ends = state.step % batches.steps_per_epoch == 0
+            epoch_ends = step_in_epoch == steps_in_epoch
             if state.step % config.logging_steps == 0 or stop:
-                loss = state.loss_since_log / max(state.targets_since_log, 1)
-                state.loss_since_log, state.targets_since_log = 0.0, 0
-                line = {"loss": loss, "learning_rate": rate, "grad_norm": norm, "tokens": state.tokens}
+                means = {
+                    name: summed / max(state.targets_since_log[name], 1)
+                    for name, summed in state.losses_since_log.items()
+                }
+                state.losses_since_log, state.targets_since_log = {}, {}
+                line = {"loss": sum(means.values())} | means
+                line |= {"learning_rate": rate, "grad_norm": norm, "tokens": state.tokens}
                 history.add({"step": state.step, "epoch": position} | line)
-                bar.set_postfix(loss=f"{loss:.4f}", refresh=False)
+                bar.set_postfix(loss=f"{line['loss']:.4f}", refresh=False)
 
             if _due(config.eval_strategy, config.eval_steps, state.step, epoch_ends, stop):
                 scores = evaluate(model)

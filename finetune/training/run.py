@@ -6,7 +6,7 @@ import os
 import resource
 import shutil
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from pathlib import Path
@@ -19,6 +19,7 @@ from accelerate.utils import (
     GradientAccumulationPlugin,
     InitProcessGroupKwargs,
     ProjectConfiguration,
+    broadcast_object_list,
     set_seed,
 )
 from transformers.utils import logging
@@ -57,6 +58,11 @@ class Run:
 
             tqdm.write("\n".join(map(str, lines)), file=sys.stdout)
             sys.stdout.flush()
+
+    def on_one_process(self, function: Callable[[], Any]) -> Any:
+        """Calls `function` on the main process and returns what it returned on every one."""
+        found = [function() if self.accelerator.is_main_process else None]
+        return broadcast_object_list(found)[0]
 
     def create_folder(self) -> None:
         """Makes the folder and writes `run.yaml`; an overwritten run is removed first."""

@@ -1,7 +1,8 @@
 """The gradient of one optimizer step.
 
 It is the gradient of the sum of the loss over all targets, divided by their number, over all micro-batches
-and all processes. So batch 8 x 1, 2 x 4 and 1 x 8, on one process or two, take the same step.
+and all processes. So batch 8 x 1, 2 x 4 and 1 x 8, on one process or two, take the same step. A model with
+several losses (masked tokens, next sentences) has this for each, and the gradient of their sum.
 """
 
 from collections.abc import Sequence
@@ -20,7 +21,7 @@ class MicroBatch(Protocol):
     row_ids: Any
 
     @property
-    def targets(self) -> int: ...
+    def targets(self) -> dict[str, int]: ...
 
     @property
     def tokens(self) -> int: ...
@@ -32,8 +33,8 @@ class MicroBatch(Protocol):
 class StepSums:
     """Sums over all micro-batches and processes of a step."""
 
-    loss: float  # summed over the targets
-    targets: int
+    losses: dict[str, float]  # each summed over its targets
+    targets: dict[str, int]
     tokens: int
     rows: int
 
@@ -48,18 +49,25 @@ def accumulate_gradients(
         micro_batches: this process's share, at least one; as many on every process.
     """
     device = accelerator.device
-    counted = [(batch.targets, batch.tokens, len(batch.row_ids)) for batch in micro_batches]
+    names = list(micro_batches[0].targets)
+    counted = [(*batch.targets.values(), batch.tokens, len(batch.row_ids)) for batch in micro_batches]
     counts = torch.tensor(counted, device=device).sum(0)
-    targets, tokens, rows = accelerator.reduce(counts, "sum").tolist()
-    # DistributedDataParallel averages over the processes; the contract asks for the sum.
-    scale = accelerator.num_processes / max(targets, 1)
-    loss_sum = torch.zeros((), device=device)
+    *totals, tokens, rows = accelerator.reduce(counts, "sum").tolist()
+    targets = dict(zip(names, totals, strict=True))
+    sums = {name: torch.zeros((), device=device) for name in names}
     for i, batch in enumerate(micro_batches):
         last = i == len(micro_batches) - 1
         with nullcontext() if last else accelerator.no_sync(model):
             output = model(**batch.to(device).inputs)
-            # The mean over no targets is NaN, so it must not be used.
-            loss = output.loss * batch.targets if batch.targets else output.logits.float().sum() * 0.0
-            accelerator.backward(loss * scale)
-        loss_sum += loss.detach().float()
-    return StepSums(float(accelerator.reduce(loss_sum, "sum")), targets, tokens, rows)
+            loss = torch.zeros((), device=device)
+            for name, count in batch.targets.items():
+                if count:
+                    summed = output[name] * count
+                    # DistributedDataParallel averages over the processes; the contract asks for the sum.
+                    loss = loss + summed * (accelerator.num_processes / targets[name])
+                    sums[name] += summed.detach().float()
+                else:  # the mean over no targets is NaN; yet every head must take part in the backward pass
+                    loss = loss + sum(output[key].float().sum() * 0.0 for key in output if "logits" in key)
+            accelerator.backward(loss)
+    losses = {name: float(accelerator.reduce(value, "sum")) for name, value in sums.items()}
+    return StepSums(losses, targets, tokens, rows)

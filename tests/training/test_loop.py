@@ -71,7 +71,7 @@ def test_the_loop_is_the_plain_loop(checkpoints, tmp_path):
     others = [p for p in model.parameters() if p.ndim < 2]
     groups = [{"params": decays, "weight_decay": 0.1}, {"params": others, "weight_decay": 0.0}]
     optimizer = torch.optim.AdamW(groups, lr=1e-3)
-    steps = 2 * plan.steps_per_epoch
+    steps = 2 * plan.steps_in(0)
     schedule = get_scheduler("linear", optimizer, 2, steps)
     torch.manual_seed(settings.seed)
     losses = []

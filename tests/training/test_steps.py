@@ -52,9 +52,9 @@ def reference(checkpoint, head):
     for (row_ids,) in plan:
         model.zero_grad()
         batches = [data.collate(rows, pad, [row]) for row in row_ids]
-        targets = sum(batch.targets for batch in batches)
+        targets = sum(batch.targets["loss"] for batch in batches)
         for batch in batches:
-            (model(**batch.inputs).loss * batch.targets / targets).backward()
+            (model(**batch.inputs).loss * batch.targets["loss"] / targets).backward()
         steps.append(torch.cat([p.grad.flatten() for p in model.parameters() if p.grad is not None]))
     return steps
 
@@ -84,7 +84,7 @@ def test_the_mean_of_means_would_fail(checkpoints):
     from finetune import data
 
     model, rows, pad = two_processes.a_model(checkpoints["wordpiece"], "tokens")
-    (row_ids,) = data.TrainBatches(rows, pad, 8, seed=3).plan(0)[0:1][0]
+    (row_ids,) = next(data.TrainBatches(rows, pad, 8, seed=3).plan(0))
     expected = reference(checkpoints["wordpiece"], "tokens")[0]
     for i in range(0, 8, 2):
         (model(**data.collate(rows, pad, row_ids[i : i + 2]).inputs).loss / 4).backward()

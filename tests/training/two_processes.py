@@ -85,7 +85,9 @@ def main():
             steps = gradients(checkpoint, head, batch_size, accumulation)
             for i, (flat, sums) in enumerate(steps):
                 found[f"{head}/{name}/{i}"] = flat
-                found[f"{head}/{name}/{i}/sums"] = torch.tensor([sums.loss, sums.targets, sums.tokens, sums.rows])
+                found[f"{head}/{name}/{i}/sums"] = torch.tensor(
+                    [*sums.losses.values(), *sums.targets.values(), sums.tokens, sums.rows]
+                )
     if accelerator.is_main_process:
         torch.save(found, output)
         Path(output).with_suffix(".json").write_text(json.dumps(sorted(found)))

@@ -1,0 +1,418 @@
+"""Corpora for pretraining: documents of sentences, read as a stream and tokenised to arrays on the disk.
+
+| form | documents and sentences |
+|---|---|
+| `.txt` | a blank line ends a document, a line is a sentence; or free text, split by `sentencex` |
+| `.jsonl`, `.parquet`, a `save_to_disk` folder, a Hub data set | a row is a document: a text, or a list of sentences |
+| `.tsv`, `.csv` with parallel columns | a row is a document of one sentence in each language |
+
+A corpus larger than the memory is fine: nothing here holds more than a few documents of it, and the token arrays
+are mapped from files in the cache of `datasets`.
+
+Shapes: D documents, S sentences, T tokens.
+"""
+
+import contextlib
+import glob
+import hashlib
+import itertools
+import json
+import os
+import re
+import shutil
+import sys
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property, partial
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+import datasets
+import numpy as np
+from tokenizers import Tokenizer
+
+from finetune.arguments import DataArguments
+from finetune.data.readers import SPLITS, load_saved, read_columns
+
+Sentences = Literal["line", "split"]
+_ARRAYS = {
+    "tokens": np.int32,
+    "starts_word": np.bool_,
+    "sentences": np.int64,
+    "documents": np.int64,
+    "lines": np.int64,
+}
+_AT_ONCE = 4096  # sentences tokenised together
+_VERSION = 1  # of the arrays on the disk
+
+
+class Document(NamedTuple):
+    """Sentences that belong together, and where they begin."""
+
+    line: int  # of the file; minus the row's number in a form without lines
+    sentences: list[str]
+
+
+@dataclass(frozen=True)
+class Corpus:
+    """Documents to be read, as often as is asked, from one file or data set."""
+
+    name: str  # a file or a data set
+    language: str  # the file's name up to its first dot
+    read: Callable[[], Iterator[Document]]
+    identity: str  # another corpus, another identity
+    parallel: bool = False  # each document is one sentence in each language
+
+    def __iter__(self) -> Iterator[Document]:
+        return self.read()
+
+    def sentences(self) -> Iterator[str]:
+        """All sentences, for training a tokenizer."""
+        return (sentence for document in self for sentence in document.sentences)
+
+    def first(self, count: int | None) -> "Corpus":
+        """The first `count` documents; None: all."""
+        if count is None:
+            return self
+        return replace(self, read=lambda: itertools.islice(self.read(), count), identity=f"{self.identity}[:{count}]")
+
+    def held_out(self, percentage: float) -> tuple["Corpus", "Corpus"]:
+        """All but `percentage` of the documents, and these, spread evenly over the corpus."""
+        every = max(round(100 / percentage), 2)
+
+        def some(held: bool) -> Callable[[], Iterator[Document]]:
+            return lambda: (document for i, document in enumerate(self.read()) if (i % every == every // 2) is held)
+
+        train = replace(self, read=some(False), identity=f"{self.identity}[not 1/{every}]")
+        return train, replace(self, read=some(True), identity=f"{self.identity}[1/{every}]")
+
+
+def read_corpus(
+    config: DataArguments,
+    text_column_name: str = "text",
+    *,
+    sentences: Sentences = "line",
+    parallel_columns: Sequence[str] = (),
+    streaming: bool = False,
+    validation_split_percentage: float = 5.0,
+) -> dict[str, list[Corpus]]:
+    """The corpora of each split, nothing of them read yet but their first lines.
+
+    A `--train_file` may name several files: comma-separated, or as a pattern like `wiki.*.txt`. Where there is no
+    validation split, a share of the training documents is held out.
+
+    Args:
+        sentences: `line`: a line is a sentence; `split`: `sentencex` splits the text.
+        parallel_columns: languages of a table of parallel sentences, its columns.
+        streaming: read a Hub data set without downloading it whole first.
+
+    Raises:
+        ValueError: naming file or flag, for anything that cannot be read.
+    """
+    splits: dict[str, list[Corpus]] = {}
+    options = (text_column_name, sentences, tuple(parallel_columns), config.column_names)
+    if config.dataset_name == "samples":
+        splits["train"] = [_python_reference()]
+    elif config.dataset_name is not None:
+        splits |= _data_set(config, text_column_name, sentences, streaming)
+    for split in SPLITS:
+        if names := getattr(config, f"{split}_file"):
+            splits[split] = [_file(path, *options) for path in _files(names, f"--{split}_file")]
+    if "train" not in splits:
+        raise ValueError("no training data: give --train_file, or a --dataset_name with a train split")
+    if "validation" not in splits and validation_split_percentage > 0:
+        pairs = [corpus.held_out(validation_split_percentage) for corpus in splits["train"]]
+        splits["train"], splits["validation"] = [list(part) for part in zip(*pairs, strict=True)]
+    for split, corpora in splits.items():
+        limit = config.max_train_samples if split == "train" else config.max_eval_samples
+        splits[split] = [corpus.first(limit) for corpus in corpora]
+    return {split: splits[split] for split in SPLITS if split in splits}
+
+
+@dataclass(frozen=True)
+class Documents:
+    """Tokenised documents, end to end in arrays that are mapped from files.
+
+    | array | dtype, shape | meaning |
+    |---|---|---|
+    | `tokens` | int32 (T,) | ids, without special tokens |
+    | `starts_word` | bool (T,) | whether the token begins a word |
+    | `sentences` | int64 (S + 1,) | sentence i is `tokens[sentences[i]:sentences[i + 1]]` |
+    | `documents` | int64 (D + 1,) | document i is the sentences from `documents[i]` on |
+    | `lines` | int64 (D,) | where document i begins in its file |
+    """
+
+    folder: Path
+    name: str
+    language: str
+    notes: dict[str, int]  # what was left out: empty documents, sentences without a token
+
+    def __len__(self) -> int:
+        return len(self.documents) - 1
+
+    @cached_property
+    def tokens(self) -> np.ndarray:
+        return self._map("tokens")
+
+    @cached_property
+    def starts_word(self) -> np.ndarray:
+        return self._map("starts_word")
+
+    @cached_property
+    def sentences(self) -> np.ndarray:
+        return self._map("sentences")
+
+    @cached_property
+    def documents(self) -> np.ndarray:
+        return self._map("documents")
+
+    @cached_property
+    def lines(self) -> np.ndarray:
+        return self._map("lines")
+
+    def _map(self, name: str) -> np.ndarray:
+        file = self.folder / name
+        if not file.stat().st_size:
+            return np.zeros(0, _ARRAYS[name])
+        return np.memmap(file, dtype=_ARRAYS[name], mode="r")
+
+    def __getstate__(self) -> dict[str, Any]:
+        # A worker process maps the files again instead of being sent what is in them.
+        return {key: value for key, value in self.__dict__.items() if key not in _ARRAYS}
+
+    def place(self, document: int) -> str:
+        """Where a document begins, for messages."""
+        line = int(self.lines[document])
+        return f"{self.name}:{line}" if line > 0 else f"{self.name}, row {-line}"
+
+    def unigram_counts(self, vocab_size: int) -> np.ndarray:
+        """How often each id occurs, int64 (vocab_size,)."""
+        counts = np.zeros(vocab_size, np.int64)
+        for i in range(0, len(self.tokens), 2**22):
+            counts += np.bincount(self.tokens[i : i + 2**22], minlength=vocab_size)
+        return counts
+
+
+def tokenize(corpus: Corpus, tokenizer: Any) -> Documents:
+    """Tokenises a corpus to the disk, or finds it there from an earlier run.
+
+    Args:
+        tokenizer: a fast tokenizer; a sentence is a text of its own to it.
+
+    Raises:
+        ValueError: where the corpus holds no token.
+    """
+    backend = Tokenizer.from_str(tokenizer.backend_tokenizer.to_str())  # a copy of our own
+    # Some checkpoints, the default one among them, were saved with these turned on.
+    backend.no_padding()
+    backend.no_truncation()
+    key = hashlib.sha256(f"{_VERSION}\n{corpus.identity}\n{backend.to_str()}".encode()).hexdigest()[:24]
+    folder = Path(datasets.config.HF_DATASETS_CACHE) / "finetune-documents" / key
+    if not (folder / "notes.json").is_file():
+        beside = folder.with_name(f"{key}.{os.getpid()}.writing")
+        try:
+            notes = _write(corpus, backend, beside)
+            folder.parent.mkdir(parents=True, exist_ok=True)
+            if not folder.exists():
+                beside.rename(folder)
+        finally:
+            shutil.rmtree(beside, ignore_errors=True)
+    notes = json.loads((folder / "notes.json").read_text())
+    return Documents(folder, corpus.name, corpus.language, notes)
+
+
+def _write(corpus: Corpus, backend: Tokenizer, folder: Path) -> dict[str, int]:
+    folder.mkdir(parents=True)
+    notes = {"empty_documents": 0, "empty_sentences": 0, "single_sentences": 0}
+    tokens = sentences = 0
+    with contextlib.ExitStack() as stack:
+        files = {name: stack.enter_context((folder / name).open("wb")) for name in _ARRAYS}
+        np.zeros(1, np.int64).tofile(files["sentences"])
+        np.zeros(1, np.int64).tofile(files["documents"])
+        for documents in _in_parts(corpus):
+            texts = [sentence for document in documents for sentence in document.sentences]
+            encoded = iter(backend.encode_batch(texts, add_special_tokens=False))
+            new: dict[str, list[Any]] = {name: [] for name in _ARRAYS}
+            for document in documents:
+                kept = 0
+                for _ in document.sentences:
+                    encoding = next(encoded)
+                    if not encoding.ids and not corpus.parallel:  # only characters that the tokenizer drops
+                        notes["empty_sentences"] += 1
+                        continue
+                    tokens += len(encoding.ids)
+                    kept += 1
+                    new["tokens"] += encoding.ids
+                    new["starts_word"] += [a != b for a, b in itertools.pairwise([None, *encoding.word_ids])]
+                    new["sentences"].append(tokens)
+                if not kept:
+                    notes["empty_documents"] += 1
+                    continue
+                notes["single_sentences"] += kept == 1
+                sentences += kept
+                new["documents"].append(sentences)
+                new["lines"].append(document.line)
+            for name, values in new.items():
+                np.array(values, dtype=_ARRAYS[name]).tofile(files[name])
+    if not tokens:
+        raise ValueError(f"{corpus.name}: no text in it")
+    (folder / "notes.json").write_text(json.dumps(notes))
+    return notes
+
+
+def _in_parts(corpus: Iterable[Document]) -> Iterator[list[Document]]:
+    part: list[Document] = []
+    sentences = 0
+    for document in corpus:
+        part.append(document)
+        sentences += len(document.sentences)
+        if sentences >= _AT_ONCE:
+            yield part
+            part, sentences = [], 0
+    if part:
+        yield part
+
+
+def _files(names: str, flag: str) -> list[Path]:
+    found: list[Path] = []
+    for name in names.split(","):
+        paths = [Path(name)] if Path(name).exists() else [Path(path) for path in sorted(glob.glob(name.strip()))]
+        if not paths:
+            raise ValueError(f"{flag} {name}: no such file")
+        found += paths
+    return found
+
+
+def _file(
+    path: Path, column: str, sentences: Sentences, parallel: tuple[str, ...], column_names: str | None
+) -> Corpus:
+    stat = path.stat()
+    identity = f"{path.resolve()} {stat.st_size} {stat.st_mtime_ns} {column} {sentences} {parallel} {column_names}"
+    language = path.name.split(".")[0]
+    if parallel:
+        read = partial(_read_parallel, path, parallel, column_names)
+        return Corpus(str(path), language, read, identity, parallel=True)
+    if path.is_dir():
+        saved = load_saved(path)
+        return Corpus(str(path), language, partial(_read_rows, saved, str(path), column, sentences), identity)
+    if path.suffix.lower() == ".parquet":
+        table = datasets.Dataset.from_parquet(str(path))
+        return Corpus(str(path), language, partial(_read_rows, table, str(path), column, sentences), identity)
+    if path.suffix.lower() in (".jsonl", ".json"):
+        return Corpus(str(path), language, partial(_read_jsonl, path, column, sentences), identity)
+    if path.suffix.lower() in (".csv", ".tsv", ".conll"):
+        raise ValueError(f"{path}: not a form of documents; give text, .jsonl, .parquet, or name --parallel_columns")
+    return Corpus(str(path), language, partial(_read_text, path, sentences), identity)
+
+
+def _data_set(config: DataArguments, column: str, sentences: Sentences, streaming: bool) -> dict[str, list[Corpus]]:
+    name = str(config.dataset_name)
+    if Path(name).is_dir():
+        loaded = load_saved(name)
+        splits = dict(loaded) if isinstance(loaded, datasets.DatasetDict) else {"train": loaded}
+    else:
+        try:
+            splits = dict(datasets.load_dataset(name, config.dataset_config_name, streaming=streaming))
+        except (OSError, ValueError, RuntimeError) as error:
+            reason = str(error).strip().split("\n")[0]
+            raise ValueError(f"--dataset_name {name}: not loaded: {reason}") from error
+    corpora = {}
+    for split, rows in splits.items():
+        if split in SPLITS:
+            fingerprint = getattr(rows, "_fingerprint", None)  # a stream has none: its name must do
+            identity = f"{name} {config.dataset_config_name} {split} {fingerprint} {column} {sentences}"
+            read = partial(_read_rows, rows, f"{name} ({split})", column, sentences)
+            corpora[split] = [Corpus(f"{name} ({split})", Path(name).name, read, identity)]
+    return corpora
+
+
+def _read_text(path: Path, sentences: Sentences) -> Iterator[Document]:
+    lines: list[str] = []
+    begin = 1
+    for number, line in _lines(path):
+        if line.strip():
+            if not lines:
+                begin = number
+            lines.append(line.strip())
+        elif lines:
+            yield Document(begin, _sentences(" ".join(lines)) if sentences == "split" else lines)
+            lines = []
+    if lines:
+        yield Document(begin, _sentences(" ".join(lines)) if sentences == "split" else lines)
+
+
+def _read_jsonl(path: Path, column: str, sentences: Sentences) -> Iterator[Document]:
+    for number, line in _lines(path):
+        if not line.strip():
+            continue
+        try:
+            row = json.loads(line)
+        except ValueError as error:
+            raise ValueError(f"{path}:{number}: not JSON: {error}; a .jsonl file holds an object a line") from error
+        if not isinstance(row, dict) or column not in row:
+            has = ", ".join(map(repr, row)) if isinstance(row, dict) else type(row).__name__
+            raise ValueError(f"{path}:{number}: no {column!r}; it has: {has}. Name the text with --text_column_name")
+        yield Document(number, _of_value(row[column], sentences, f"{path}:{number}", column))
+
+
+def _read_rows(rows: Any, name: str, column: str, sentences: Sentences) -> Iterator[Document]:
+    for number, row in enumerate(rows, start=1):
+        if column not in row:
+            raise ValueError(
+                f"{name}: no column {column!r}; it has: {', '.join(map(repr, row))}. Name the text with "
+                "--text_column_name"
+            )
+        yield Document(-number, _of_value(row[column], sentences, f"{name}, row {number}", column))
+
+
+def _read_parallel(path: Path, languages: tuple[str, ...], column_names: str | None) -> Iterator[Document]:
+    columns, lines = read_columns(path, list(languages), column_names)
+    for line, row in zip(lines, zip(*(columns[name] for name in languages), strict=True), strict=True):
+        if not all(isinstance(cell, str) for cell in row):
+            raise ValueError(f"{path}:{line}: a cell of {', '.join(languages)} is no text")
+        yield Document(line, [cell.strip() for cell in row])
+
+
+def _of_value(value: Any, sentences: Sentences, where: str, column: str) -> list[str]:
+    if isinstance(value, str):
+        return _sentences(value) if sentences == "split" else [line.strip() for line in value.splitlines()]
+    if isinstance(value, list) and all(isinstance(sentence, str) for sentence in value):
+        return [sentence.strip() for sentence in value]
+    raise ValueError(f"{where}: {column!r} is {type(value).__name__}, neither a text nor a list of sentences")
+
+
+def _sentences(text: str) -> list[str]:
+    import sentencex
+
+    return [stripped for sentence in sentencex.segment("en", text) if (stripped := sentence.strip())]
+
+
+def _lines(path: Path) -> Iterator[tuple[int, str]]:
+    """Numbered lines of a UTF-8 text, one in memory at a time. LF, CRLF and CR end a line."""
+    number = 0
+    with path.open("rb") as file:
+        for raw in file:
+            for part in re.split(rb"\r\n?|\n", raw.removesuffix(b"\n").removesuffix(b"\r")):
+                number += 1
+                try:
+                    line = part.decode("utf-8-sig" if number == 1 else "utf-8")
+                except UnicodeDecodeError as error:
+                    raise ValueError(
+                        f"{path}:{number}: not UTF-8 (byte 0x{part[error.start]:02x}); convert the file, for "
+                        "example with iconv"
+                    ) from error
+                if "\0" in line:
+                    raise ValueError(f"{path}:{number}: a NUL character; is this a text file?")
+                yield number, line
+
+
+def _python_reference() -> Corpus:
+    """The language reference that every Python carries: 460 KB of English prose, a document a topic."""
+    from pydoc_data import topics
+
+    def read() -> Iterator[Document]:
+        for number, text in enumerate(topics.topics.values(), start=1):
+            paragraphs = [" ".join(paragraph.split()) for paragraph in re.split(r"\n\s*\n", text)]
+            yield Document(-number, [sentence for paragraph in paragraphs for sentence in _sentences(paragraph)])
+
+    return Corpus("samples", "samples", read, f"pydoc_data.topics {sys.version}")

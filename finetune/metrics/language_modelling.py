@@ -1,0 +1,78 @@
+"""Scores of masked language modelling, of next sentences, and what to compare them with."""
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+
+def language_modelling_scores(
+    losses: Mapping[str, float], targets: Mapping[str, int], correct: Mapping[str, int], second: str = "nsp"
+) -> dict[str, float]:
+    """Scores from sums over a split: `mlm_loss` (nats), `mlm_perplexity`, `mlm_accuracy`, and for pairs
+    `nsp_loss`, `nsp_accuracy`.
+
+    Args:
+        losses, targets, correct: sums by loss: `loss`, or `mlm_loss` and `nsp_loss`.
+        second: what the question on pairs is called, `nsp` or `sop`.
+    """
+    names = {"loss": "mlm", "mlm_loss": "mlm", "nsp_loss": second}
+    scores: dict[str, float] = {}
+    for key, name in names.items():
+        if key in losses:
+            mean = losses[key] / max(targets[key], 1)
+            scores[f"{name}_loss"] = mean
+            if name == "mlm":
+                scores["mlm_perplexity"] = math.exp(mean) if mean < 700 else math.inf
+            scores[f"{name}_accuracy"] = correct[key] / max(targets[key], 1)
+    return scores
+
+
+def unigram_entropy(counts: np.ndarray) -> float:
+    """Entropy in nats of the distribution of `counts`: the loss of a model that knows how frequent each piece is, and
+    nothing else, on text of these frequencies. What a masked language model must be below to have learned anything.
+    """
+    shares = counts[counts > 0] / counts.sum()
+    return float(-(shares * np.log(shares)).sum())
+
+
+def pseudo_perplexity(model: Any, tokenizer: Any, texts: Sequence[str], *, batch_size: int = 32) -> list[float]:
+    """Pseudo-perplexity of each text (Salazar et al., 2020, section 2.3): every subword is masked alone and
+    predicted from all the others; e to the mean of the losses. Texts with lower values read more natural to the model.
+
+    Args:
+        model: with a head for masked tokens, on any device.
+        tokenizer: its own.
+        texts: each at least one subword, and short enough for the model.
+
+    Raises:
+        ValueError: for a text without a subword.
+    """
+    import torch
+
+    was_training = model.training
+    model.eval()
+    result = []
+    try:
+        with torch.no_grad():
+            for text in texts:
+                encoded = tokenizer(text, return_special_tokens_mask=True, return_tensors="pt")
+                special = encoded.pop("special_tokens_mask")[0].bool()
+                encoded = {key: value.to(model.device) for key, value in encoded.items()}
+                at = torch.nonzero(~special.to(model.device)).flatten()
+                if not len(at):
+                    raise ValueError(f"{text!r}: no subword in it, so no perplexity")
+                losses = []
+                for places in at.split(batch_size):
+                    inputs = {key: value.repeat(len(places), 1) for key, value in encoded.items()}
+                    rows = torch.arange(len(places), device=model.device)
+                    inputs["input_ids"][rows, places] = tokenizer.mask_token_id
+                    logits = model(**inputs)
+                    logits = getattr(logits, "logits", None) if "logits" in logits else logits.prediction_logits
+                    right = encoded["input_ids"][0, places]
+                    losses.append(-logits[rows, places].float().log_softmax(-1)[rows, right])
+                result.append(float(torch.cat(losses).mean().exp()))
+    finally:
+        model.train(was_training)
+    return result

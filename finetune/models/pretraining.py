@@ -1,0 +1,207 @@
+"""Models for pretraining: `transformers`' own heads for masked tokens and next sentences, on masked positions only.
+
+Shapes: B rows, T tokens of the longest, H hidden, V vocabulary, M masked tokens of the batch.
+"""
+
+from collections.abc import Callable, Iterable
+from types import MethodType
+from typing import Any
+
+import torch
+from tokenizers import Tokenizer
+from torch import nn
+from torch.nn.functional import cross_entropy
+from transformers import (
+    AutoConfig,
+    BertConfig,
+    BertForMaskedLM,
+    BertForPreTraining,
+    PreTrainedModel,
+    RobertaConfig,
+    RobertaForMaskedLM,
+    XLMRobertaConfig,
+    XLMRobertaForMaskedLM,
+)
+from transformers.modeling_outputs import ModelOutput
+
+from finetune.models.checkpoints import load_config, load_pretrained, load_tokenizer, position_limit, resolve
+from finetune.models.tokenizers import SUBWORDS, subword_tokenizer, train_tokenizer
+
+_CONFIGS = {"bert": BertConfig, "roberta": RobertaConfig, "xlm-roberta": XLMRobertaConfig}
+_MASKED = {"bert": BertForMaskedLM, "roberta": RobertaForMaskedLM, "xlm-roberta": XLMRobertaForMaskedLM}
+
+
+def tokenizer_for_pretraining(
+    texts: Iterable[str],
+    *,
+    tokenizer_name: str | None,
+    config_name: str | None,
+    model_name_or_path: str,
+    revision: str = "main",
+    vocab_size: int,
+    lowercase: bool,
+    on_one_process: Callable[[Callable[[], str]], str],
+) -> Any:
+    """The checkpoint's tokenizer, another one, or one that is trained on `texts`.
+
+    Args:
+        tokenizer_name: a place, or `wordpiece`, `byte-bpe`, `unigram`: then it is trained.
+        config_name: as `load_for_pretraining` has it: a new tokenizer needs a new model, and the other way round.
+        on_one_process: calls a function on one process and gives all of them what it returns.
+
+    Raises:
+        ValueError: naming the flag.
+    """
+    if tokenizer_name in SUBWORDS:
+        if config_name is None:
+            raise ValueError(f"--tokenizer_name {tokenizer_name}: a new tokenizer needs a new model: --config_name")
+        pieces = on_one_process(
+            lambda: train_tokenizer(tokenizer_name, texts, vocab_size=vocab_size, lowercase=lowercase).to_str()
+        )
+        return subword_tokenizer(tokenizer_name, Tokenizer.from_str(pieces), lowercase=lowercase)
+    if tokenizer_name is None and config_name is not None:
+        raise ValueError(
+            "--config_name needs a --tokenizer_name: wordpiece, byte-bpe, unigram, or a tokenizer's place"
+        )
+    flag = "--tokenizer_name" if tokenizer_name else "--model_name_or_path"
+    return load_tokenizer(tokenizer_name or model_name_or_path, revision, flag=flag)
+
+
+def load_for_pretraining(
+    tokenizer: Any,
+    *,
+    model_name_or_path: str | None,
+    revision: str = "main",
+    config_name: str | None = None,
+    shape: dict[str, int | None] | None = None,
+    dropout: float | None = None,
+    next_sentence: bool = False,
+    max_seq_length: int,
+) -> PreTrainedModel:
+    """A BERT, RoBERTa or XLM-R with the head for masked tokens, in float32: a checkpoint's, or one of random weights.
+
+    Its class is `transformers`' own, so what it saves loads in `fill-mask` and as the encoder of any head. Its
+    forward is `project_masked_positions`'.
+
+    Args:
+        tokenizer: gives a new model its vocabulary size and special ids.
+        model_name_or_path: the checkpoint to continue from; not looked at where there is a `config_name`.
+        config_name: start from random weights: bert, roberta, xlm-roberta, or where a config.json is.
+        shape: what is to be other than the config says, such as `num_hidden_layers`; None: as it says.
+        dropout: of hidden states and attention; None: as the config says.
+        next_sentence: with a second head for next sentences or sentence order; only BERT has one.
+        max_seq_length: the longest input to come.
+
+    Raises:
+        ValueError: naming the flag.
+    """
+    flag = "--model_name_or_path" if config_name is None else "--config_name"
+    name = config_name or model_name_or_path or ""
+    given = {key: value for key, value in (shape or {}).items() if value is not None}
+    config: Any
+    if config_name in _CONFIGS:
+        config = _CONFIGS[config_name]()
+    elif config_name is not None:
+        try:
+            config = AutoConfig.from_pretrained(config_name, revision=revision)
+        except (OSError, ValueError) as error:
+            reason = str(error).strip().split("\n")[0]
+            raise ValueError(f"--config_name {config_name}: {reason}; or give bert, roberta, xlm-roberta") from error
+    else:
+        config = load_config(resolve(name), name, revision)
+    if config.model_type not in _MASKED:
+        raise ValueError(f"{flag} {name}: pretraining is for {', '.join(_MASKED)}; this is {config.model_type}")
+    if next_sentence and config.model_type != "bert":
+        raise ValueError(
+            f"{flag} {name}: --objective bert and sop need a model that tells two segments apart, a BERT; this is "
+            f"{config.model_type}; use --objective roberta or xlm-r"
+        )
+    model_class = BertForPreTraining if next_sentence else _MASKED[config.model_type]
+    if dropout is not None:
+        config.update({"hidden_dropout_prob": dropout, "attention_probs_dropout_prob": dropout})
+    if config_name is None:
+        if given:
+            raise ValueError(f"--{next(iter(given))}: the checkpoint has its shape; a new one needs --config_name")
+        model = load_pretrained(model_class, resolve(name), revision, config=config, keep_head=True)
+    else:
+        model = model_class(_new_config(config, given, tokenizer, max_seq_length))
+    limit = position_limit(model)
+    if limit is not None and max_seq_length > limit:
+        raise ValueError(f"--max_seq_length {max_seq_length}: {name} has positions for {limit} tokens")
+    if len(tokenizer) > model.get_input_embeddings().num_embeddings:
+        raise ValueError(
+            f"the tokenizer has {len(tokenizer)} pieces but {name} has embeddings for "
+            f"{model.get_input_embeddings().num_embeddings}; they do not belong together"
+        )
+    return project_masked_positions(model)
+
+
+def _new_config(config: Any, shape: dict[str, int], tokenizer: Any, max_seq_length: int) -> Any:
+    config.update(shape)
+    if "hidden_size" in shape:  # the usual proportions, where nothing else is said
+        if "num_attention_heads" not in shape:
+            config.num_attention_heads = max(config.hidden_size // 64, 1)
+        if "intermediate_size" not in shape:
+            config.intermediate_size = 4 * config.hidden_size
+    if config.hidden_size % config.num_attention_heads:
+        raise ValueError(
+            f"--hidden_size {config.hidden_size}: not a multiple of the {config.num_attention_heads} heads "
+            "(--num_attention_heads)"
+        )
+    config.vocab_size = len(tokenizer)
+    config.pad_token_id = tokenizer.pad_token_id
+    config.bos_token_id, config.eos_token_id = tokenizer.bos_token_id, tokenizer.eos_token_id
+    # RoBERTa and XLM-R count positions from the padding id + 1.
+    before = 0 if config.model_type == "bert" else tokenizer.pad_token_id + 1
+    config.max_position_embeddings = max(max_seq_length, 512) + before
+    if config.model_type != "bert":
+        config.type_vocab_size = 1
+    return config
+
+
+def project_masked_positions(model: PreTrainedModel) -> PreTrainedModel:
+    """Gives a model with a masked-token head a forward that runs the projection to the vocabulary only where there is
+    a label. Loss and gradient are those of the model's own forward.
+
+    Inputs of the new forward:
+
+    | key | dtype, shape | ignore index |
+    |---|---|---|
+    | `input_ids`, `attention_mask`, `token_type_ids`, `position_ids` | int64 (B, T) | |
+    | `labels` | int64 (B, T) | -100 |
+    | `next_sentence_label` | int64 (B,), for `BertForPreTraining` | -100 |
+
+    It returns `loss` (the sum of the means), `logits` (M, V) of the labelled tokens row after row, and with two heads
+    `mlm_loss`, `nsp_loss` and `nsp_logits` (B, 2). Without labels it is the model's own.
+    """
+    own = model.forward
+
+    def forward(
+        self: Any,
+        input_ids: torch.Tensor | None = None,
+        labels: torch.Tensor | None = None,
+        next_sentence_label: torch.Tensor | None = None,
+        **inputs: Any,
+    ) -> Any:
+        if labels is None:
+            return own(input_ids=input_ids, **inputs)
+        hidden = self.base_model(input_ids=input_ids, **inputs)
+        masked = labels != -100
+        logits = _head(self)(hidden.last_hidden_state[masked])  # (M, V)
+        mlm_loss = cross_entropy(logits.float(), labels[masked])
+        if next_sentence_label is None:
+            return ModelOutput(loss=mlm_loss, logits=logits)
+        nsp_logits = self.cls.seq_relationship(hidden.pooler_output)  # (B, 2)
+        nsp_loss = cross_entropy(nsp_logits.float(), next_sentence_label)
+        return ModelOutput(
+            loss=mlm_loss + nsp_loss, mlm_loss=mlm_loss, nsp_loss=nsp_loss, logits=logits, nsp_logits=nsp_logits
+        )
+
+    model.forward = MethodType(forward, model)  # type: ignore[method-assign]
+    return model
+
+
+def _head(model: Any) -> nn.Module:
+    """From hidden states (..., H) to the vocabulary (..., V)."""
+    head: nn.Module = model.cls.predictions if model.config.model_type == "bert" else model.lm_head
+    return head
