@@ -77,16 +77,11 @@ def pretrain(config: PretrainConfig) -> training.RunResult:
     config, accelerator = run.config, run.accelerator
 
     # 2. The data: documents of sentences, and a share of them held out.
-    corpora = data.read_corpus(
-        config,
-        config.text_column_name,
-        sentences=config.sentences,
-        parallel_columns=[name.strip() for name in (config.parallel_columns or "").split(",") if name.strip()],
-        streaming=config.streaming,
-        validation_split_percentage=config.validation_split_percentage,
-    )
+    corpora = data.read_corpus(config)
+    if config.eval_strategy != "no" and "validation" not in corpora:
+        raise ValueError("--eval_strategy needs a --validation_file; without one give --eval_strategy no")
 
-    # 3. The model and its tokenizer.
+    # 3. The tokenizer and the model.
     resumed = training.find_checkpoint(run.output_dir, config.resume_from_checkpoint)
     tokenizer = models.tokenizer_for_pretraining(
         (sentence for corpus in corpora["train"] for sentence in corpus.sentences()),
@@ -98,25 +93,24 @@ def pretrain(config: PretrainConfig) -> training.RunResult:
         lowercase=config.do_lower_case,
         on_one_process=run.on_one_process,
     )
+    with accelerator.main_process_first():
+        documents = {
+            split: [data.tokenize(corpus, tokenizer) for corpus in parts] for split, parts in corpora.items()
+        }
+    counts = data.unigram_counts(documents["train"], len(tokenizer))
     model = models.load_for_pretraining(
         tokenizer,
         model_name_or_path=config.model_name_or_path,
         revision=config.model_revision,
         config_name=config.config_name,
-        shape={
-            name: getattr(config, name)
-            for name in ("num_hidden_layers", "hidden_size", "num_attention_heads", "intermediate_size")
-        },
+        shape={name: getattr(config, name) for name in models.SHAPE},
         dropout=config.dropout,
+        unigram_counts=counts,
         next_sentence=pairs is not None,
         max_seq_length=config.max_seq_length,
     )
 
     # 4. Documents to instances, and the masks of every epoch.
-    with accelerator.main_process_first():
-        documents = {
-            split: [data.tokenize(corpus, tokenizer) for corpus in parts] for split, parts in corpora.items()
-        }
     rows = {split: data.pretraining_rows(parts, config, tokenizer, split) for split, parts in documents.items()}
     if config.objective == "tlm":  # the same words of one language, with and without their translation in sight
         for split in [split for split in rows if split != "train"]:
@@ -128,7 +122,7 @@ def pretrain(config: PretrainConfig) -> training.RunResult:
         max_seq_length=config.max_seq_length,
         batch_size=config.per_device_train_batch_size,
     )
-    entropy = metrics.unigram_entropy(sum(part.unigram_counts(len(tokenizer)) for part in documents["train"]))
+    entropy = metrics.unigram_entropy(counts)
     run.print(f"train: {audit}", f"entropy of its unigrams: {entropy:.3f} nats")
     if config.dry_run:
         run.print(*(f"\n{number}. {text}" for number, text in enumerate(audit.examples, start=1)))

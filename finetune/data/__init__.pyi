@@ -12,6 +12,7 @@ from .documents import Corpus as Corpus
 from .documents import Documents as Documents
 from .documents import read_corpus as read_corpus
 from .documents import tokenize as tokenize
+from .documents import unigram_counts as unigram_counts
 from .labels import check_labels as check_labels
 from .labels import class_labels as class_labels
 from .labels import entity_labels as entity_labels

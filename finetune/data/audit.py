@@ -54,9 +54,8 @@ class InstanceAudit:
             if number:
                 lines.append(f"{what.replace('_', ' ')}: {number:,}")
         if self.too_long:
-            lines.append(
-                f"sentences longer than an input: in {len(self.too_long):,} documents, the first at {self.too_long[0]}"
-            )
+            where = f"in {len(self.too_long):,} documents, the first at {self.too_long[0]}"
+            lines.append(f"sentences longer than an input: {where}")
         return "\n".join(lines)
 
 

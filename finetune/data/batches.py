@@ -157,7 +157,7 @@ class TrainBatches:
         batches = iter(
             DataLoader(
                 range(len(rows)),  # type: ignore[arg-type]
-                batch_sampler=filter(None, itertools.chain.from_iterable(ahead)),  # type: ignore[arg-type]
+                batch_sampler=filter(None, itertools.chain.from_iterable(ahead)),
                 collate_fn=partial(collate, rows, self.pad_token_id),
                 num_workers=self.num_workers,
                 # Without its own, an iterator would draw from the global generator, and a resumed epoch, which

@@ -3,7 +3,7 @@
 | form | documents and sentences |
 |---|---|
 | `.txt` | a blank line ends a document, a line is a sentence; or free text, split by `sentencex` |
-| `.jsonl`, `.parquet`, a `save_to_disk` folder, a Hub data set | a row is a document: a text, or a list of sentences |
+| `.jsonl`, `.parquet`, a `save_to_disk` folder, a Hub data set | a row is a document: a text, or its sentences |
 | `.tsv`, `.csv` with parallel columns | a row is a document of one sentence in each language |
 
 A corpus larger than the memory is fine: nothing here holds more than a few documents of it, and the token arrays
@@ -21,17 +21,16 @@ import os
 import re
 import shutil
 import sys
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal
 
 import datasets
 import numpy as np
 from tokenizers import Tokenizer
 
-from finetune.arguments import DataArguments
 from finetune.data.readers import SPLITS, load_saved, read_columns
 
 Sentences = Literal["line", "split"]
@@ -46,7 +45,8 @@ _AT_ONCE = 4096  # sentences tokenised together
 _VERSION = 1  # of the arrays on the disk
 
 
-class Document(NamedTuple):
+@dataclass(frozen=True)
+class Document:
     """Sentences that belong together, and where they begin."""
 
     line: int  # of the file; minus the row's number in a form without lines
@@ -87,41 +87,35 @@ class Corpus:
         return train, replace(self, read=some(True), identity=f"{self.identity}[1/{every}]")
 
 
-def read_corpus(
-    config: DataArguments,
-    text_column_name: str = "text",
-    *,
-    sentences: Sentences = "line",
-    parallel_columns: Sequence[str] = (),
-    streaming: bool = False,
-    validation_split_percentage: float = 5.0,
-) -> dict[str, list[Corpus]]:
-    """The corpora of each split, nothing of them read yet but their first lines.
+def read_corpus(config: Any) -> dict[str, list[Corpus]]:
+    """The corpora of each split, as the flags of `recipes/pretrain.py` name them; nothing of them is read yet.
 
     A `--train_file` may name several files: comma-separated, or as a pattern like `wiki.*.txt`. Where there is no
     validation split, a share of the training documents is held out.
 
-    Args:
-        sentences: `line`: a line is a sentence; `split`: `sentencex` splits the text.
-        parallel_columns: languages of a table of parallel sentences, its columns.
-        streaming: read a Hub data set without downloading it whole first.
-
     Raises:
         ValueError: naming file or flag, for anything that cannot be read.
     """
+    parallel = tuple(name.strip() for name in (config.parallel_columns or "").split(",") if name.strip())
+    if config.objective == "tlm" and (len(parallel) < 2 or config.dataset_name is not None):
+        raise ValueError(
+            "--objective tlm needs --parallel_columns, two or more columns of a --train_file that is a table with a "
+            "language in each, such as en,de"
+        )
+    if config.objective != "tlm" and parallel:
+        raise ValueError("--parallel_columns is for --objective tlm")
     splits: dict[str, list[Corpus]] = {}
-    options = (text_column_name, sentences, tuple(parallel_columns), config.column_names)
     if config.dataset_name == "samples":
         splits["train"] = [_python_reference()]
     elif config.dataset_name is not None:
-        splits |= _data_set(config, text_column_name, sentences, streaming)
+        splits |= _data_set(config)
     for split in SPLITS:
         if names := getattr(config, f"{split}_file"):
-            splits[split] = [_file(path, *options) for path in _files(names, f"--{split}_file")]
+            splits[split] = [_file(path, config, parallel) for path in _files(names, f"--{split}_file")]
     if "train" not in splits:
         raise ValueError("no training data: give --train_file, or a --dataset_name with a train split")
-    if "validation" not in splits and validation_split_percentage > 0:
-        pairs = [corpus.held_out(validation_split_percentage) for corpus in splits["train"]]
+    if "validation" not in splits and config.validation_split_percentage > 0:
+        pairs = [corpus.held_out(config.validation_split_percentage) for corpus in splits["train"]]
         splits["train"], splits["validation"] = [list(part) for part in zip(*pairs, strict=True)]
     for split, corpora in splits.items():
         limit = config.max_train_samples if split == "train" else config.max_eval_samples
@@ -185,12 +179,14 @@ class Documents:
         line = int(self.lines[document])
         return f"{self.name}:{line}" if line > 0 else f"{self.name}, row {-line}"
 
-    def unigram_counts(self, vocab_size: int) -> np.ndarray:
-        """How often each id occurs, int64 (vocab_size,)."""
-        counts = np.zeros(vocab_size, np.int64)
-        for i in range(0, len(self.tokens), 2**22):
-            counts += np.bincount(self.tokens[i : i + 2**22], minlength=vocab_size)
-        return counts
+
+def unigram_counts(documents: Iterable[Documents], vocab_size: int) -> np.ndarray:
+    """How often each id occurs, int64 (vocab_size,)."""
+    counts = np.zeros(vocab_size, np.int64)
+    for part in documents:
+        for i in range(0, len(part.tokens), 2**22):
+            counts += np.bincount(part.tokens[i : i + 2**22], minlength=vocab_size)
+    return counts
 
 
 def tokenize(corpus: Corpus, tokenizer: Any) -> Documents:
@@ -283,14 +279,15 @@ def _files(names: str, flag: str) -> list[Path]:
     return found
 
 
-def _file(
-    path: Path, column: str, sentences: Sentences, parallel: tuple[str, ...], column_names: str | None
-) -> Corpus:
+def _file(path: Path, config: Any, parallel: tuple[str, ...]) -> Corpus:
+    column, sentences = config.text_column_name, config.sentences
     stat = path.stat()
-    identity = f"{path.resolve()} {stat.st_size} {stat.st_mtime_ns} {column} {sentences} {parallel} {column_names}"
+    identity = (
+        f"{path.resolve()} {stat.st_size} {stat.st_mtime_ns} {column} {sentences} {parallel} {config.column_names}"
+    )
     language = path.name.split(".")[0]
     if parallel:
-        read = partial(_read_parallel, path, parallel, column_names)
+        read = partial(_read_parallel, path, parallel, config.column_names)
         return Corpus(str(path), language, read, identity, parallel=True)
     if path.is_dir():
         saved = load_saved(path)
@@ -305,14 +302,14 @@ def _file(
     return Corpus(str(path), language, partial(_read_text, path, sentences), identity)
 
 
-def _data_set(config: DataArguments, column: str, sentences: Sentences, streaming: bool) -> dict[str, list[Corpus]]:
-    name = str(config.dataset_name)
+def _data_set(config: Any) -> dict[str, list[Corpus]]:
+    name, column, sentences = str(config.dataset_name), config.text_column_name, config.sentences
     if Path(name).is_dir():
         loaded = load_saved(name)
         splits = dict(loaded) if isinstance(loaded, datasets.DatasetDict) else {"train": loaded}
     else:
         try:
-            splits = dict(datasets.load_dataset(name, config.dataset_config_name, streaming=streaming))
+            splits = dict(datasets.load_dataset(name, config.dataset_config_name, streaming=config.streaming))
         except (OSError, ValueError, RuntimeError) as error:
             reason = str(error).strip().split("\n")[0]
             raise ValueError(f"--dataset_name {name}: not loaded: {reason}") from error

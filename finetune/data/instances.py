@@ -92,7 +92,7 @@ def sentence_pairs(documents: Documents, max_tokens: int, *, seed: int, version:
             else:
                 second, label, following = i + 1, NEXT, i + 2
             a, b = sentences[i : i + 2].tolist(), sentences[second : second + 2].tolist()
-            yield truncate_pair(*a, *b, max_tokens, rng), label
+            yield truncate_pair(a[0], a[1], b[0], b[1], max_tokens, rng), label
             i = following
 
 
@@ -191,7 +191,7 @@ def truncate_pair(
         # As many cuts in a row as fall on the same segment: the first is the longer one until both are equal.
         difference = (a_end - a) - (b_end - b)
         cuts = min(excess, abs(difference)) if difference else 1
-        front = rng.getrandbits(cuts).bit_count()  # a fair coin for each cut
+        front = sum(rng.random() < 0.5 for _ in range(cuts))
         if difference > 0:
             a, a_end = a + front, a_end - (cuts - front)
         else:
@@ -227,7 +227,7 @@ class _Numbers:
 
     def _flush(self) -> None:
         if self._file is None:
-            self._file = tempfile.TemporaryFile()
+            self._file = tempfile.TemporaryFile()  # noqa: SIM115
         self._new.tofile(self._file)
         self._new = array("q")
 

@@ -123,7 +123,7 @@ def _geometric(u: np.ndarray) -> np.ndarray:
 
 def row_keys(seed: int, epoch: int, samples: np.ndarray) -> np.ndarray:
     """A key for each row, uint64 (B,), from which all its draws follow."""
-    start = _mix(np.uint64((seed * 0x9E3779B97F4A7C15 + epoch + 1) % 2**64))
+    start = _mix(np.array((seed * 0x9E3779B97F4A7C15 + epoch + 1) % 2**64, dtype=np.uint64))
     return _mix(start ^ _mix(samples.astype(np.uint64)))
 
 

@@ -30,8 +30,10 @@ def language_modelling_scores(
 
 
 def unigram_entropy(counts: np.ndarray) -> float:
-    """Entropy in nats of the distribution of `counts`: the loss of a model that knows how frequent each piece is, and
-    nothing else, on text of these frequencies. What a masked language model must be below to have learned anything.
+    """Entropy in nats of the distribution of `counts`, int64 (V,).
+
+    It is the loss of a model that knows how frequent each piece is, and nothing else, on text of these frequencies:
+    what a masked language model must be below to have learned anything.
     """
     shares = counts[counts > 0] / counts.sum()
     return float(-(shares * np.log(shares)).sum())
@@ -39,7 +41,7 @@ def unigram_entropy(counts: np.ndarray) -> float:
 
 def pseudo_perplexity(model: Any, tokenizer: Any, texts: Sequence[str], *, batch_size: int = 32) -> list[float]:
     """Pseudo-perplexity of each text (Salazar et al., 2020, section 2.3): every subword is masked alone and
-    predicted from all the others; e to the mean of the losses. Texts with lower values read more natural to the model.
+    predicted from all the others; e to the mean of the losses. The lower, the more natural to the model.
 
     Args:
         model: with a head for masked tokens, on any device.
@@ -68,8 +70,8 @@ def pseudo_perplexity(model: Any, tokenizer: Any, texts: Sequence[str], *, batch
                     inputs = {key: value.repeat(len(places), 1) for key, value in encoded.items()}
                     rows = torch.arange(len(places), device=model.device)
                     inputs["input_ids"][rows, places] = tokenizer.mask_token_id
-                    logits = model(**inputs)
-                    logits = getattr(logits, "logits", None) if "logits" in logits else logits.prediction_logits
+                    output = model(**inputs)
+                    logits = output.logits if "logits" in output else output.prediction_logits
                     right = encoded["input_ids"][0, places]
                     losses.append(-logits[rows, places].float().log_softmax(-1)[rows, right])
                 result.append(float(torch.cat(losses).mean().exp()))

@@ -3,11 +3,15 @@ from .checkpoints import is_baseline as is_baseline
 from .checkpoints import load as load
 from .checkpoints import load_tokenizer as load_tokenizer
 from .checkpoints import position_limit as position_limit
+from .checkpoints import resolve as resolve
 from .configuration import EncoderCrfConfig as EncoderCrfConfig
 from .configuration import RecurrentConfig as RecurrentConfig
 from .crf import EncoderCrfForTokenClassification as EncoderCrfForTokenClassification
 from .crf import LinearChainCrf as LinearChainCrf
 from .embeddings import read_vectors as read_vectors
+from .generation import fill_in as fill_in
+from .generation import generate as generate
+from .pretraining import SHAPE as SHAPE
 from .pretraining import load_for_pretraining as load_for_pretraining
 from .pretraining import project_masked_positions as project_masked_positions
 from .pretraining import tokenizer_for_pretraining as tokenizer_for_pretraining
@@ -19,3 +23,4 @@ from .tokenizers import WordTokenizer as WordTokenizer
 from .tokenizers import subword_tokenizer as subword_tokenizer
 from .tokenizers import train_tokenizer as train_tokenizer
 from .tokenizers import train_word_tokenizer as train_word_tokenizer
+from .vocabulary import trim_vocabulary as trim_vocabulary

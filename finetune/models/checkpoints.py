@@ -288,12 +288,12 @@ def load_pretrained(auto: Any, path: str, revision: str, *, config: Any, keep_he
     finally:
         transformers_logging.set_verbosity(verbosity)
     prefix = f"{model.base_model_prefix}."
-    head = (
-        [name for name, _ in model.named_parameters() if not name.startswith(prefix)] if auto is not AutoModel else []
-    )
-    missing = [key for key in info["missing_keys"] if key not in head and "pooler" not in key]
     mismatched = [key[0] if isinstance(key, tuple) else key for key in info["mismatched_keys"]]
-    missing += [key for key in mismatched if key not in head]
+    missing = [
+        key
+        for key in [*info["missing_keys"], *mismatched]
+        if (auto is AutoModel or key.startswith(prefix)) and (key in mismatched or "pooler" not in key)
+    ]
     if missing:
         raise ValueError(
             f"{path}: {len(missing)} weights of the encoder are not in the checkpoint or have another shape, such "

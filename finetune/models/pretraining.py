@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable
 from types import MethodType
 from typing import Any
 
+import numpy as np
 import torch
 from tokenizers import Tokenizer
 from torch import nn
@@ -26,6 +27,8 @@ from transformers.modeling_outputs import ModelOutput
 
 from finetune.models.checkpoints import load_config, load_pretrained, load_tokenizer, position_limit, resolve
 from finetune.models.tokenizers import SUBWORDS, subword_tokenizer, train_tokenizer
+
+SHAPE = ("num_hidden_layers", "hidden_size", "num_attention_heads", "intermediate_size")
 
 _CONFIGS = {"bert": BertConfig, "roberta": RobertaConfig, "xlm-roberta": XLMRobertaConfig}
 _MASKED = {"bert": BertForMaskedLM, "roberta": RobertaForMaskedLM, "xlm-roberta": XLMRobertaForMaskedLM}
@@ -75,6 +78,7 @@ def load_for_pretraining(
     config_name: str | None = None,
     shape: dict[str, int | None] | None = None,
     dropout: float | None = None,
+    unigram_counts: np.ndarray | None = None,
     next_sentence: bool = False,
     max_seq_length: int,
 ) -> PreTrainedModel:
@@ -89,6 +93,8 @@ def load_for_pretraining(
         config_name: start from random weights: bert, roberta, xlm-roberta, or where a config.json is.
         shape: what is to be other than the config says, such as `num_hidden_layers`; None: as it says.
         dropout: of hidden states and attention; None: as the config says.
+        unigram_counts: how often each id occurs: a new model's output bias starts at the logarithm of these
+            frequencies, so that it need not spend its first epoch on learning them.
         next_sentence: with a second head for next sentences or sentence order; only BERT has one.
         max_seq_length: the longest input to come.
 
@@ -125,6 +131,10 @@ def load_for_pretraining(
         model = load_pretrained(model_class, resolve(name), revision, config=config, keep_head=True)
     else:
         model = model_class(_new_config(config, given, tokenizer, max_seq_length))
+        if unigram_counts is not None:
+            frequencies = torch.from_numpy(unigram_counts).float() + 1.0
+            with torch.no_grad():
+                model.get_output_embeddings().bias.copy_((frequencies / frequencies.sum()).log())
     limit = position_limit(model)
     if limit is not None and max_seq_length > limit:
         raise ValueError(f"--max_seq_length {max_seq_length}: {name} has positions for {limit} tokens")
@@ -197,7 +207,7 @@ def project_masked_positions(model: PreTrainedModel) -> PreTrainedModel:
             loss=mlm_loss + nsp_loss, mlm_loss=mlm_loss, nsp_loss=nsp_loss, logits=logits, nsp_logits=nsp_logits
         )
 
-    model.forward = MethodType(forward, model)  # type: ignore[method-assign]
+    model.forward = MethodType(forward, model)
     return model
 
 

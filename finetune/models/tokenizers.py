@@ -123,7 +123,7 @@ def train_tokenizer(kind: str, texts: Iterable[str], *, vocab_size: int, lowerca
         ValueError: for a `vocab_size` that the single characters alone need.
     """
     unknown = {"wordpiece": "[UNK]", "unigram": "<unk>"}.get(kind)
-    settings = {"vocab_size": vocab_size, "show_progress": False}
+    settings: dict[str, Any] = {"vocab_size": vocab_size, "show_progress": False}
     backend: Tokenizer
     trainer: Any
     if kind == "wordpiece":
@@ -165,6 +165,6 @@ def subword_tokenizer(kind: str, backend: Tokenizer, *, lowercase: bool = True) 
     if kind == "wordpiece":
         return BertTokenizer(vocab=backend.get_vocab(), do_lower_case=lowercase)
     if kind == "byte-bpe":
-        merges = [tuple(pair) for pair in model["merges"]]
+        merges: Any = [tuple(pair) for pair in model["merges"]]
         return RobertaTokenizer(vocab=model["vocab"], merges=merges, add_prefix_space=True)
     return XLMRobertaTokenizer(vocab=[*(tuple(piece) for piece in model["vocab"]), ("<mask>", 0.0)])

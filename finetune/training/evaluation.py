@@ -135,11 +135,11 @@ def count_masked(accelerator: Accelerator, model: torch.nn.Module, batches: Any)
         mine.append((number, batch.row_ids, sums))
     gathered = sorted(gather_object(mine), key=lambda part: part[0])
     _check_once(np.concatenate([part[1] for part in gathered]), len(batches.rows))
-    totals = [
+    losses, targets, correct = (
         {name: sum(part[2][name][i] for part in gathered) for name in gathered[0][2]}
         for i in range(3)  # in the order of the batches, not in that of arrival
-    ]
-    return Counts(*totals, time.perf_counter() - began)
+    )
+    return Counts(losses, targets, correct, time.perf_counter() - began)
 
 
 def _check_once(row_ids: np.ndarray, rows: int) -> None:

@@ -3,7 +3,7 @@ import shutil
 
 import pytest
 import torch
-from transformers import AutoModelForTokenClassification, BertForSequenceClassification
+from transformers import AutoModelForTokenClassification, BertForSequenceClassification, RobertaTokenizer
 
 from finetune import models
 from finetune.arguments import DEFAULT_MODEL, ModelArguments
@@ -39,13 +39,18 @@ def test_the_encoder_is_the_checkpoints(checkpoints, kind):
         assert torch.equal(model.base_model(ids).last_hidden_state, encoder(ids).last_hidden_state)
 
 
-def test_byte_level_tokenizers_are_built_with_a_prefix_space(checkpoints):
-    tokenizer = models.load_tokenizer(str(checkpoints["byte-bpe"]))
+def test_byte_level_tokenizers_are_built_with_a_prefix_space(checkpoints, tmp_path):
+    # As roberta-base has it: the first word of a text without a space before it.
+    trained = json.loads((checkpoints["byte-bpe"] / "tokenizer.json").read_text())["model"]
+    merges = [tuple(pair) for pair in trained["merges"]]
+    RobertaTokenizer(vocab=trained["vocab"], merges=merges, add_prefix_space=False).save_pretrained(tmp_path)
+    (tmp_path / "config.json").write_text((checkpoints["byte-bpe"] / "config.json").read_text())
+    tokenizer = models.load_tokenizer(str(tmp_path))
     assert tokenizer(["ran"], is_split_into_words=True)["input_ids"] == tokenizer(" ran")["input_ids"]
     assert tokenizer.convert_ids_to_tokens(tokenizer(["ran"], is_split_into_words=True)["input_ids"])[1].startswith(
         "Ġ"
     )
-    plain = models.load_tokenizer(str(checkpoints["byte-bpe"]), for_words=False)
+    plain = models.load_tokenizer(str(tmp_path), for_words=False)
     assert not plain.convert_ids_to_tokens(plain("ran")["input_ids"])[1].startswith("Ġ")
 
 

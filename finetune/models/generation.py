@@ -1,0 +1,101 @@
+"""Text from an encoder: masks are filled, the least certain are masked again, and so on.
+
+Shapes: B texts, T tokens, V vocabulary.
+"""
+
+from typing import Any
+
+import torch
+
+
+def generate(
+    model: Any,
+    tokenizer: Any,
+    prompt: str = "",
+    *,
+    length: int = 16,
+    rounds: int = 10,
+    temperature: float = 1.0,
+    count: int = 1,
+    seed: int = 0,
+) -> list[str]:
+    """Continues `prompt` by `length` subwords that are all masked at first: mask-predict (Ghazvininejad et al., 2019,
+    section 3.2), with sampling.
+
+    Args:
+        model: with a head for masked tokens, as `AutoModelForMaskedLM` loads it.
+        tokenizer: its own.
+        rounds: how often all masks are filled at once; after round t of n, the share 1 - t / n of the subwords, those
+            of the lowest probability, is masked again. With one round, every subword is chosen without the others.
+        temperature: of the sampling; 0 takes the most probable subword.
+        count: texts to make.
+        seed: of the sampling.
+
+    Returns:
+        `count` texts, the prompt included, the same for the same seed.
+
+    Raises:
+        ValueError: for a number that cannot be meant, or where prompt and length exceed the model's positions.
+    """
+    if length < 1 or rounds < 1 or count < 1 or temperature < 0:
+        raise ValueError(
+            f"length {length}, rounds {rounds}, count {count}, temperature {temperature}: at least 1, 1, 1 and 0"
+        )
+    text = f"{prompt} {tokenizer.mask_token * length}".strip()
+    return _fill(model, tokenizer, [text] * count, rounds, temperature, seed)
+
+
+def fill_in(
+    model: Any, tokenizer: Any, text: str, *, rounds: int = 10, temperature: float = 0.0, seed: int = 0
+) -> str:
+    """Fills every mask token of `text`; several in a row are a gap of several subwords.
+
+    The gaps are filled together, each in sight of the others. Arguments: as in `generate`.
+
+    Raises:
+        ValueError: where there is no mask token in the text.
+    """
+    if tokenizer.mask_token not in text:
+        raise ValueError(f"no gap in {text!r}: write {tokenizer.mask_token} for each subword that is missing")
+    return _fill(model, tokenizer, [text], rounds, temperature, seed)[0]
+
+
+@torch.no_grad()
+def _fill(model: Any, tokenizer: Any, texts: list[str], rounds: int, temperature: float, seed: int) -> list[str]:
+    inputs = dict(tokenizer(texts, return_tensors="pt").to(model.device))
+    ids = inputs["input_ids"]  # (B, T)
+    limit = getattr(model.config, "max_position_embeddings", None)
+    # RoBERTa and XLM-R count positions from the padding id + 1.
+    before = 0 if model.config.model_type == "bert" else (model.config.pad_token_id or 0) + 1
+    if limit is not None and ids.shape[1] > limit - before:
+        raise ValueError(f"{ids.shape[1]} subwords, but the model has positions for {limit - before}")
+    gaps = ids == tokenizer.mask_token_id
+    wanted = int(gaps[0].sum())
+    never = torch.tensor(sorted(set(tokenizer.all_special_ids)), device=ids.device)
+    generator = torch.Generator(ids.device).manual_seed(seed)
+    certainty = torch.where(gaps, 0.0, torch.inf)  # (B, T)
+    masked = gaps
+    was_training = model.training
+    model.eval()
+    try:
+        for done in range(1, rounds + 1):
+            output = model(**inputs | {"input_ids": ids})
+            logits = (output.logits if "logits" in output else output.prediction_logits)[masked].float()
+            logits[:, never] = -torch.inf
+            logits[:, len(tokenizer) :] = -torch.inf
+            probabilities = logits.softmax(-1)  # how certain the model is, whatever the temperature
+            if temperature:
+                chosen = torch.multinomial((logits / temperature).softmax(-1), 1, generator=generator)[:, 0]
+            else:
+                chosen = probabilities.argmax(-1)
+            ids = ids.masked_scatter(masked, chosen)
+            certainty = certainty.masked_scatter(masked, probabilities.gather(1, chosen[:, None])[:, 0])
+            again = wanted - wanted * done // rounds
+            if not again:
+                break
+            lowest = certainty.topk(again, largest=False).indices
+            masked = torch.zeros_like(gaps).scatter(1, lowest, True)
+            ids = ids.masked_fill(masked, tokenizer.mask_token_id)
+    finally:
+        model.train(was_training)
+    return [text.strip() for text in tokenizer.batch_decode(ids, skip_special_tokens=True)]

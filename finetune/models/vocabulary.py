@@ -1,0 +1,213 @@
+"""A smaller vocabulary for a checkpoint: the pieces that a corpus uses.
+
+Of XLM-R base's 278 million parameters, 192 million are rows of its embedding, most of which any one corpus never
+looks up.
+"""
+
+import json
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+import transformers
+from tokenizers import Tokenizer
+from transformers import AutoConfig, AutoModel, AutoTokenizer
+
+from finetune.models.checkpoints import load_pretrained, load_tokenizer, resolve
+
+_AT_ONCE = 2000  # texts tokenised together
+_OF_VOCABULARY = ("word_embeddings.weight", "decoder.weight", "decoder.bias", "predictions.bias", "lm_head.bias")
+
+
+def trim_vocabulary(
+    checkpoint: str, corpus: str | Path | Iterable[str], output_dir: str | Path, *, revision: str = "main"
+) -> Path:
+    """Writes the checkpoint with the pieces that `corpus` uses, for a WordPiece, BPE or Unigram tokenizer.
+
+    The corpus is tokenised as before, and the hidden states are the same. Kept are also the special tokens and the
+    single characters of the corpus, so that new words of these letters have pieces. The head is kept, and its
+    projection to the vocabulary trimmed with the embedding.
+
+    Args:
+        checkpoint: a folder or a Hub id.
+        corpus: a text file, or texts; they are read twice, so no generator.
+        output_dir: a folder that is not there yet, or empty.
+
+    Returns:
+        `output_dir`.
+
+    Raises:
+        ValueError: for a corpus that is a generator or empty, a folder that is not empty, another kind of tokenizer.
+    """
+    if isinstance(corpus, Iterator):
+        raise ValueError("corpus: a generator is used up after the first reading; give a list or a file")
+    output_dir = Path(output_dir)
+    if output_dir.exists() and any(output_dir.iterdir()):
+        raise ValueError(f"{output_dir}: this folder is not empty; give another")
+    path = resolve(checkpoint)
+    tokenizer = load_tokenizer(checkpoint, revision, for_words=False, flag="checkpoint")
+    backend = _plain(tokenizer)
+    definition = json.loads(tokenizer.backend_tokenizer.to_str())
+    kept = _kept(backend, definition, _texts(corpus))
+    new_id = {old: new for new, old in enumerate(kept)}
+
+    model = _model(path, revision)
+    vocab_size = model.get_input_embeddings().num_embeddings
+    rows = torch.tensor(kept)
+    state = {
+        name: value[rows].clone() if name.endswith(_OF_VOCABULARY) and value.shape[0] == vocab_size else value
+        for name, value in model.state_dict().items()
+    }
+    config = model.config
+    config.vocab_size = len(kept)
+    for name in ("pad_token_id", "bos_token_id", "eos_token_id", "unk_token_id", "mask_token_id"):
+        if getattr(config, name, None) in new_id:
+            setattr(config, name, new_id[getattr(config, name)])
+    trimmed = type(model)(config)
+    trimmed.load_state_dict(state)
+    trimmed.save_pretrained(output_dir)
+    tokenizer.save_pretrained(output_dir)
+    trimmed_definition = json.dumps(_renumbered(definition, new_id), ensure_ascii=False)
+    (output_dir / "tokenizer.json").write_text(trimmed_definition, encoding="utf-8")
+    _check(backend, _plain(AutoTokenizer.from_pretrained(output_dir)), _texts(corpus))
+    return output_dir
+
+
+def _texts(corpus: str | Path | Iterable[str]) -> Iterator[list[str]]:
+    """The texts, some at a time."""
+    if isinstance(corpus, (str, Path)):
+        with Path(corpus).open(encoding="utf-8-sig") as file:
+            yield from _parts(line.rstrip("\n") for line in file)
+    else:
+        yield from _parts(corpus)
+
+
+def _parts(texts: Iterable[str]) -> Iterator[list[str]]:
+    part: list[str] = []
+    for text in texts:
+        part.append(text)
+        if len(part) == _AT_ONCE:
+            yield part
+            part = []
+    if part:
+        yield part
+
+
+def _plain(tokenizer: Any) -> Tokenizer:
+    backend = Tokenizer.from_str(tokenizer.backend_tokenizer.to_str())
+    backend.no_padding()
+    backend.no_truncation()
+    return backend
+
+
+def _kept(backend: Tokenizer, definition: dict[str, Any], parts: Iterator[list[str]]) -> list[int]:
+    """The ids to keep, in their order."""
+    kind = definition["model"]["type"]
+    if kind not in ("WordPiece", "BPE", "Unigram"):
+        raise ValueError(f"a {kind} tokenizer cannot be trimmed; WordPiece, BPE and Unigram can")
+    vocabulary: dict[str, int] = backend.get_vocab()
+    unknown = definition["model"].get("unk_token")
+    used = {token["id"] for token in definition["added_tokens"]}
+    letters: set[str] = set()
+    empty = True
+    for texts in parts:
+        for text, encoding in zip(texts, backend.encode_batch(texts), strict=True):
+            empty = False
+            used.update(encoding.ids)
+            normalized = backend.normalizer.normalize_str(text) if backend.normalizer else text
+            letters.update(normalized)
+            if kind == "WordPiece" and unknown in encoding.tokens:
+                # With one of its pieces gone, a word that could not be cut into pieces might be cut otherwise.
+                for word, _ in backend.pre_tokenizer.pre_tokenize_str(normalized):
+                    if unknown in [token.value for token in backend.model.tokenize(word)]:
+                        used.update(_parts_of(word, vocabulary))
+    if empty:
+        raise ValueError("corpus: no text in it")
+    for letter in letters:
+        used.update(vocabulary[piece] for piece in (letter, f"##{letter}", f"▁{letter}") if piece in vocabulary)
+    if kind == "BPE":
+        used |= _merged_from(definition["model"], vocabulary, used)
+        alphabet = {piece for piece in vocabulary if len(piece) == 1}
+        used.update(vocabulary[piece] for piece in alphabet)
+    elif kind == "Unigram":
+        pieces = definition["model"]["vocab"]
+        # What an unknown character costs follows from the lowest score of all.
+        used.add(min(range(len(pieces)), key=lambda i: pieces[i][1]))
+        if definition["model"]["unk_id"] is not None:
+            used.add(definition["model"]["unk_id"])
+    elif unknown in vocabulary:
+        used.add(vocabulary[unknown])
+    return sorted(used)
+
+
+def _parts_of(word: str, vocabulary: dict[str, int]) -> set[int]:
+    """Every piece that a WordPiece tokenizer might find in a word."""
+    ends = range(1, len(word) + 1)
+    pieces = {word[i:j] if i == 0 else f"##{word[i:j]}" for j in ends for i in range(j)}
+    return {vocabulary[piece] for piece in pieces if piece in vocabulary}
+
+
+def _merged_from(model: dict[str, Any], vocabulary: dict[str, int], used: set[int]) -> set[int]:
+    """The pieces that the used ones are merged from, step by step."""
+    made_of: dict[str, list[tuple[str, str]]] = {}
+    for left, right in model["merges"]:
+        made_of.setdefault(left + right, []).append((left, right))
+    piece_of = {i: piece for piece, i in vocabulary.items()}
+    found, todo = set(used), [piece_of[i] for i in used]
+    while todo:
+        for pair in made_of.get(todo.pop(), []):
+            for piece in pair:
+                if vocabulary[piece] not in found:
+                    found.add(vocabulary[piece])
+                    todo.append(piece)
+    return found
+
+
+def _renumbered(definition: dict[str, Any], new_id: dict[int, int]) -> dict[str, Any]:
+    """The tokenizer.json with the kept pieces under their new ids."""
+    model = dict(definition["model"])
+    if model["type"] == "Unigram":
+        model["vocab"] = [model["vocab"][old] for old in new_id if old < len(model["vocab"])]
+        if model["unk_id"] is not None:
+            model["unk_id"] = new_id[model["unk_id"]]
+    else:
+        model["vocab"] = {piece: new_id[old] for piece, old in model["vocab"].items() if old in new_id}
+    if model["type"] == "BPE":
+        kept = model["vocab"]
+        model["merges"] = [
+            [left, right] for left, right in model["merges"] if {left, right, left + right} <= kept.keys()
+        ]
+    added = [token | {"id": new_id[token["id"]]} for token in definition["added_tokens"]]
+    processor = definition["post_processor"]
+    if processor is not None and processor["type"] == "TemplateProcessing":
+        special = {
+            name: token | {"ids": [new_id[old] for old in token["ids"]]}
+            for name, token in processor["special_tokens"].items()
+        }
+        processor = processor | {"special_tokens": special}
+    elif processor is not None and "cls" in processor:  # BERT's and RoBERTa's own kinds
+        processor = processor | {key: [processor[key][0], new_id[processor[key][1]]] for key in ("cls", "sep")}
+    return definition | {
+        "model": model,
+        "added_tokens": added,
+        "post_processor": processor,
+        "padding": None,
+        "truncation": None,
+    }
+
+
+def _model(path: str, revision: str) -> Any:
+    """The checkpoint with the head that it has."""
+    config = AutoConfig.from_pretrained(path, revision=revision)
+    model_class = getattr(transformers, (config.architectures or [""])[0], AutoModel)
+    return load_pretrained(model_class, path, revision, config=None, keep_head=True)
+
+
+def _check(before: Tokenizer, after: Tokenizer, parts: Iterator[list[str]]) -> None:
+    for texts in parts:
+        for text, old, new in zip(texts, before.encode_batch(texts), after.encode_batch(texts), strict=True):
+            if old.tokens != new.tokens:
+                raise RuntimeError(
+                    f"{text!r} is tokenised as {new.tokens} now, as {old.tokens} before; this is a bug"
+                )

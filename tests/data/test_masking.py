@@ -1,0 +1,142 @@
+"""Masking: exact shares, whole words, and draws that hang on (seed, epoch, sample) alone."""
+
+import itertools
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from finetune.data.masking import IGNORED, Masking, _geometric, mask_tokens, row_keys, uniform
+
+MASK, ORDINARY = 4, np.arange(5, 1000)
+
+
+def a_batch(rng, rows, longest=60):
+    """Rows with a special token at each end and words of one to five tokens: ids, offsets, word numbers."""
+    ids, words, offsets, number = [], [], [0], 0
+    for _ in range(rows):
+        row, row_words = [2], [-1]
+        for _ in range(rng.integers(1, longest)):
+            size = rng.integers(1, 6)
+            row += rng.integers(5, 1000, size).tolist()
+            row_words += [number] * size
+            number += 1
+        ids += [*row, 3]
+        words += [*row_words, -1]
+        offsets.append(len(ids))
+    return np.array(ids), np.array(offsets), np.array(words)
+
+
+def masked_share(unit, probability, seed, rows=400):
+    ids, offsets, words = a_batch(np.random.default_rng(seed), rows)
+    masking = Masking(MASK, ORDINARY, unit, probability)
+    shown, labels = mask_tokens(masking, ids, offsets, words, row_keys(seed, 0, np.arange(rows)))
+    return ids, offsets, words, shown, labels
+
+
+@pytest.mark.parametrize("unit", ["token", "whole_word", "span"])
+@settings(deadline=None, max_examples=25)
+@given(seed=st.integers(0, 2**40), probability=st.sampled_from([0.05, 0.15, 0.4, 1.0]))
+def test_what_is_masked(unit, seed, probability):
+    ids, offsets, words, shown, labels = masked_share(unit, probability, seed, rows=20)
+    chosen = labels != IGNORED
+    assert not chosen[words < 0].any()
+    assert (labels[chosen] == ids[chosen]).all()
+    assert (shown[~chosen] == ids[~chosen]).all()
+    assert set(shown[chosen & (shown != ids)]) <= {MASK, *ORDINARY.tolist()}
+    for begin, end in itertools.pairwise(offsets):
+        row_words, row_chosen = words[begin:end], chosen[begin:end]
+        units = int((row_words >= 0).sum()) if unit == "token" else len(set(row_words[row_words >= 0].tolist()))
+        masked = int(row_chosen.sum()) if unit == "token" else len(set(row_words[row_chosen].tolist()))
+        # As many as asked, rounded up or down, at least one.
+        assert max(1, np.floor(units * probability)) <= masked <= max(1, np.ceil(units * probability))
+        if unit != "token":
+            for word in set(row_words[row_words >= 0].tolist()):
+                assert row_chosen[row_words == word].all() or not row_chosen[row_words == word].any()
+
+
+@pytest.mark.parametrize("unit", ["token", "whole_word", "span"])
+def test_shares_are_within_three_standard_errors(unit):
+    probability, rows = 0.15, 3000
+    ids, _, words, shown, labels = masked_share(unit, probability, 5, rows)
+    chosen = labels != IGNORED
+    first = np.flatnonzero((words >= 0) & (np.diff(words, prepend=-2) != 0))  # each word's first token
+    units, masked = (int((words >= 0).sum()), chosen.sum()) if unit == "token" else (len(first), chosen[first].sum())
+    # Rounding up or down by chance is what varies: at most 1/4 a row. Rows shorter than 1 / probability units
+    # round up always, so they are taken out of what is expected.
+    row_of = np.repeat(np.arange(rows), np.diff(np.flatnonzero(np.r_[ids == 2, True])))
+    per_row = np.bincount(row_of[words >= 0] if unit == "token" else row_of[first], minlength=rows)
+    expected = np.maximum(per_row * probability, 1).sum()
+    assert abs(masked - expected) <= 3 * np.sqrt(rows / 4), (masked, expected, units)
+
+    # 80 % the mask token, 10 % another, 10 % unchanged; a span shares one draw, so its words are not independent.
+    total = chosen.sum()
+    spread = 1.0 if unit != "span" else np.sqrt(3.8 * 3)  # words a span, tokens a word
+    for count, share in (
+        ((shown[chosen] == MASK).sum(), 0.8),
+        (((shown != ids) & (shown != MASK))[chosen].sum(), 0.1 * (1 - 1 / len(ORDINARY))),
+        ((shown == ids)[chosen].sum(), 0.1 + 0.1 / len(ORDINARY)),
+    ):
+        assert abs(count / total - share) <= 3 * spread * np.sqrt(share * (1 - share) / total)
+
+
+def test_replacement_shares_can_be_set():
+    ids, offsets, words = a_batch(np.random.default_rng(0), 200)
+    keys = row_keys(0, 0, np.arange(200))
+    all_masks = mask_tokens(Masking(MASK, ORDINARY, "token", 0.3, 1.0, 0.0), ids, offsets, words, keys)
+    assert (all_masks[0][all_masks[1] != IGNORED] == MASK).all()
+    as_they_are = mask_tokens(Masking(MASK, ORDINARY, "token", 0.3, 0.0, 0.0), ids, offsets, words, keys)
+    assert (as_they_are[0] == ids).all()
+    assert (as_they_are[1] == all_masks[1]).all()
+
+
+@pytest.mark.parametrize("unit", ["token", "whole_word", "span"])
+def test_a_rows_masks_do_not_hang_on_its_batch(unit):
+    ids, offsets, words = a_batch(np.random.default_rng(1), 50)
+    masking = Masking(MASK, ORDINARY, unit)
+    samples = np.arange(1000, 1050)
+    together = mask_tokens(masking, ids, offsets, words, row_keys(7, 3, samples))
+    for i in (0, 17, 49):
+        part = slice(offsets[i], offsets[i + 1])
+        alone = mask_tokens(masking, ids[part], np.array([0, part.stop - part.start]), words[part],
+                            row_keys(7, 3, samples[i : i + 1]))  # fmt: skip
+        assert (alone[0] == together[0][part]).all()
+        assert (alone[1] == together[1][part]).all()
+    for other in (row_keys(7, 4, samples), row_keys(8, 3, samples), row_keys(7, 3, samples + 50)):
+        assert (mask_tokens(masking, ids, offsets, words, other)[1] != together[1]).any()
+
+
+def test_draws_are_uniform_and_independent():
+    """Chi-square over 100 bins, and no correlation between neighbouring samples, positions, streams or seeds."""
+    keys = row_keys(1, 0, np.arange(300))
+    grid = np.stack([uniform(keys, 1, np.full(300, position)) for position in range(300)], 1)
+    counts = np.bincount((grid.ravel() * 100).astype(int), minlength=100)
+    assert ((counts - 900) ** 2 / 900).sum() < 99 + 4 * np.sqrt(2 * 99)
+    others = [
+        (grid[1:], grid[:-1]),
+        (grid[:, 1:], grid[:, :-1]),
+        (grid[:, 0], uniform(keys, 2, 0)),
+        (grid[:, 0], uniform(row_keys(2, 0, np.arange(300)), 1, 0)),
+        (grid[:, 0], uniform(row_keys(1, 1, np.arange(300)), 1, 0)),
+    ]
+    for first, second in others:
+        n = first.size
+        assert abs(np.corrcoef(first.ravel(), second.ravel())[0, 1]) < 4 / np.sqrt(n)
+
+
+def test_span_lengths_are_spanberts():
+    lengths = _geometric(np.random.default_rng(0).random(200_000))
+    assert (lengths.min(), lengths.max()) == (1, 10)
+    assert lengths.mean() == pytest.approx(3.8, abs=0.02)  # Joshi et al., 2020, section 3.1
+    share = np.bincount(lengths, minlength=11)[1:] / len(lengths)
+    assert np.allclose(share[1:] / share[:-1], 0.8, atol=0.03)
+
+
+def test_spans_are_runs_of_words():
+    ids, offsets, words = a_batch(np.random.default_rng(3), 300, longest=400)
+    labels = mask_tokens(Masking(MASK, ORDINARY, "span"), ids, offsets, words, row_keys(0, 0, np.arange(300)))[1]
+    chosen = labels != IGNORED
+    first = np.flatnonzero((words >= 0) & (np.diff(words, prepend=-2) != 0))
+    runs = np.diff(np.flatnonzero(np.diff(np.r_[0, chosen[first], 0])))[::2]
+    assert 3 < runs.mean() < 5  # spans of 3.8 words, some of which touch
