@@ -1,12 +1,18 @@
 """Tiny tokenizers and checkpoints of the three kinds, and the real data where it is present."""
 
+import atexit
 import os
+import shutil
 import sys
+import tempfile
 from pathlib import Path
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
+
+# Also for the processes that tests start: nobody's cache is filled.
+os.environ["HF_DATASETS_CACHE"] = tempfile.mkdtemp()
 
 import pytest
 import torch
@@ -19,6 +25,7 @@ sys.path.insert(0, str(ROOT / "benchmarks"))
 
 from random_checkpoint import KINDS, build  # noqa: E402
 
+atexit.register(shutil.rmtree, os.environ["HF_DATASETS_CACHE"], ignore_errors=True)
 torch.set_num_threads(2)
 
 SHARED = ROOT.parent / "shared"

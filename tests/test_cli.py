@@ -6,10 +6,11 @@ import yaml
 
 from finetune import cli
 from recipes.ner import NerConfig
+from recipes.pretrain import PretrainConfig
 from recipes.sentiment import SentimentConfig
 
 ROOT = Path(__file__).parents[1]
-RECIPES = {"ner": NerConfig, "sentiment": SentimentConfig}
+RECIPES = {"ner": NerConfig, "pretrain": PretrainConfig, "sentiment": SentimentConfig}
 
 
 def write(tmp_path, text):

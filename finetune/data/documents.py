@@ -168,7 +168,8 @@ class Documents:
         file = self.folder / name
         if not file.stat().st_size:
             return np.zeros(0, _ARRAYS[name])
-        return np.memmap(file, dtype=_ARRAYS[name], mode="r")
+        # As a plain array, whose single elements are read three times as fast.
+        return np.asarray(np.memmap(file, dtype=_ARRAYS[name], mode="r"))
 
     def __getstate__(self) -> dict[str, Any]:
         # A worker process maps the files again instead of being sent what is in them.
@@ -209,8 +210,11 @@ def tokenize(corpus: Corpus, tokenizer: Any) -> Documents:
         try:
             notes = _write(corpus, backend, beside)
             folder.parent.mkdir(parents=True, exist_ok=True)
-            if not folder.exists():
+            try:
                 beside.rename(folder)
+            except OSError:
+                if not folder.is_dir():  # no other process was faster
+                    raise
         finally:
             shutil.rmtree(beside, ignore_errors=True)
     notes = json.loads((folder / "notes.json").read_text())

@@ -67,7 +67,7 @@ def mask_tokens(
         chosen, drawn_as = _spans(units, wanted, keys)
     else:
         # The `wanted` units of each row with the smallest random numbers.
-        order = np.lexsort((uniform(keys[unit_rows], _CHOICE, positions[first]), unit_rows))
+        order = np.argsort(unit_rows + uniform(keys[unit_rows], _CHOICE, positions[first]))  # rows stay together
         rank = np.arange(len(order)) - np.repeat(np.cumsum(units) - units, units)
         chosen = np.zeros(len(order), dtype=bool)
         chosen[order] = rank < wanted[unit_rows]

@@ -21,11 +21,6 @@ from recipes.pretrain import PretrainConfig
 TEXT = "One sentence.\nAnother one here.\n\n\n  \nThe second document.\n"
 
 
-@pytest.fixture(autouse=True)
-def own_cache(tmp_path_factory, monkeypatch):
-    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path_factory.mktemp("cache"))
-
-
 def corpus(path, **options):
     settings = {"train_file": str(path), "validation_split_percentage": 0} | options
     return data.read_corpus(PretrainConfig(**settings))["train"][0]
@@ -204,8 +199,6 @@ def test_memory_does_not_grow_with_the_corpus(tmp_path, checkpoints):
 import sys
 import numpy as np
 from types import SimpleNamespace
-import datasets
-datasets.config.HF_DATASETS_CACHE = sys.argv[3]
 import finetune.data.instances as instances
 import finetune.data.documents as documents
 instances._IN_MEMORY, documents._AT_ONCE = 2**12, 200
@@ -229,7 +222,7 @@ print(*run(sys.argv[1] + "/large.txt"))
     (tmp_path / "small.txt").write_text(small)
     (tmp_path / "large.txt").write_text(small * 20)
     done = subprocess.run(
-        [sys.executable, "-c", script, str(tmp_path), str(checkpoints["wordpiece"]), str(tmp_path / "cache")],
+        [sys.executable, "-c", script, str(tmp_path), str(checkpoints["wordpiece"])],
         capture_output=True,
         text=True,
         check=False,

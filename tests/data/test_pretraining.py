@@ -2,7 +2,6 @@
 
 import re
 
-import datasets
 import numpy as np
 import pytest
 
@@ -10,11 +9,6 @@ from finetune import data
 from finetune.data.masking import IGNORED
 from finetune.data.pretraining import EVAL_SEED, shares
 from recipes.pretrain import PretrainConfig
-
-
-@pytest.fixture(autouse=True)
-def own_cache(tmp_path_factory, monkeypatch):
-    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path_factory.mktemp("cache"))
 
 
 @pytest.fixture

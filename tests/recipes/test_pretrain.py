@@ -6,7 +6,6 @@ import subprocess
 import sys
 from pathlib import Path
 
-import datasets
 import pytest
 from safetensors.torch import load_file
 from transformers import AutoModelForMaskedLM, AutoTokenizer, pipeline
@@ -33,15 +32,6 @@ NEW = {
     "xlm-r": {"config_name": "xlm-roberta", "tokenizer_name": "unigram"},
     "tlm": {"config_name": "xlm-roberta", "tokenizer_name": "unigram"},
 }
-
-
-@pytest.fixture(scope="module", autouse=True)
-def own_cache(tmp_path_factory):
-    with pytest.MonkeyPatch.context() as patch:
-        cache = tmp_path_factory.mktemp("cache")
-        patch.setattr(datasets.config, "HF_DATASETS_CACHE", cache)
-        patch.setenv("HF_DATASETS_CACHE", str(cache))  # for the processes that tests start
-        yield
 
 
 @pytest.fixture(scope="module")

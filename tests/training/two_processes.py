@@ -18,6 +18,8 @@ HEADS = {
     "bilstm-crf": ("token-classification", "linear", "bilstm-crf"),
     "sequences": ("sequence-classification", "linear", None),
     "bilstm texts": ("sequence-classification", "linear", "bilstm"),
+    "masked tokens": ("pretraining", "roberta", None),
+    "masked tokens and next sentences": ("pretraining", "bert", None),
 }
 
 
@@ -26,6 +28,8 @@ def a_model(checkpoint, head):
     from finetune.arguments import DataArguments
 
     task, kind, baseline = HEADS[head]
+    if task == "pretraining":
+        return a_masked_model(checkpoint, kind)
     arguments = ModelArguments(model_name_or_path=baseline or str(checkpoint), hidden_size=8, embedding_size=8)
     torch.manual_seed(0)
     if task == "token-classification":
@@ -42,6 +46,44 @@ def a_model(checkpoint, head):
         model, tokenizer = load(task, arguments, labels, words=split["text"], max_seq_length=64)
         rows = data.encode_texts(split, tokenizer, labels, max_seq_length=64).rows
     return model.eval(), rows, tokenizer.pad_token_id
+
+
+def a_masked_model(checkpoint, objective):
+    """The same for pretraining: 17 rows of one epoch, and a next-sentence head for the objective `bert`."""
+    from finetune.models import load_for_pretraining, load_tokenizer
+    from recipes.pretrain import PretrainConfig
+
+    tokenizer = load_tokenizer(str(checkpoint))
+    torch.manual_seed(0)
+    model = load_for_pretraining(
+        tokenizer, model_name_or_path=str(checkpoint), next_sentence=objective == "bert", max_seq_length=64
+    )
+    config = PretrainConfig(
+        dataset_name="samples",
+        objective=objective,
+        max_seq_length=48,
+        validation_split_percentage=0,
+        max_train_samples=9,
+    )
+    (corpus,) = data.read_corpus(config)["train"]
+    rows = data.pretraining_rows([data.tokenize(corpus, tokenizer)], config, tokenizer, "train")
+    return model.eval(), FirstRows(rows, 17), tokenizer.pad_token_id
+
+
+class FirstRows:
+    """The first rows of each epoch alone."""
+
+    def __init__(self, rows, count):
+        self.rows, self.count = rows, count
+
+    def rows_in(self, epoch):
+        return self.count
+
+    def in_epoch(self, epoch):
+        return self.rows.in_epoch(epoch)
+
+    def take(self, row_ids):
+        return self.rows.in_epoch(0).take(row_ids)
 
 
 def gradients(checkpoint, head, batch_size, accumulation):
