@@ -47,6 +47,7 @@ class PretrainConfig(TrainingArguments, DataArguments):
     hidden_size: int | None = flag(None, "With --config_name: width.")
     num_attention_heads: int | None = flag(None, "With --config_name: heads [width / 64].")
     intermediate_size: int | None = flag(None, "With --config_name: inner width [4 x width].")
+    padding_free: bool = flag(True, "On a CPU, no layer runs on padding; outputs are the same.")
     dropout: float | None = flag(None, "Of hidden states and attention [the config's].")
     tokenizer_name: str | None = flag(
         None, "A tokenizer's place, or one to be trained on the training split: wordpiece, byte-bpe, unigram."
@@ -107,6 +108,7 @@ def pretrain(config: PretrainConfig) -> training.RunResult:
         dropout=config.dropout,
         unigram_counts=counts,
         next_sentence=pairs is not None,
+        padding_free=config.padding_free,
         max_seq_length=config.max_seq_length,
     )
 

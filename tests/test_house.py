@@ -19,6 +19,7 @@ BASES = {
     "PreTrainedConfig",
     "PreTrainedTokenizerFast",
     "evaluate.Metric",
+    "torch.autograd.Function",
     "Protocol",
 }
 FLAGS = {"TrainingArguments", "ModelArguments", "DataArguments"}

@@ -1,3 +1,4 @@
+from .attention import run_without_padding as run_without_padding
 from .checkpoints import BASELINES as BASELINES
 from .checkpoints import is_baseline as is_baseline
 from .checkpoints import load as load
@@ -8,6 +9,7 @@ from .configuration import EncoderCrfConfig as EncoderCrfConfig
 from .configuration import RecurrentConfig as RecurrentConfig
 from .crf import EncoderCrfForTokenClassification as EncoderCrfForTokenClassification
 from .crf import LinearChainCrf as LinearChainCrf
+from .dropout import dropout as dropout
 from .embeddings import read_vectors as read_vectors
 from .generation import fill_in as fill_in
 from .generation import generate as generate

@@ -23,6 +23,7 @@ from transformers import (
 from transformers.utils import logging as transformers_logging
 
 from finetune.arguments import DEFAULT_MODEL, ModelArguments
+from finetune.models.attention import run_without_padding
 from finetune.models.configuration import EncoderCrfConfig, RecurrentConfig
 from finetune.models.crf import EncoderCrfForTokenClassification, token_starts_word
 from finetune.models.embeddings import checkpoint_words, read_vectors, standardised, vectors_from_checkpoint
@@ -129,6 +130,8 @@ def load(
             f"the tokenizer has {len(tokenizer)} pieces but {arguments.model_name_or_path} has embeddings for "
             f"{vocabulary}; they do not belong together"
         )
+    if arguments.padding_free:
+        run_without_padding(model.encoder if isinstance(model, EncoderCrfForTokenClassification) else model)
     return model, tokenizer
 
 

@@ -25,6 +25,7 @@ from transformers import (
 )
 from transformers.modeling_outputs import ModelOutput
 
+from finetune.models.attention import run_without_padding
 from finetune.models.checkpoints import load_config, load_pretrained, load_tokenizer, position_limit, resolve
 from finetune.models.tokenizers import SUBWORDS, subword_tokenizer, train_tokenizer
 
@@ -80,6 +81,7 @@ def load_for_pretraining(
     dropout: float | None = None,
     unigram_counts: np.ndarray | None = None,
     next_sentence: bool = False,
+    padding_free: bool = True,
     max_seq_length: int,
 ) -> PreTrainedModel:
     """A BERT, RoBERTa or XLM-R with the head for masked tokens, in float32: a checkpoint's, or one of random weights.
@@ -96,6 +98,7 @@ def load_for_pretraining(
         unigram_counts: how often each id occurs: a new model's output bias starts at the logarithm of these
             frequencies, so that it need not spend its first epoch on learning them.
         next_sentence: with a second head for next sentences or sentence order; only BERT has one.
+        padding_free: as `run_without_padding` has it, on a CPU.
         max_seq_length: the longest input to come.
 
     Raises:
@@ -143,6 +146,8 @@ def load_for_pretraining(
             f"the tokenizer has {len(tokenizer)} pieces but {name} has embeddings for "
             f"{model.get_input_embeddings().num_embeddings}; they do not belong together"
         )
+    if padding_free:
+        run_without_padding(model)
     return project_masked_positions(model)
 
 

@@ -1,0 +1,193 @@
+"""No padding: the same logits and gradients as the padded forward, whatever else is in the batch."""
+
+import json
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import nn
+from transformers import AutoModelForMaskedLM, AutoModelForSequenceClassification, AutoModelForTokenClassification
+
+from finetune.arguments import ModelArguments
+from finetune.models import dropout, load, run_without_padding
+from finetune.models.attention import NAME, groups_of
+
+AUTO = {
+    "tokens": AutoModelForTokenClassification,
+    "sequences": AutoModelForSequenceClassification,
+    "masked": AutoModelForMaskedLM,
+}
+LENGTHS = [40, 3, 17, 16, 33, 1]
+
+
+def model_of(folder, head):
+    torch.manual_seed(0)
+    model = AUTO[head].from_pretrained(folder)
+    with torch.no_grad():
+        for parameter in model.parameters():  # large enough for attention to matter
+            if parameter.ndim > 1:
+                parameter.normal_(std=0.2)
+    return model.eval()
+
+
+def batch_of(pad, pair=False, lengths=LENGTHS):
+    generator = torch.Generator().manual_seed(1)
+    mask = (torch.arange(max(lengths)) < torch.tensor(lengths)[:, None]).long()
+    ids = torch.randint(5, 400, mask.shape, generator=generator) * mask + pad * (1 - mask)
+    found = {"input_ids": ids, "attention_mask": mask}
+    if pair:
+        found["token_type_ids"] = (torch.arange(max(lengths)) > 2).long() * mask
+    return found
+
+
+def real(logits, mask):
+    return logits[mask.bool()] if logits.ndim == 3 else logits
+
+
+@pytest.mark.parametrize("head", list(AUTO))
+@pytest.mark.parametrize("pair", [False, True])
+def test_logits_and_gradients_are_those_of_the_padded_forward(checkpoints, kind, head, pair):
+    if pair and kind != "wordpiece":
+        pytest.skip("only BERT tells the two texts of a pair apart")
+    model = model_of(checkpoints[kind], head)
+    inputs = batch_of(model.config.pad_token_id, pair)
+    labels = torch.where(inputs["attention_mask"].bool(), inputs["input_ids"] % 2, -100)
+    inputs["labels"] = labels[:, 0] if head == "sequences" else labels
+    found = []
+    for _ in range(2):
+        output = model(**inputs)
+        model.zero_grad()
+        output.loss.backward()
+        gradient = torch.cat([p.grad.flatten() for p in model.parameters() if p.grad is not None])
+        found.append((real(output.logits, inputs["attention_mask"]).detach(), output.loss.item(), gradient))
+        run_without_padding(model)
+    (padded, loss, expected), (packed, our_loss, gradient) = found
+    assert model.config._attn_implementation == NAME
+    assert torch.allclose(padded, packed, atol=1e-5)
+    assert not torch.equal(padded, packed) or kind == "never"  # it is another way of computing them
+    assert our_loss == pytest.approx(loss, abs=1e-6)
+    assert (gradient - expected).norm() < 1e-5 * expected.norm()
+
+
+def test_changing_one_sequence_leaves_the_others_to_the_bit(checkpoints, kind):
+    model = run_without_padding(model_of(checkpoints[kind], "tokens"))
+    inputs = batch_of(model.config.pad_token_id)
+    with torch.no_grad():
+        before = model(**inputs).logits
+        inputs["input_ids"][2, :17] = 7
+        after = model(**inputs).logits
+    for i, length in enumerate(LENGTHS):
+        assert torch.equal(before[i, :length], after[i, :length]) == (i != 2)
+
+
+@settings(deadline=None, max_examples=50)
+@given(st.lists(st.lists(st.booleans(), min_size=6, max_size=6), min_size=1, max_size=9))
+def test_groups_hold_every_token_once_in_its_sequence(rows):
+    mask = torch.tensor(rows)
+    sequence_of = torch.arange(len(rows)).repeat_interleave(mask.sum(1))
+    seen = []
+    for group in groups_of(mask):
+        within = torch.ones_like(group.tokens, dtype=torch.bool) if group.real is None else group.real
+        for tokens, used in zip(group.tokens, within, strict=True):
+            assert len(set(sequence_of[tokens[used]].tolist())) == 1
+            assert used.sum() == mask[sequence_of[tokens[used][0]]].sum()
+            seen += tokens[used].tolist()
+    assert sorted(seen) == list(range(int(mask.sum())))
+
+
+def test_padding_on_either_side(checkpoints):
+    model = model_of(checkpoints["wordpiece"], "tokens")
+    inputs = batch_of(0)
+    flipped = {key: value.flip(1) for key, value in inputs.items()}
+    with torch.no_grad():
+        expected = model(**flipped).logits[flipped["attention_mask"].bool()]
+        found = run_without_padding(model)(**flipped).logits[flipped["attention_mask"].bool()]
+        assert torch.allclose(expected, found, atol=1e-5)
+        whole = inputs["input_ids"][:1, :40]
+        assert torch.allclose(model(input_ids=whole).logits, model(**inputs).logits[:1], atol=1e-5)  # no mask at all
+
+
+def test_longer_than_the_plain_operations_go(checkpoints, monkeypatch):
+    model = model_of(checkpoints["wordpiece"], "tokens")
+    inputs = batch_of(0)
+    with torch.no_grad():
+        expected = model(**inputs).logits
+        monkeypatch.setattr("finetune.models.attention._PLAIN_BELOW", 4)
+        found = run_without_padding(model)(**inputs).logits
+    assert torch.allclose(real(expected, inputs["attention_mask"]), real(found, inputs["attention_mask"]), atol=1e-5)
+
+
+@pytest.mark.parametrize("head", ["linear", "crf"])
+def test_recipes_models_run_so_and_save_as_stock_ones(checkpoints, kind, head, tmp_path):
+    labels = ["O", "B-A", "I-A"]
+
+    def loaded(padding_free):
+        torch.manual_seed(0)
+        arguments = ModelArguments(model_name_or_path=str(checkpoints[kind]), padding_free=padding_free)
+        return load("token-classification", arguments, labels, words=[], max_seq_length=64, head=head)[0].eval()
+
+    ours, plain = loaded(True), loaded(False)
+    encoder = ours.encoder if head == "crf" else ours
+    assert (encoder.config._attn_implementation, plain.config._attn_implementation) != (NAME, NAME)
+    assert encoder.config._attn_implementation == NAME
+    inputs = batch_of(plain.config.pad_token_id)
+    mask = inputs["attention_mask"]
+    with torch.no_grad():
+        assert torch.allclose(real(ours(**inputs).logits, mask), real(plain(**inputs).logits, mask), atol=1e-5)
+    ours.save_pretrained(tmp_path)
+    assert NAME not in json.dumps(json.loads((tmp_path / "config.json").read_text()))
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("rate", [0.1, 0.5, 0.9])
+def test_dropout_keeps_the_rate_and_the_mean(dtype, rate):
+    torch.manual_seed(0)
+    x = torch.ones(1000, 401, dtype=dtype, requires_grad=True)  # not a multiple of four elements
+    y = dropout(x, rate)
+    n = x.numel()
+    dropped = (y == 0).float().mean().item()
+    assert abs(dropped - rate) < 3 * (rate * (1 - rate) / n) ** 0.5 + 1 / 2**16
+    assert y.max().item() == pytest.approx(1 / (1 - rate), rel=1e-2 if dtype is torch.bfloat16 else 1e-3)
+    # Neighbours, which come from the same random number, fall independently.
+    kept = (y != 0).float().flatten()
+    for shift in (1, 2, 3, 4, 401):
+        assert abs(torch.corrcoef(torch.stack([kept[:-shift], kept[shift:]]))[0, 1]) < 4 / n**0.5
+    y.sum().backward()
+    assert torch.equal(x.grad, y.detach())
+    torch.manual_seed(0)
+    assert torch.equal(dropout(x, rate), y)
+    assert not torch.equal(dropout(x, rate), y)
+
+
+def test_dropout_at_its_ends():
+    x = torch.randn(10)
+    assert torch.equal(dropout(x, 0.0), x)
+    assert torch.equal(dropout(x, 1.0), torch.zeros(10))
+
+
+def test_dropout_modules_of_a_prepared_model(checkpoints):
+    model = run_without_padding(model_of(checkpoints["wordpiece"], "tokens"))
+    modules = [module for module in model.modules() if type(module) is nn.Dropout]
+    assert modules
+    x = torch.ones(50, 50)
+    for module in modules:
+        module.p = 0.5
+        assert torch.equal(module.eval()(x), x)
+        assert 0.4 < (module.train()(x) == 0).float().mean() < 0.6
+
+
+def test_bf16_gradients_are_within_one_percent(checkpoints):
+    """Of the float32 gradient, in the direction and the length of the whole of it."""
+    gradients = []
+    for bf16 in (False, True):
+        model = run_without_padding(AUTO["tokens"].from_pretrained(checkpoints["wordpiece"])).eval()
+        torch.manual_seed(0)
+        model.classifier.reset_parameters()
+        inputs = batch_of(0)
+        inputs["labels"] = torch.where(inputs["attention_mask"].bool(), inputs["input_ids"] % 2, -100)
+        with torch.autocast("cpu", torch.bfloat16, enabled=bf16):
+            loss = model(**inputs).loss
+        loss.backward()
+        gradients.append(torch.cat([p.grad.flatten() for p in model.parameters() if p.grad is not None]))
+    assert (gradients[1] - gradients[0]).norm() < 0.01 * gradients[0].norm()
