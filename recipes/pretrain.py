@@ -71,8 +71,8 @@ def pretrain(config: PretrainConfig) -> training.RunResult:
     pairs = {"bert": "nsp", "sop": "sop"}.get(config.objective)  # what is asked of a pair of segments
     run = training.start_run(
         config,
-        learning_rate=1e-4 if config.config_name is None else 5e-4,
-        num_train_epochs=3 if config.config_name is None else 10,
+        learning_rate=5e-4 if config.config_name else 1e-4,
+        num_train_epochs=10 if config.config_name else 3,
         metrics=("mlm_loss", "mlm_accuracy", "loss") + ((f"{pairs}_accuracy",) if pairs else ()),
     )
     config, accelerator = run.config, run.accelerator
@@ -139,8 +139,7 @@ def pretrain(config: PretrainConfig) -> training.RunResult:
         counts = count(model, rows[split])
         scores = metrics.language_modelling_scores(counts.losses, counts.targets, counts.correct, pairs or "")
         scores |= {"loss": sum(scores.get(f"{part}_loss", 0.0) for part in ("mlm", pairs))}
-        scores |= {"masked": counts.targets.get("loss", counts.targets.get("mlm_loss", 0))}
-        scores |= {"runtime": round(counts.runtime, 3)}
+        scores |= {"masked": next(iter(counts.targets.values())), "runtime": round(counts.runtime, 3)}
         if pairs:
             scores[f"{pairs}_majority"] = rows[split].majority()
         for sight in ("translation", "other"):

@@ -58,7 +58,7 @@ class Corpus:
     """Documents to be read, as often as is asked, from one file or data set."""
 
     name: str  # a file or a data set
-    language: str  # the file's name up to its first dot
+    language: str  # the file's name up to its first dot; where two have the same, up to the last
     read: Callable[[], Iterator[Document]]
     identity: str  # another corpus, another identity
     parallel: bool = False  # each document is one sentence in each language
@@ -111,7 +111,10 @@ def read_corpus(config: Any) -> dict[str, list[Corpus]]:
         splits |= _data_set(config)
     for split in SPLITS:
         if names := getattr(config, f"{split}_file"):
-            splits[split] = [_file(path, config, parallel) for path in _files(names, f"--{split}_file")]
+            corpora = [_file(path, config, parallel) for path in _files(names, f"--{split}_file")]
+            if len({corpus.language for corpus in corpora}) < len(corpora):  # wiki.en.txt, wiki.de.txt
+                corpora = [replace(corpus, language=Path(corpus.name).stem) for corpus in corpora]
+            splits[split] = corpora
     if "train" not in splits:
         raise ValueError("no training data: give --train_file, or a --dataset_name with a train split")
     if "validation" not in splits and config.validation_split_percentage > 0:

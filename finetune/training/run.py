@@ -1,6 +1,7 @@
 """A run: its processes, its seed, its folder."""
 
 import json
+import logging
 import math
 import os
 import resource
@@ -22,10 +23,12 @@ from accelerate.utils import (
     broadcast_object_list,
     set_seed,
 )
-from transformers.utils import logging
+from transformers.utils import logging as transformers_logging
 
 from finetune.arguments import TrainingArguments
 from finetune.cli import to_yaml
+
+logger = logging.getLogger(__name__)
 
 TRACKED_AS = "finetune"  # the project's name for trackers, and TensorBoard's folder
 
@@ -145,10 +148,20 @@ def start_run(
             InitProcessGroupKwargs(timeout=timedelta(hours=2)),
         ],
     )
+    if accelerator.mixed_precision == "bf16" and accelerator.device.type == "cpu" and not cpu_has_bf16():
+        logger.warning(
+            "mixed precision bf16: this processor has neither avx512_bf16 nor AMX, so bfloat16 is slower here than "
+            "float32; give --mixed_precision no to accelerate launch"
+        )
     accelerator.wait_for_everyone()  # nobody creates the folder while another looks whether it is there
-    logging.disable_progress_bar()  # transformers' bars, for files that are written in no time, break up ours
+    transformers_logging.disable_progress_bar()  # bars for files that are written in no time break up ours
     set_seed(config.seed)
     return Run(config, accelerator)
+
+
+def cpu_has_bf16() -> bool:
+    """Whether the processor multiplies bfloat16 matrices itself."""
+    return bool(torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())
 
 
 def write_text(path: Path, text: str) -> None:

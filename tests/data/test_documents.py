@@ -79,6 +79,10 @@ def test_several_files_and_a_held_out_share(tmp_path):
         assert len(list(held)) == 10
         joined = sorted(texts(train) + texts(held))
         assert joined == sorted([f"{train.language} {i}."] for i in range(100))
+    for name in ("x.en.txt", "x.de.txt"):
+        (tmp_path / name).write_text("Text.\n")
+    found = data.read_corpus(PretrainConfig(train_file=f"{tmp_path}/x.*.txt"))["train"]
+    assert [part.language for part in found] == ["x.de", "x.en"]
     both = PretrainConfig(train_file=f"{tmp_path}/b.txt,{tmp_path}/a.txt", max_train_samples=3)
     assert texts(data.read_corpus(both)["train"][0]) == [["b 0."], ["b 1."], ["b 2."]]
 
