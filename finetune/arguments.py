@@ -26,7 +26,11 @@ class DataArguments:
 
     dataset_name: str | None = flag(None, "A data set of the Hub, or a folder written by save_to_disk.")
     dataset_config_name: str | None = flag(None, "The configuration of the Hub data set.")
-    train_file: str | None = flag(None, "Training data: .conll .jsonl .csv .tsv .parquet, or a saved folder.")
+    train_file: str | None = flag(
+        None,
+        "Training data: .conll .jsonl .csv .tsv .parquet, or a saved folder; pretraining: also text, and many files "
+        "(a.txt,b.txt or a pattern).",
+    )
     validation_file: str | None = flag(None, "Validation data, in any of these forms.")
     test_file: str | None = flag(None, "Test data, in any of these forms.")
     column_names: str | None = flag(None, "Comma-separated names for CSV or TSV files without a header line.")
@@ -75,12 +79,17 @@ class TrainingArguments:
     resume_from_checkpoint: str | None = flag(
         None, "A checkpoint folder, or true for the newest one in output_dir (from the start if none)."
     )
-    num_train_epochs: float | None = flag(None, "Epochs [3 for a checkpoint, 20 for a baseline].")
+    num_train_epochs: float | None = flag(
+        None, "Epochs [3 for a checkpoint, 20 for a baseline; pretraining: 3, 10 for a new model]."
+    )
     max_steps: int = flag(-1, "Optimizer steps; overrides the epochs where positive.")
     per_device_train_batch_size: int = flag(16, "Rows of a micro-batch, for each process.")
     per_device_eval_batch_size: int = flag(32, "Rows of an evaluation batch, for each process.")
     gradient_accumulation_steps: int = flag(1, "Micro-batches of one optimizer step.")
-    learning_rate: float | None = flag(None, "Peak learning rate [5e-5 for a checkpoint, 2e-3 for a baseline].")
+    learning_rate: float | None = flag(
+        None,
+        "Peak learning rate [5e-5 for a checkpoint, 2e-3 for a baseline; pretraining: 1e-4, 5e-4 for a new model].",
+    )
     head_learning_rate: float | None = flag(None, "Another peak learning rate for the head.")
     layerwise_lr_decay: float = flag(1.0, "Each layer's learning rate as a multiple of the one above.")
     freeze_encoder: bool = flag(False, "Train the head alone.")

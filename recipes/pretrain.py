@@ -113,11 +113,14 @@ def pretrain(config: PretrainConfig) -> training.RunResult:
     )
 
     # 4. Documents to instances, and the masks of every epoch.
-    rows = {split: data.pretraining_rows(parts, config, tokenizer, split) for split, parts in documents.items()}
+    first = models.first_position(model)
+    rows = {
+        split: data.pretraining_rows(parts, config, tokenizer, split, first) for split, parts in documents.items()
+    }
     if config.objective == "tlm":  # the same words of one language, with and without their translation in sight
         for split in [split for split in rows if split != "train"]:
-            rows[f"{split} translation"] = replace(rows[split], only_first=True)
-            rows[f"{split} other"] = replace(rows[split], only_first=True, shift=1)
+            rows[f"{split} with_translation"] = replace(rows[split], only_first=True)
+            rows[f"{split} with_other"] = replace(rows[split], only_first=True, shift=1)
     audit = data.instance_audit(
         rows["train"].in_epoch(0),
         tokenizer,
@@ -142,14 +145,12 @@ def pretrain(config: PretrainConfig) -> training.RunResult:
         scores |= {"masked": next(iter(counts.targets.values())), "runtime": round(counts.runtime, 3)}
         if pairs:
             scores[f"{pairs}_majority"] = rows[split].majority()
-        for sight in ("translation", "other"):
-            if f"{split} {sight}" in rows:
-                seen = count(model, rows[f"{split} {sight}"])
-                scores[f"mlm_loss_with_{sight}"] = seen.losses["loss"] / seen.targets["loss"]
+        parts = {name.split()[1]: rows[name] for name in rows if name.startswith(f"{split} ")}
         if config.objective == "xlm-r":
-            for part in documents[split]:
-                seen = count(model, replace(rows[split], documents=[part]))
-                scores[f"mlm_loss_{part.language}"] = seen.losses["loss"] / seen.targets["loss"]
+            parts = {part.language: replace(rows[split], documents=[part]) for part in documents[split]}
+        for part, its_rows in parts.items():
+            seen = count(model, its_rows)
+            scores[f"mlm_loss_{part}"] = seen.losses["loss"] / seen.targets["loss"]
         return {f"{name}_{key}": value for key, value in scores.items()}
 
     # 6. Train.
@@ -183,7 +184,6 @@ def pretrain(config: PretrainConfig) -> training.RunResult:
             model_type=model.config.model_type,
             data=config.dataset_name or str(config.train_file),
             split_sizes={split: sum(map(len, parts)) for split, parts in documents.items()},
-            labels=[],
             results=results,
             settings=reporting.told_settings(config) | {"objective": config.objective, "masking": config.masking},
         )

@@ -116,10 +116,11 @@ def written_out(rows: EpochRows, row: int, tokenizer: Any) -> str:
 
 
 def _unused(documents: Documents, spans: np.ndarray) -> int:
-    change = np.zeros(len(documents.tokens) + 1, np.int32)
-    np.add.at(change, spans[:, 0], 1)
-    np.add.at(change, spans[:, 1], -1)
-    return int((np.cumsum(change[:-1]) == 0).sum())
+    """Tokens that are in no span."""
+    order = np.argsort(spans[:, 0])
+    begins, ends = spans[order, 0], np.maximum.accumulate(spans[order, 1])
+    before = np.concatenate([[0], ends[:-1]])
+    return len(documents.tokens) - int(np.maximum(ends - np.maximum(begins, before), 0).sum())
 
 
 def _too_long(documents: Documents, room: int) -> Sequence[str]:

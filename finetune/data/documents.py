@@ -17,11 +17,12 @@ import glob
 import hashlib
 import itertools
 import json
+import math
 import os
 import re
 import shutil
 import sys
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from pathlib import Path
@@ -31,6 +32,7 @@ import datasets
 import numpy as np
 from tokenizers import Tokenizer
 
+from finetune.data.flags import check_pretraining_flags
 from finetune.data.readers import SPLITS, load_saved, read_columns
 
 Sentences = Literal["line", "split"]
@@ -40,15 +42,17 @@ _ARRAYS = {
     "sentences": np.int64,
     "documents": np.int64,
     "lines": np.int64,
+    "sources": np.int32,
 }
 _AT_ONCE = 4096  # sentences tokenised together
-_VERSION = 1  # of the arrays on the disk
+_VERSION = 2  # of the arrays on the disk
 
 
 @dataclass(frozen=True)
 class Document:
     """Sentences that belong together, and where they begin."""
 
+    source: str  # a file or data set
     line: int  # of the file; minus the row's number in a form without lines
     sentences: list[str]
 
@@ -78,32 +82,45 @@ class Corpus:
 
     def held_out(self, percentage: float) -> tuple["Corpus", "Corpus"]:
         """All but `percentage` of the documents, and these, spread evenly over the corpus."""
-        every = max(round(100 / percentage), 2)
+        share = percentage / 100
 
         def some(held: bool) -> Callable[[], Iterator[Document]]:
-            return lambda: (document for i, document in enumerate(self.read()) if (i % every == every // 2) is held)
+            return lambda: (
+                document
+                for i, document in enumerate(self.read())
+                if (math.floor((i + 1) * share + 0.5) > math.floor(i * share + 0.5)) is held
+            )
 
-        train = replace(self, read=some(False), identity=f"{self.identity}[not 1/{every}]")
-        return train, replace(self, read=some(True), identity=f"{self.identity}[1/{every}]")
+        name = f"{self.name} ({percentage:g} % of its documents, held out by --validation_split_percentage)"
+        train = replace(self, read=some(False), identity=f"{self.identity}[not {percentage} %]")
+        return train, replace(self, name=name, read=some(True), identity=f"{self.identity}[{percentage} %]")
+
+
+def joined(corpora: Sequence[Corpus]) -> Corpus:
+    """One corpus after the other, as one."""
+    if len(corpora) == 1:
+        return corpora[0]
+    names = ", ".join(corpus.name for corpus in corpora)
+    identity = " + ".join(corpus.identity for corpus in corpora)
+
+    def read() -> Iterator[Document]:
+        return itertools.chain.from_iterable(corpora)
+
+    return Corpus(names, "all", read, identity, all(corpus.parallel for corpus in corpora))
 
 
 def read_corpus(config: Any) -> dict[str, list[Corpus]]:
     """The corpora of each split, as the flags of `recipes/pretrain.py` name them; nothing of them is read yet.
 
-    A `--train_file` may name several files: comma-separated, or as a pattern like `wiki.*.txt`. Where there is no
-    validation split, a share of the training documents is held out.
+    A `--train_file` may name several files: comma-separated, or as a pattern like `wiki.*.txt`. They are one corpus,
+    but for `xlm-r`, where each is a language's. Where there is no validation split, a share of the training documents
+    is held out.
 
     Raises:
         ValueError: naming file or flag, for anything that cannot be read.
     """
+    check_pretraining_flags(config)
     parallel = tuple(name.strip() for name in (config.parallel_columns or "").split(",") if name.strip())
-    if config.objective == "tlm" and (len(parallel) < 2 or config.dataset_name is not None):
-        raise ValueError(
-            "--objective tlm needs --parallel_columns, two or more columns of a --train_file that is a table with a "
-            "language in each, such as en,de"
-        )
-    if config.objective != "tlm" and parallel:
-        raise ValueError("--parallel_columns is for --objective tlm")
     splits: dict[str, list[Corpus]] = {}
     if config.dataset_name == "samples":
         splits["train"] = [_python_reference()]
@@ -122,6 +139,8 @@ def read_corpus(config: Any) -> dict[str, list[Corpus]]:
         splits["train"], splits["validation"] = [list(part) for part in zip(*pairs, strict=True)]
     for split, corpora in splits.items():
         limit = config.max_train_samples if split == "train" else config.max_eval_samples
+        if config.objective != "xlm-r":
+            corpora = [joined(corpora)]
         splits[split] = [corpus.first(limit) for corpus in corpora]
     return {split: splits[split] for split in SPLITS if split in splits}
 
@@ -137,11 +156,13 @@ class Documents:
     | `sentences` | int64 (S + 1,) | sentence i is `tokens[sentences[i]:sentences[i + 1]]` |
     | `documents` | int64 (D + 1,) | document i is the sentences from `documents[i]` on |
     | `lines` | int64 (D,) | where document i begins in its file |
+    | `sources` | int32 (D,) | which of `source_names` that is |
     """
 
     folder: Path
     name: str
     language: str
+    source_names: list[str]
     notes: dict[str, int]  # what was left out: empty documents, sentences without a token
 
     def __len__(self) -> int:
@@ -167,6 +188,10 @@ class Documents:
     def lines(self) -> np.ndarray:
         return self._map("lines")
 
+    @cached_property
+    def sources(self) -> np.ndarray:
+        return self._map("sources")
+
     def _map(self, name: str) -> np.ndarray:
         file = self.folder / name
         if not file.stat().st_size:
@@ -180,8 +205,8 @@ class Documents:
 
     def place(self, document: int) -> str:
         """Where a document begins, for messages."""
-        line = int(self.lines[document])
-        return f"{self.name}:{line}" if line > 0 else f"{self.name}, row {-line}"
+        line, name = int(self.lines[document]), self.source_names[self.sources[document]]
+        return f"{name}:{line}" if line > 0 else f"{name}, row {-line}"
 
 
 def unigram_counts(documents: Iterable[Documents], vocab_size: int) -> np.ndarray:
@@ -206,12 +231,13 @@ def tokenize(corpus: Corpus, tokenizer: Any) -> Documents:
     # Some checkpoints, the default one among them, were saved with these turned on.
     backend.no_padding()
     backend.no_truncation()
+    backend.encode_special_tokens = True  # a `[SEP]` or `<s>` that stands in the text is text
     key = hashlib.sha256(f"{_VERSION}\n{corpus.identity}\n{backend.to_str()}".encode()).hexdigest()[:24]
     folder = Path(datasets.config.HF_DATASETS_CACHE) / "finetune-documents" / key
     if not (folder / "notes.json").is_file():
         beside = folder.with_name(f"{key}.{os.getpid()}.writing")
         try:
-            notes = _write(corpus, backend, beside)
+            _write(corpus, backend, beside)
             folder.parent.mkdir(parents=True, exist_ok=True)
             try:
                 beside.rename(folder)
@@ -220,13 +246,14 @@ def tokenize(corpus: Corpus, tokenizer: Any) -> Documents:
                     raise
         finally:
             shutil.rmtree(beside, ignore_errors=True)
-    notes = json.loads((folder / "notes.json").read_text())
-    return Documents(folder, corpus.name, corpus.language, notes)
+    found = json.loads((folder / "notes.json").read_text())
+    return Documents(folder, corpus.name, corpus.language, found.pop("source_names"), found)
 
 
-def _write(corpus: Corpus, backend: Tokenizer, folder: Path) -> dict[str, int]:
+def _write(corpus: Corpus, backend: Tokenizer, folder: Path) -> None:
     folder.mkdir(parents=True)
-    notes = {"empty_documents": 0, "empty_sentences": 0, "single_sentences": 0}
+    notes = {"empty_documents": 0, "empty_sentences": 0}
+    sources: dict[str, int] = {}
     tokens = sentences = 0
     with contextlib.ExitStack() as stack:
         files = {name: stack.enter_context((folder / name).open("wb")) for name in _ARRAYS}
@@ -251,16 +278,15 @@ def _write(corpus: Corpus, backend: Tokenizer, folder: Path) -> dict[str, int]:
                 if not kept:
                     notes["empty_documents"] += 1
                     continue
-                notes["single_sentences"] += kept == 1
                 sentences += kept
                 new["documents"].append(sentences)
                 new["lines"].append(document.line)
+                new["sources"].append(sources.setdefault(document.source, len(sources)))
             for name, values in new.items():
                 np.array(values, dtype=_ARRAYS[name]).tofile(files[name])
     if not tokens:
         raise ValueError(f"{corpus.name}: no text in it")
-    (folder / "notes.json").write_text(json.dumps(notes))
-    return notes
+    (folder / "notes.json").write_text(json.dumps(notes | {"source_names": list(sources)}))
 
 
 def _in_parts(corpus: Iterable[Document]) -> Iterator[list[Document]]:
@@ -278,8 +304,8 @@ def _in_parts(corpus: Iterable[Document]) -> Iterator[list[Document]]:
 
 def _files(names: str, flag: str) -> list[Path]:
     found: list[Path] = []
-    for name in names.split(","):
-        paths = [Path(name)] if Path(name).exists() else [Path(path) for path in sorted(glob.glob(name.strip()))]
+    for name in filter(None, map(str.strip, names.split(","))):
+        paths = [Path(name)] if Path(name).exists() else [Path(path) for path in sorted(glob.glob(name))]
         if not paths:
             raise ValueError(f"{flag} {name}: no such file")
         found += paths
@@ -300,7 +326,10 @@ def _file(path: Path, config: Any, parallel: tuple[str, ...]) -> Corpus:
         saved = load_saved(path)
         return Corpus(str(path), language, partial(_read_rows, saved, str(path), column, sentences), identity)
     if path.suffix.lower() == ".parquet":
-        table = datasets.Dataset.from_parquet(str(path))
+        try:
+            table = datasets.Dataset.from_parquet(str(path))
+        except (OSError, ValueError, RuntimeError) as error:
+            raise ValueError(f"{path}: not a Parquet file") from error
         return Corpus(str(path), language, partial(_read_rows, table, str(path), column, sentences), identity)
     if path.suffix.lower() in (".jsonl", ".json"):
         return Corpus(str(path), language, partial(_read_jsonl, path, column, sentences), identity)
@@ -339,10 +368,12 @@ def _read_text(path: Path, sentences: Sentences) -> Iterator[Document]:
                 begin = number
             lines.append(line.strip())
         elif lines:
-            yield Document(begin, _sentences(" ".join(lines)) if sentences == "split" else lines)
+            yield Document(
+                str(path), begin, _sentences(" ".join(lines), path.name) if sentences == "split" else lines
+            )
             lines = []
     if lines:
-        yield Document(begin, _sentences(" ".join(lines)) if sentences == "split" else lines)
+        yield Document(str(path), begin, _sentences(" ".join(lines), path.name) if sentences == "split" else lines)
 
 
 def _read_jsonl(path: Path, column: str, sentences: Sentences) -> Iterator[Document]:
@@ -351,12 +382,13 @@ def _read_jsonl(path: Path, column: str, sentences: Sentences) -> Iterator[Docum
             continue
         try:
             row = json.loads(line)
+            json.dumps(row, ensure_ascii=False).encode("utf-8")  # refuses half surrogate pairs, which no text has
         except ValueError as error:
             raise ValueError(f"{path}:{number}: not JSON: {error}; a .jsonl file holds an object a line") from error
         if not isinstance(row, dict) or column not in row:
             has = ", ".join(map(repr, row)) if isinstance(row, dict) else type(row).__name__
             raise ValueError(f"{path}:{number}: no {column!r}; it has: {has}. Name the text with --text_column_name")
-        yield Document(number, _of_value(row[column], sentences, f"{path}:{number}", column))
+        yield Document(str(path), number, _of_value(row[column], sentences, f"{path}:{number}", column))
 
 
 def _read_rows(rows: Any, name: str, column: str, sentences: Sentences) -> Iterator[Document]:
@@ -366,7 +398,7 @@ def _read_rows(rows: Any, name: str, column: str, sentences: Sentences) -> Itera
                 f"{name}: no column {column!r}; it has: {', '.join(map(repr, row))}. Name the text with "
                 "--text_column_name"
             )
-        yield Document(-number, _of_value(row[column], sentences, f"{name}, row {number}", column))
+        yield Document(name, -number, _of_value(row[column], sentences, f"{name}, row {number}", column))
 
 
 def _read_parallel(path: Path, languages: tuple[str, ...], column_names: str | None) -> Iterator[Document]:
@@ -374,21 +406,24 @@ def _read_parallel(path: Path, languages: tuple[str, ...], column_names: str | N
     for line, row in zip(lines, zip(*(columns[name] for name in languages), strict=True), strict=True):
         if not all(isinstance(cell, str) for cell in row):
             raise ValueError(f"{path}:{line}: a cell of {', '.join(languages)} is no text")
-        yield Document(line, [cell.strip() for cell in row])
+        yield Document(str(path), line, [cell.strip() for cell in row])
 
 
 def _of_value(value: Any, sentences: Sentences, where: str, column: str) -> list[str]:
     if isinstance(value, str):
-        return _sentences(value) if sentences == "split" else [line.strip() for line in value.splitlines()]
+        return _sentences(value, where) if sentences == "split" else [line.strip() for line in value.splitlines()]
     if isinstance(value, list) and all(isinstance(sentence, str) for sentence in value):
         return [sentence.strip() for sentence in value]
     raise ValueError(f"{where}: {column!r} is {type(value).__name__}, neither a text nor a list of sentences")
 
 
-def _sentences(text: str) -> list[str]:
+def _sentences(text: str, name: str = "") -> list[str]:
+    """The sentences of a text; a file's name may begin with its language, as `de.txt` does."""
     import sentencex
 
-    return [stripped for sentence in sentencex.segment("en", text) if (stripped := sentence.strip())]
+    language = Path(name).name.split(".")[0]
+    language = language if len(language) in (2, 3) else "en"
+    return [stripped for sentence in sentencex.segment(language, text) if (stripped := sentence.strip())]
 
 
 def _lines(path: Path) -> Iterator[tuple[int, str]]:
@@ -417,6 +452,8 @@ def _python_reference() -> Corpus:
     def read() -> Iterator[Document]:
         for number, text in enumerate(topics.topics.values(), start=1):
             paragraphs = [" ".join(paragraph.split()) for paragraph in re.split(r"\n\s*\n", text)]
-            yield Document(-number, [sentence for paragraph in paragraphs for sentence in _sentences(paragraph)])
+            yield Document(
+                "samples", -number, [sentence for paragraph in paragraphs for sentence in _sentences(paragraph)]
+            )
 
     return Corpus("samples", "samples", read, f"pydoc_data.topics {sys.version}")

@@ -159,28 +159,31 @@ def parallel_pairs(
 
     Args:
         documents: rows of a table, one sentence for each language; an empty one makes no pair.
-        shift: take the second sentence from the row so many further on: no translation any more. Both sides are
-            cut as for `shift` 0, the first one to the same tokens.
+        shift: take the second sentence from a row at least so many further on, the first that has one: no
+            translation any more. The first sentence is cut as for `shift` 0.
     """
-    sentences, boundaries, count = documents.sentences, documents.documents, len(documents)
-    for document in range(count):
-        rng = random.Random(f"{seed} {version} {document}")
-        rows = [
-            sentences[boundaries[row] : boundaries[row + 1] + 1].tolist()
-            for row in (document, (document + shift) % count)
-        ]
-        for first in range(len(rows[0]) - 1):
-            for second in range(first + 1, len(rows[0]) - 1):
+    boundaries, count = documents.documents, len(documents)
+
+    def cell(row: int, language: int) -> tuple[int, int]:
+        begin, end = documents.sentences[boundaries[row] + language : boundaries[row] + language + 2].tolist()
+        return begin, end
+
+    for row in range(count):
+        rng = random.Random(f"{seed} {version} {row}")
+        languages = int(boundaries[row + 1] - boundaries[row])
+        for first in range(languages - 1):
+            for second in range(first + 1, languages):
                 one, two = (first, second) if rng.random() < 0.5 else (second, first)
                 cuts = rng.getrandbits(32)
-                (a0, a1), (b0, b1), (c0, c1) = (
-                    row[i : i + 2] for row, i in ((rows[0], one), (rows[0], two), (rows[1], two))
-                )
-                if a0 < a1 and b0 < b1 and c0 < c1:
-                    a = truncate_pair(a0, a1, b0, b1, max_tokens, random.Random(cuts))[:2]
-                    rest = max_tokens - (a[1] - a[0])
-                    b = truncate_pair(c0, c1, c0, c0, rest, random.Random(cuts))[:2]
-                    yield (*a, *b), UNASKED
+                a, b = cell(row, one), cell(row, two)
+                if a[0] == a[1] or b[0] == b[1]:
+                    continue
+                a0, a1, b0, b1 = truncate_pair(*a, *b, max_tokens, random.Random(cuts))
+                if shift:
+                    others = (cell((row + step) % count, two) for step in range(shift, count))
+                    b0, b1 = next((other for other in others if other[0] < other[1]), (b0, b1))
+                    *_, b0, b1 = truncate_pair(a1, a1, b0, b1, max_tokens - (a1 - a0), random.Random(cuts))
+                yield (a0, a1, b0, b1), UNASKED
 
 
 def truncate_pair(

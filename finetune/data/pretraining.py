@@ -6,11 +6,12 @@ Shapes: B rows, S spans of them, T tokens of all rows together.
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 
 from finetune.data.documents import Documents
+from finetune.data.flags import FORMS, InputForm, Objective
 from finetune.data.instances import (
     NEXT,
     NOT_NEXT,
@@ -27,9 +28,6 @@ from finetune.data.instances import (
 from finetune.data.masking import Masking, mask_tokens, row_keys
 from finetune.data.rows import Rows, ranges
 
-Objective = Literal["bert", "sop", "roberta", "xlm-r", "tlm"]
-InputForm = Literal["segment_pair", "sentence_pair", "full_sentences", "doc_sentences"]
-
 EVAL_SEED = 0  # evaluation draws the same whatever --seed is
 
 
@@ -40,6 +38,7 @@ class Template:
     cls: int
     sep: int
     between: int  # separators between two segments of a pair: 1 for BERT, 2 for RoBERTa and XLM-R
+    special: np.ndarray  # int64: ids that are never masked, not even where they stand in the text
     token_types: bool  # the model tells the segments of a pair apart
     first_position: int | None = None  # where positions begin, if they begin again in the second segment
 
@@ -62,7 +61,8 @@ def template_of(tokenizer: Any, *, token_types: bool, first_position: int | None
             f"the tokenizer ({type(tokenizer).__name__}) joins two texts by the special tokens "
             f"{tokenizer.convert_ids_to_tokens(ids)}; it takes [CLS] A [SEP] B [SEP], or <s> A </s></s> B </s>"
         )
-    return Template(ids[0], ids[1], len(ids) - 2, token_types, first_position)
+    special_ids = np.array(sorted(set(tokenizer.all_special_ids)))
+    return Template(ids[0], ids[1], len(ids) - 2, special_ids, token_types, first_position)
 
 
 @dataclass(frozen=True)
@@ -151,6 +151,7 @@ class EpochRows:
         starts[np.cumsum(sizes) - sizes] = True  # a span may begin within a word
         words = np.full(offsets[-1], -1, dtype=np.int64)
         words[to] = np.cumsum(starts)
+        words[np.isin(input_ids, self.template.special)] = -1
         if self.only_first:
             words[ranges(begins[nth == 1], sizes[nth == 1])] = -1
 
@@ -208,8 +209,8 @@ class PretrainingRows:
             which = np.concatenate(
                 [np.stack([np.full(len(part), i), np.arange(len(part))], 1) for i, part in enumerate(instances)]
             )
-        elif len(instances) > 1:
-            which = self._sampled([len(part) for part in instances], epoch, self.sampling_alpha or 1.0)
+        elif len(instances) > 1 and self.sampling_alpha is not None:
+            which = self._sampled([len(part) for part in instances], version, self.sampling_alpha)
         return EpochRows(
             self.documents,
             instances,
@@ -295,47 +296,30 @@ def shares(sizes: Sequence[int], alpha: float) -> list[int]:
     return counts
 
 
-def pretraining_rows(documents: Sequence[Documents], config: Any, tokenizer: Any, split: str) -> PretrainingRows:
+def pretraining_rows(
+    documents: Sequence[Documents], config: Any, tokenizer: Any, split: str, first_position: int = 0
+) -> PretrainingRows:
     """The rows of a split as the flags of `recipes/pretrain.py` ask for them.
 
     What is masked in training is up to the flags; evaluation masks 15 % of the single tokens, 80/10/10, as BERT did,
     so that runs which were trained otherwise can be compared.
 
+    Args:
+        documents: one for each language (`xlm-r`), or one.
+        first_position: what the model counts positions from.
+
     Raises:
         ValueError: naming the flag, or the file, for what cannot make instances.
     """
     objective: Objective = config.objective
-    forms: dict[str, tuple[InputForm, ...]] = {
-        "bert": ("segment_pair", "sentence_pair"),
-        "sop": ("segment_pair",),
-        "roberta": ("full_sentences", "doc_sentences", "segment_pair", "sentence_pair"),
-        "xlm-r": ("full_sentences", "doc_sentences"),
-        "tlm": ("sentence_pair",),
-    }
-    form: InputForm = forms[objective][0] if config.input_form == "default" else config.input_form
-    if form not in forms[objective]:
-        raise ValueError(f"--input_form {form}: --objective {objective} has {', '.join(forms[objective])}")
-    if config.max_seq_length < 8:
-        raise ValueError(f"--max_seq_length {config.max_seq_length}: 8 is the least that leaves room for words")
-    if not 0 < config.mlm_probability <= 1:
-        raise ValueError(f"--mlm_probability {config.mlm_probability}: a share above 0, up to 1")
-    replaced = (config.mask_replace_prob, config.random_replace_prob)
-    if min(replaced) < 0 or sum(replaced) > 1:
-        raise ValueError(
-            f"--mask_replace_prob {replaced[0]} --random_replace_prob {replaced[1]}: two shares, not negative, "
-            "together at most 1"
-        )
-    if config.dupe_factor < 1:
-        raise ValueError(f"--dupe_factor {config.dupe_factor}: must be at least 1")
+    form: InputForm = FORMS[objective][0] if config.input_form == "default" else config.input_form
     if tokenizer.mask_token_id is None:
         raise ValueError(f"the tokenizer ({type(tokenizer).__name__}) has no mask token, so nothing can be masked")
-    if form in ("segment_pair", "sentence_pair") and objective in ("bert", "roberta"):
+    if form in ("segment_pair", "sentence_pair") and objective != "tlm":
         for part in documents:
-            _check_pairs(part, form)
+            _check_pairs(part, form, objective)
 
     special = set(tokenizer.all_special_ids)
-    bert = "token_type_ids" in tokenizer.model_input_names
-    first_position = (0 if bert else tokenizer.pad_token_id + 1) if objective == "tlm" else None
     ordinary_ids = np.array([i for i in range(len(tokenizer)) if i not in special])
     masking = Masking(tokenizer.mask_token_id, ordinary_ids)
     if split == "train":
@@ -346,11 +330,15 @@ def pretraining_rows(documents: Sequence[Documents], config: Any, tokenizer: Any
             mask_replace_prob=config.mask_replace_prob,
             random_replace_prob=config.random_replace_prob,
         )
-    return PretrainingRows(
+    rows = PretrainingRows(
         documents,
         objective,
         form,
-        template_of(tokenizer, token_types=objective in ("bert", "sop"), first_position=first_position),
+        template_of(
+            tokenizer,
+            token_types=objective in ("bert", "sop"),
+            first_position=first_position if objective == "tlm" else None,
+        ),
         masking,
         config.max_seq_length,
         config.seed if split == "train" else EVAL_SEED,
@@ -359,11 +347,15 @@ def pretraining_rows(documents: Sequence[Documents], config: Any, tokenizer: Any
         config.dupe_factor,
         config.sampling_alpha if objective == "xlm-r" and split == "train" else None,
     )
+    if not rows.rows_in(0):
+        names = ", ".join(part.name for part in documents)
+        raise ValueError(f"{names}: no row has text in two of the columns {config.parallel_columns}")
+    return rows
 
 
-def _check_pairs(documents: Documents, form: str) -> None:
+def _check_pairs(documents: Documents, form: str, objective: str) -> None:
     sentences = len(documents.sentences) - 1
-    if len(documents) == 1:
+    if len(documents) == 1 and objective != "sop":
         raise ValueError(
             f"{documents.name}: one document ({sentences:,} sentences), so there is no other one to draw a segment "
             "from that does not follow. Put a blank line between documents, or give --objective sop, or roberta with "

@@ -1,5 +1,6 @@
 from .attention import run_without_padding as run_without_padding
 from .checkpoints import BASELINES as BASELINES
+from .checkpoints import first_position as first_position
 from .checkpoints import is_baseline as is_baseline
 from .checkpoints import load as load
 from .checkpoints import load_tokenizer as load_tokenizer

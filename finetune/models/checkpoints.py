@@ -164,10 +164,20 @@ def load_tokenizer(
 
 def position_limit(model: PreTrainedModel) -> int | None:
     """Tokens that the model has positions for; None: any number."""
+    positions = _positions(model)
+    return None if positions is None else positions.num_embeddings - first_position(model)
+
+
+def first_position(model: PreTrainedModel) -> int:
+    """What the model counts positions from: RoBERTa and XLM-R start after the padding id."""
+    positions = _positions(model)
+    return 0 if positions is None or positions.padding_idx is None else positions.padding_idx + 1
+
+
+def _positions(model: PreTrainedModel) -> torch.nn.Embedding | None:
     for name, module in model.named_modules():
         if name.endswith("embeddings.position_embeddings") and isinstance(module, torch.nn.Embedding):
-            # RoBERTa and XLM-R start counting after the padding id.
-            return module.num_embeddings - (0 if module.padding_idx is None else module.padding_idx + 1)
+            return module
     return None
 
 

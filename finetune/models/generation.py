@@ -37,6 +37,8 @@ def generate(
     Raises:
         ValueError: for a number that cannot be meant, or where prompt and length exceed the model's positions.
     """
+    if tokenizer.mask_token is None:
+        raise ValueError(f"the tokenizer ({type(tokenizer).__name__}) has no mask token, so nothing can be filled")
     if length < 1 or rounds < 1 or count < 1 or temperature < 0:
         raise ValueError(
             f"length {length}, rounds {rounds}, count {count}, temperature {temperature}: at least 1, 1, 1 and 0"
@@ -50,12 +52,13 @@ def fill_in(
 ) -> str:
     """Fills every mask token of `text`; several in a row are a gap of several subwords.
 
-    The gaps are filled together, each in sight of the others. Arguments: as in `generate`.
+    The gaps are filled together, each in sight of the others. The text comes back as the tokenizer decodes it: in
+    lower case from an uncased one, without what it has no piece for. Arguments: as in `generate`.
 
     Raises:
         ValueError: where there is no mask token in the text.
     """
-    if tokenizer.mask_token not in text:
+    if tokenizer.mask_token is None or tokenizer.mask_token not in text:
         raise ValueError(f"no gap in {text!r}: write {tokenizer.mask_token} for each subword that is missing")
     return _fill(model, tokenizer, [text], rounds, temperature, seed)[0]
 

@@ -168,7 +168,7 @@ def _new_config(config: Any, shape: dict[str, int], tokenizer: Any, max_seq_leng
     config.bos_token_id, config.eos_token_id = tokenizer.bos_token_id, tokenizer.eos_token_id
     # RoBERTa and XLM-R count positions from the padding id + 1.
     before = 0 if config.model_type == "bert" else tokenizer.pad_token_id + 1
-    config.max_position_embeddings = max(max_seq_length, 512) + before
+    config.max_position_embeddings = max(max_seq_length + before, config.max_position_embeddings, 512 + before)
     if config.model_type != "bert":
         config.type_vocab_size = 1
     return config

@@ -149,6 +149,8 @@ def train_tokenizer(kind: str, texts: Iterable[str], *, vocab_size: int, lowerca
         raise ValueError(f"--tokenizer_name {kind}: the kinds that can be trained are {', '.join(SUBWORDS)}")
     try:
         backend.train_from_iterator(texts, trainer)
+    except ValueError:  # of reading the texts
+        raise
     except Exception as error:  # tokenizers raises plain Exceptions
         raise ValueError(f"--tokenizer_name {kind} --vocab_size {vocab_size}: {error}") from error
     if backend.get_vocab_size() > vocab_size:

@@ -5,6 +5,7 @@ looks up.
 """
 
 import json
+import re
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
@@ -14,8 +15,10 @@ import transformers
 from tokenizers import Tokenizer
 from transformers import AutoConfig, AutoModel, AutoTokenizer
 
-from finetune.models.checkpoints import load_pretrained, load_tokenizer, resolve
+from finetune.models.attention import KINDS
+from finetune.models.checkpoints import first_position, load_pretrained, load_tokenizer, resolve
 
+_BYTE = re.compile("<0x[0-9A-F]{2}>")  # pieces for what has no other
 _AT_ONCE = 2000  # texts tokenised together
 _OF_VOCABULARY = ("word_embeddings.weight", "decoder.weight", "decoder.bias", "predictions.bias", "lm_head.bias")
 
@@ -23,7 +26,7 @@ _OF_VOCABULARY = ("word_embeddings.weight", "decoder.weight", "decoder.bias", "p
 def trim_vocabulary(
     checkpoint: str, corpus: str | Path | Iterable[str], output_dir: str | Path, *, revision: str = "main"
 ) -> Path:
-    """Writes the checkpoint with the pieces that `corpus` uses, for a WordPiece, BPE or Unigram tokenizer.
+    """Writes a BERT, RoBERTa or XLM-R with the pieces that `corpus` uses, of its WordPiece, BPE or Unigram tokenizer.
 
     The corpus is tokenised as before, and the hidden states are the same. Kept are also the special tokens and the
     single characters of the corpus, so that new words of these letters have pieces. The head is kept, and its
@@ -38,21 +41,29 @@ def trim_vocabulary(
         `output_dir`.
 
     Raises:
-        ValueError: for a corpus that is a generator or empty, a folder that is not empty, another kind of tokenizer.
+        ValueError: for a corpus that is a generator, empty or not there, a folder that is not empty, another kind of
+            model or tokenizer.
     """
     if isinstance(corpus, Iterator):
         raise ValueError("corpus: a generator is used up after the first reading; give a list or a file")
     output_dir = Path(output_dir)
     if output_dir.exists() and any(output_dir.iterdir()):
         raise ValueError(f"{output_dir}: this folder is not empty; give another")
+    if isinstance(corpus, (str, Path)) and not Path(corpus).is_file():
+        raise ValueError(f"corpus {corpus}: no such file")
     path = resolve(checkpoint)
+    model = _model(path, revision)
+    if model.config.model_type not in KINDS:
+        raise ValueError(
+            f"{checkpoint}: model type {model.config.model_type}; only {', '.join(KINDS)} can be trimmed"
+        )
     tokenizer = load_tokenizer(checkpoint, revision, for_words=False, flag="checkpoint")
     backend = _plain(tokenizer)
     definition = json.loads(tokenizer.backend_tokenizer.to_str())
-    kept = _kept(backend, definition, _texts(corpus))
+    # RoBERTa and XLM-R count positions from the padding id, which therefore stays where it is.
+    kept = sorted({*_kept(backend, definition, _texts(corpus)), *range(first_position(model))})
     new_id = {old: new for new, old in enumerate(kept)}
 
-    model = _model(path, revision)
     vocab_size = model.get_input_embeddings().num_embeddings
     rows = torch.tensor(kept)
     state = {
@@ -70,7 +81,7 @@ def trim_vocabulary(
     tokenizer.save_pretrained(output_dir)
     trimmed_definition = json.dumps(_renumbered(definition, new_id), ensure_ascii=False)
     (output_dir / "tokenizer.json").write_text(trimmed_definition, encoding="utf-8")
-    _check(backend, _plain(AutoTokenizer.from_pretrained(output_dir)), _texts(corpus))
+    _check(backend, _plain(AutoTokenizer.from_pretrained(output_dir)), new_id, _texts(corpus))
     return output_dir
 
 
@@ -120,7 +131,9 @@ def _kept(backend: Tokenizer, definition: dict[str, Any], parts: Iterator[list[s
             if kind == "WordPiece" and unknown in encoding.tokens:
                 # With one of its pieces gone, a word that could not be cut into pieces might be cut otherwise.
                 for word, _ in backend.pre_tokenizer.pre_tokenize_str(normalized):
-                    if unknown in [token.value for token in backend.model.tokenize(word)]:
+                    if len(word) <= definition["model"]["max_input_chars_per_word"] and unknown in [
+                        token.value for token in backend.model.tokenize(word)
+                    ]:
                         used.update(_parts_of(word, vocabulary))
     if empty:
         raise ValueError("corpus: no text in it")
@@ -136,8 +149,10 @@ def _kept(backend: Tokenizer, definition: dict[str, Any], parts: Iterator[list[s
         used.add(min(range(len(pieces)), key=lambda i: pieces[i][1]))
         if definition["model"]["unk_id"] is not None:
             used.add(definition["model"]["unk_id"])
-    elif unknown in vocabulary:
+    if unknown in vocabulary:
         used.add(vocabulary[unknown])
+    if definition["model"].get("byte_fallback"):
+        used.update(i for piece, i in vocabulary.items() if _BYTE.fullmatch(piece))
     return sorted(used)
 
 
@@ -179,22 +194,29 @@ def _renumbered(definition: dict[str, Any], new_id: dict[int, int]) -> dict[str,
             [left, right] for left, right in model["merges"] if {left, right, left + right} <= kept.keys()
         ]
     added = [token | {"id": new_id[token["id"]]} for token in definition["added_tokens"]]
-    processor = definition["post_processor"]
-    if processor is not None and processor["type"] == "TemplateProcessing":
+    return definition | {
+        "model": model,
+        "added_tokens": added,
+        "post_processor": _renumbered_processor(definition["post_processor"], new_id),
+        "padding": None,
+        "truncation": None,
+    }
+
+
+def _renumbered_processor(processor: dict[str, Any] | None, new_id: dict[int, int]) -> dict[str, Any] | None:
+    if processor is None or processor["type"] == "ByteLevel":
+        return processor
+    if processor["type"] == "Sequence":
+        return processor | {"processors": [_renumbered_processor(part, new_id) for part in processor["processors"]]}
+    if processor["type"] == "TemplateProcessing":
         special = {
             name: token | {"ids": [new_id[old] for old in token["ids"]]}
             for name, token in processor["special_tokens"].items()
         }
-        processor = processor | {"special_tokens": special}
-    elif processor is not None and "cls" in processor:  # BERT's and RoBERTa's own kinds
-        processor = processor | {key: [processor[key][0], new_id[processor[key][1]]] for key in ("cls", "sep")}
-    return definition | {
-        "model": model,
-        "added_tokens": added,
-        "post_processor": processor,
-        "padding": None,
-        "truncation": None,
-    }
+        return processor | {"special_tokens": special}
+    if "cls" in processor:  # BERT's and RoBERTa's own kinds
+        return processor | {key: [processor[key][0], new_id[processor[key][1]]] for key in ("cls", "sep")}
+    raise ValueError(f"a tokenizer with the post-processor {processor['type']} cannot be trimmed")
 
 
 def _model(path: str, revision: str) -> Any:
@@ -204,10 +226,10 @@ def _model(path: str, revision: str) -> Any:
     return load_pretrained(model_class, path, revision, config=None, keep_head=True)
 
 
-def _check(before: Tokenizer, after: Tokenizer, parts: Iterator[list[str]]) -> None:
+def _check(before: Tokenizer, after: Tokenizer, new_id: dict[int, int], parts: Iterator[list[str]]) -> None:
     for texts in parts:
         for text, old, new in zip(texts, before.encode_batch(texts), after.encode_batch(texts), strict=True):
-            if old.tokens != new.tokens:
+            if old.tokens != new.tokens or [new_id[i] for i in old.ids] != new.ids:
                 raise RuntimeError(
                     f"{text!r} is tokenised as {new.tokens} now, as {old.tokens} before; this is a bug"
                 )

@@ -47,9 +47,9 @@ def write_model_card(
     model_type: str,
     data: str,
     split_sizes: Mapping[str, int],
-    labels: Sequence[str],
     results: Mapping[str, float],
     settings: Mapping[str, Any],
+    labels: Sequence[str] = (),
 ) -> None:
     """Writes `README.md`: what the model is, its data, its scores, its settings, how to use it.
 

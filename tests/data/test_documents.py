@@ -67,24 +67,28 @@ def test_forms_of_rows(tmp_path):
         assert texts(corpus(tmp_path / source)) == [["One. Two.", "Three."], ["Four."]]
         assert texts(corpus(tmp_path / source, sentences="split"))[0] == ["One.", "Two.", "Three."]
     splits = data.read_corpus(PretrainConfig(dataset_name=str(tmp_path / "saved"), validation_split_percentage=50))
-    assert [texts(splits[split][0]) for split in ("train", "validation")] == [[["One. Two.", "Three."]], [["Four."]]]
+    assert [texts(splits[split][0]) for split in ("train", "validation")] == [[["Four."]], [["One. Two.", "Three."]]]
 
 
 def test_several_files_and_a_held_out_share(tmp_path):
     for name in ("a", "b"):
         (tmp_path / f"{name}.txt").write_text("\n\n".join(f"{name} {i}." for i in range(100)))
-    splits = data.read_corpus(PretrainConfig(train_file=f"{tmp_path}/*.txt", validation_split_percentage=10))
+    given = {"train_file": f"{tmp_path}/*.txt", "objective": "xlm-r"}
+    splits = data.read_corpus(PretrainConfig(**given, validation_split_percentage=10))
     assert [found.language for found in splits["train"]] == ["a", "b"]
     for train, held in zip(splits["train"], splits["validation"], strict=True):
         assert len(list(held)) == 10
         joined = sorted(texts(train) + texts(held))
         assert joined == sorted([f"{train.language} {i}."] for i in range(100))
+    for share in (1, 30, 40, 60, 99):
+        held = data.read_corpus(PretrainConfig(**given, validation_split_percentage=share))["validation"]
+        assert [len(list(part)) for part in held] == [share, share]
     for name in ("x.en.txt", "x.de.txt"):
         (tmp_path / name).write_text("Text.\n")
-    found = data.read_corpus(PretrainConfig(train_file=f"{tmp_path}/x.*.txt"))["train"]
+    found = data.read_corpus(PretrainConfig(train_file=f"{tmp_path}/x.*.txt", objective="xlm-r"))["train"]
     assert [part.language for part in found] == ["x.de", "x.en"]
     both = PretrainConfig(train_file=f"{tmp_path}/b.txt,{tmp_path}/a.txt", max_train_samples=3)
-    assert texts(data.read_corpus(both)["train"][0]) == [["b 0."], ["b 1."], ["b 2."]]
+    assert texts(data.read_corpus(both)["train"][0]) == [["b 0."], ["b 1."], ["b 2."]]  # one corpus
 
 
 @pytest.mark.parametrize(
@@ -94,6 +98,7 @@ def test_several_files_and_a_held_out_share(tmp_path):
         ("a.txt", b"fine\nnul \0\n", {}, "a.txt:2: a NUL character"),
         ("a.txt", b"\n\n  \n", {}, "a.txt: no text in it"),
         ("a.jsonl", b'{"text": "x"}\n{"text": }\n', {}, "a.jsonl:2: not JSON"),
+        ("a.jsonl", b'{"text": "\\ud800"}\n', {}, "a.jsonl:1: not JSON: .*surrogates"),
         ("a.jsonl", b'{"txt": "x"}\n', {}, "a.jsonl:1: no 'text'; it has: 'txt'.*--text_column_name"),
         ("a.jsonl", b'{"text": 3}\n', {}, "a.jsonl:1: 'text' is int"),
         ("a.csv", b"text\nx\n", {}, "a.csv: not a form of documents"),
@@ -214,6 +219,7 @@ def run(file):
     config = PretrainConfig(train_file=file, max_seq_length=64, validation_split_percentage=0)
     corpora = data.read_corpus(config)["train"]
     rows = data.pretraining_rows([data.tokenize(corpus, tokenizer) for corpus in corpora], config, tokenizer, "train")
+    data.instance_audit(rows.in_epoch(0), tokenizer, max_seq_length=64, batch_size=32)
     batches = data.TrainBatches(rows, 0, 32)
     for (batch,) in batches.epoch(0):
         pass

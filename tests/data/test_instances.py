@@ -214,8 +214,36 @@ def test_parallel_pairs():
 
 
 def test_an_empty_translation_makes_no_pair():
-    documents = Documents([[3, 0, 5], [6, 7, 8]])
-    assert len(list(parallel_pairs(documents, 100, seed=0, version=0))) == 1 + 3
+    documents = Documents([[3, 0, 5], [6, 7, 8], [2, 2, 2]])
+    made = list(parallel_pairs(documents, 100, seed=0, version=0))
+    assert len(made) == 1 + 3 + 3
+    # With a shift, an empty cell is passed over; the first sides stay the same, pair for pair.
+    shifted = list(parallel_pairs(documents, 100, seed=0, version=0, shift=1))
+    assert [spans[:2] for spans, _ in shifted] == [spans[:2] for spans, _ in made]
+    of = documents.document_of()
+    for (true, _), (other, _) in zip(made, shifted, strict=True):
+        assert of[other[2]] != of[true[2]]
+        assert other[3] > other[2]
+
+
+def test_both_orders_and_both_answers_occur():
+    documents = Documents([[6, 6, 6, 6, 6, 6, 6, 6]] * 300)
+    for build, expected in ((ordered_pairs, 0.5), (sentence_pairs, None)):
+        settings = {} if build is sentence_pairs else {"short_seq_prob": 0.0}
+        made = list(build(documents, 42, seed=3, version=0, **settings))
+        labels = np.array([label for _, label in made])
+        asked = labels[labels != UNASKED]
+        if expected is not None:
+            assert abs((asked == NOT_NEXT).mean() - expected) < 3 * 0.5 / np.sqrt(len(asked))
+            # The first segment is of any number of sentences.
+            assert {spans[1] - spans[0] for spans, label in made if label == NEXT} >= {6, 12, 18, 24}
+        else:  # drawn by a fair coin, but for each document's last sentence, which nothing follows
+            last = {end - 6 for end in documents.sentences[documents.documents[1:]].tolist()}
+            coins = [label for spans, label in made if spans[0] not in last]
+            assert abs(np.mean(np.array(coins) == NOT_NEXT) - 0.5) < 3 * 0.5 / np.sqrt(len(coins))
+    table = Documents([[5, 6]] * 400)
+    first = [spans[1] - spans[0] == 5 for spans, _ in parallel_pairs(table, 100, seed=3, version=0)]
+    assert abs(np.mean(first) - 0.5) < 3 * 0.5 / np.sqrt(len(first))
 
 
 @pytest.mark.parametrize("few", [True, False])

@@ -1,6 +1,7 @@
 """Rows of pretraining against what the tokenizers of `transformers` make of the same text."""
 
 import re
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -18,11 +19,13 @@ def text_file(tmp_path, sample_texts):
     return path
 
 
-def rows_of(path, tokenizer, split="train", **settings):
+def rows_of(path, tokenizer, split="train", first_position=0, **settings):
     given = {"train_file": str(path), "max_seq_length": 64, "validation_split_percentage": 0} | settings
     config = PretrainConfig(**given)
     corpora = data.read_corpus(config)["train"]
-    return data.pretraining_rows([data.tokenize(corpus, tokenizer) for corpus in corpora], config, tokenizer, split)
+    return data.pretraining_rows(
+        [data.tokenize(corpus, tokenizer) for corpus in corpora], config, tokenizer, split, first_position
+    )
 
 
 def row(rows, i):
@@ -109,11 +112,14 @@ def test_words_are_the_tokenizers_words(text_file, tokenizer, unit, sample_texts
     assert half == 0 if unit != "token" else half > 0
 
 
-def test_evaluation_draws_the_same_whatever_the_seed(text_file, tokenizers):
+def test_evaluation_draws_the_same_whatever_the_flags(text_file, tokenizers):
+    """15 % of single tokens, the same ones for any seed and whatever training masks."""
+    flags = ({"seed": 1}, {"seed": 2, "masking": "span", "mlm_probability": 0.5, "mask_replace_prob": 0.3})
     first, second = (
-        rows_of(text_file, tokenizers["wordpiece"], split="validation", seed=seed).in_epoch(0).take(np.arange(9))
-        for seed in (1, 2)
+        rows_of(text_file, tokenizers["wordpiece"], split="validation", **given).in_epoch(0).take(np.arange(9))
+        for given in flags
     )
+    assert 0.12 < (first.tokens["labels"] != IGNORED).mean() < 0.16
     assert first.tokens["input_ids"].tolist() == second.tokens["input_ids"].tolist()
     train = rows_of(text_file, tokenizers["wordpiece"], seed=EVAL_SEED + 5).in_epoch(0).take(np.arange(9))
     assert train.tokens["input_ids"].tolist() != first.tokens["input_ids"].tolist()
@@ -159,6 +165,64 @@ def test_languages_are_sampled_by_their_share(tmp_path, tokenizer):
     assert (taken.lengths == rows.in_epoch(0).lengths[ids]).all()
 
 
+def test_equal_shares_and_static_rounds(tmp_path, tokenizers):
+    for name, size in (("big", 60), ("small", 20)):
+        (tmp_path / f"{name}.txt").write_text("\n\n".join(f"{name} language, text {i}." for i in range(size)))
+    settings = {"objective": "xlm-r", "input_form": "doc_sentences", "sampling_alpha": 0.0}
+    rows = rows_of(f"{tmp_path}/*.txt", tokenizers["unigram"], static_masks=True, dupe_factor=2, **settings)
+    assert np.bincount(rows.in_epoch(0).which[:, 0]).tolist() == [40, 40]
+    assert rows.in_epoch(0).which.tolist() == rows.in_epoch(2).which.tolist() != rows.in_epoch(1).which.tolist()
+
+
+def test_short_sequences_can_be_asked_for(text_file, tokenizers):
+    lengths = [
+        rows_of(text_file, tokenizers["wordpiece"], short_seq_prob=share).in_epoch(0).lengths.mean()
+        for share in (0.0, 1.0)
+    ]
+    assert lengths[1] < lengths[0] - 5
+
+
+def test_only_the_first_side_is_masked_where_asked(tmp_path, tokenizers):
+    (tmp_path / "a.tsv").write_text("en\tde\n" + "The blue house is here.\tDas blaue Haus.\n" * 20)
+    given = {"objective": "tlm", "parallel_columns": "en,de", "mlm_probability": 0.9}
+    rows = replace(rows_of(tmp_path / "a.tsv", tokenizers["wordpiece"], **given), only_first=True).in_epoch(0)
+    made = rows.take(np.arange(20))
+    for i in range(20):
+        found = row(made, i)
+        second = found["input_ids"].index(tokenizers["wordpiece"].sep_token_id)
+        chosen = np.array(found["labels"]) != IGNORED
+        assert chosen[:second].any()
+        assert not chosen[second:].any()
+
+
+def test_special_tokens_in_the_text_are_never_masked(tmp_path, tokenizer):
+    special = tokenizer.all_special_tokens
+    (tmp_path / "a.txt").write_text("".join(f"a {token} b\nnext one\n\n" for token in special))
+    rows = rows_of(tmp_path / "a.txt", tokenizer, objective="roberta", input_form="doc_sentences").in_epoch(0)
+    given, words = rows.unmasked(np.arange(len(rows)))
+    assert (words[np.isin(given.tokens["input_ids"], tokenizer.all_special_ids)] == -1).all()
+    if tokenizer.unk_token_id != 3:  # SentencePiece has <s> and the like among its pieces; the others do not see them
+        found = set(rows.documents[0].tokens.tolist())
+        assert not found & (set(tokenizer.all_special_ids) - {tokenizer.unk_token_id})
+
+
+def test_files_are_one_corpus(tmp_path, tokenizers):
+    """Two files of one document each: a segment that does not follow comes from the other file."""
+    for name in ("a", "b"):
+        (tmp_path / f"{name}.txt").write_text("".join(f"Sentence {name} number {i}.\n" for i in range(30)))
+    rows = rows_of(f"{tmp_path}/*.txt", tokenizers["wordpiece"]).in_epoch(0)
+    (documents,) = rows.documents
+    assert len(documents) == 2
+    assert [documents.place(i) for i in range(2)] == [f"{tmp_path}/a.txt:1", f"{tmp_path}/b.txt:1"]
+    assert 0 < rows.instances[0].labels.mean() < 1
+
+
+def test_a_table_without_pairs(tmp_path, tokenizers):
+    (tmp_path / "a.tsv").write_text("en\tde\nOne.\t\nTwo.\t\n")
+    with pytest.raises(ValueError, match="no row has text in two of the columns en,de"):
+        rows_of(tmp_path / "a.tsv", tokenizers["wordpiece"], objective="tlm", parallel_columns="en,de")
+
+
 def test_shares():
     assert shares([1000, 1000], 0.3) == [1000, 1000]
     assert shares([900, 100], 1.0) == [900, 100]
@@ -167,14 +231,17 @@ def test_shares():
 
 def test_translations_count_positions_again(tmp_path, tokenizer, kind):
     (tmp_path / "a.tsv").write_text("en\tde\n" + "The blue house.\tDas blaue Haus.\n" * 2)
-    rows = rows_of(tmp_path / "a.tsv", tokenizer, objective="tlm", parallel_columns="en,de").in_epoch(0)
+    # A model says what it counts positions from: RoBERTa and XLM-R start after the padding id.
+    begins = 0 if kind == "wordpiece" else tokenizer.pad_token_id + 1
+    settings = {"objective": "tlm", "parallel_columns": "en,de", "first_position": begins}
+    rows = rows_of(tmp_path / "a.tsv", tokenizer, **settings).in_epoch(0)
     made, _ = rows.unmasked(np.arange(2))
     for i in range(2):
         found = row(made, i)
         text = found["input_ids"]
         sep = tokenizer.sep_token_id
         begin = text.index(sep) + 1
-        first = 0 if kind == "wordpiece" else tokenizer.pad_token_id + 1
+        first = begins
         # A's own separator belongs to A; where there are two, the second one begins B.
         assert found["position_ids"] == [*range(first, first + begin), *range(first, first + len(text) - begin)]
         assert (text[begin] == sep) == (kind != "wordpiece")
@@ -189,6 +256,8 @@ def test_translations_count_positions_again(tmp_path, tokenizer, kind):
         ("One.\nTwo.\n\nThree.\n", {"input_form": "full_sentences"}, "--input_form full_sentences: --objective bert"),
         ("One.\nTwo.\n\nThree.\n", {"mlm_probability": 1.5}, "--mlm_probability 1.5"),
         ("One.\nTwo.\n\nThree.\n", {"mask_replace_prob": 0.95}, "--mask_replace_prob 0.95 --random_replace_prob 0.1"),
+        ("One.\n\nTwo.\n\nThree.\n", {"objective": "sop"}, "each of the 3 documents is one sentence"),
+        ("One.\nTwo.\n\nThree.\n", {"sampling_alpha": float("nan")}, "--sampling_alpha nan"),
         ("One.\nTwo.\n\nThree.\n", {"max_seq_length": 5}, "--max_seq_length 5"),
         ("One.\nTwo.\n\nThree.\n", {"dupe_factor": 0}, "--dupe_factor 0"),
     ],

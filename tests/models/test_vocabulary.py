@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from transformers import AutoModel, AutoModelForMaskedLM, AutoTokenizer
+from transformers import AutoModel, AutoModelForMaskedLM, AutoTokenizer, ElectraConfig, ElectraForMaskedLM
 
 from finetune.arguments import DEFAULT_MODEL
 from finetune.models import load_tokenizer, resolve, trim_vocabulary
@@ -75,9 +75,36 @@ def test_a_real_multilingual_checkpoint(xlmr_mini, shared, tmp_path):
     assert len(new) < 30_000
 
 
+def test_positions_stay_where_they_are(checkpoints, sample_texts, tmp_path):
+    """RoBERTa counts positions from its padding id, so pieces before that stay."""
+    folder = tmp_path / "moved"
+    model = AutoModel.from_pretrained(checkpoints["byte-bpe"])
+    tokenizer = AutoTokenizer.from_pretrained(checkpoints["byte-bpe"])
+    # The same model with its padding id at 30, behind pieces that the corpus does not use.
+    config = model.config
+    config.pad_token_id, config.max_position_embeddings = 30, 110
+    tokenizer.pad_token = tokenizer.convert_ids_to_tokens(30)
+    torch.manual_seed(0)
+    type(model)(config).save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    trim_vocabulary(str(folder), sample_texts[:3], tmp_path / "trimmed")
+    old, new = AutoTokenizer.from_pretrained(folder), AutoTokenizer.from_pretrained(tmp_path / "trimmed")
+    first, second = AutoModel.from_pretrained(folder).eval(), AutoModel.from_pretrained(tmp_path / "trimmed").eval()
+    with torch.no_grad():
+        a, b = (t(sample_texts[0], return_tensors="pt") for t in (old, new))
+        assert torch.equal(first(**a)[0], second(**b)[0])
+
+
+def test_other_models_are_refused(tmp_path, checkpoints):
+    ElectraForMaskedLM(ElectraConfig(vocab_size=500, hidden_size=16, num_hidden_layers=1)).save_pretrained(tmp_path)
+    AutoTokenizer.from_pretrained(checkpoints["wordpiece"]).save_pretrained(tmp_path)
+    with pytest.raises(ValueError, match="model type electra; only bert, roberta, xlm-roberta can be trimmed"):
+        trim_vocabulary(str(tmp_path), ["a"], tmp_path / "trimmed")
+
+
 @pytest.mark.parametrize(
     ("corpus", "message"),
-    [(iter(["a"]), "a generator is used up"), ([], "no text in it")],
+    [(iter(["a"]), "a generator is used up"), ([], "no text in it"), ("nowhere.txt", r"nowhere\.txt: no such file")],
 )
 def test_what_cannot_be_trimmed(checkpoints, corpus, message, tmp_path):
     with pytest.raises(ValueError, match=message):

@@ -242,6 +242,11 @@ def test_a_dry_run_shows_and_writes_nothing(corpus, tmp_path):
         ({"parallel_columns": "a,b"}, "--parallel_columns is for --objective tlm"),
         ({"validation_split_percentage": 0}, "--eval_strategy needs a --validation_file"),
         ({"vocab_size": 10}, "--vocab_size 10: the single characters"),
+        ({"num_attention_heads": 0}, "--num_attention_heads 0: must be at least 1"),
+        ({"short_seq_prob": 3.0}, "--short_seq_prob 3.0: must be from 0 to 1"),
+        ({"validation_split_percentage": 100.0}, "--validation_split_percentage 100.0"),
+        ({"max_train_samples": 1}, "one document (6 sentences)"),
+        ({"max_eval_samples": 1}, "held out by --validation_split_percentage): one document"),
         ({"train_file": "nowhere.txt"}, "--train_file nowhere.txt: no such file"),
     ],
 )

@@ -1,0 +1,60 @@
+"""The flags of pretraining: what goes together, and what cannot be meant."""
+
+from typing import Any, Literal
+
+Objective = Literal["bert", "sop", "roberta", "xlm-r", "tlm"]
+InputForm = Literal["segment_pair", "sentence_pair", "full_sentences", "doc_sentences"]
+
+FORMS: dict[str, tuple[InputForm, ...]] = {  # the first is the default
+    "bert": ("segment_pair", "sentence_pair"),
+    "sop": ("segment_pair",),
+    "roberta": ("full_sentences", "doc_sentences", "segment_pair", "sentence_pair"),
+    "xlm-r": ("full_sentences", "doc_sentences"),
+    "tlm": ("sentence_pair",),
+}
+
+
+def check_pretraining_flags(config: Any) -> None:
+    """Refuses flags of `recipes/pretrain.py` that cannot be meant, before anything is read.
+
+    Raises:
+        ValueError: naming the flag.
+    """
+    forms = FORMS[config.objective]
+    if config.input_form not in ("default", *forms):
+        raise ValueError(f"--input_form {config.input_form}: --objective {config.objective} has {', '.join(forms)}")
+    if config.max_seq_length < 8:
+        raise ValueError(f"--max_seq_length {config.max_seq_length}: 8 is the least that leaves room for words")
+    if not 0 < config.mlm_probability <= 1:
+        raise ValueError(f"--mlm_probability {config.mlm_probability}: a share above 0, up to 1")
+    for name in ("mask_replace_prob", "random_replace_prob", "short_seq_prob", "sampling_alpha"):
+        if not 0 <= getattr(config, name) <= 1:
+            raise ValueError(f"--{name} {getattr(config, name)}: must be from 0 to 1")
+    if config.mask_replace_prob + config.random_replace_prob > 1:
+        raise ValueError(
+            f"--mask_replace_prob {config.mask_replace_prob} --random_replace_prob {config.random_replace_prob}: "
+            "shares of the same whole, together at most 1"
+        )
+    for name in (
+        "dupe_factor",
+        "vocab_size",
+        "num_hidden_layers",
+        "hidden_size",
+        "num_attention_heads",
+        "intermediate_size",
+    ):
+        value = getattr(config, name)
+        if value is not None and value < 1:
+            raise ValueError(f"--{name} {value}: must be at least 1")
+    if config.dropout is not None and not 0 <= config.dropout < 1:
+        raise ValueError(f"--dropout {config.dropout}: must be at least 0 and below 1")
+    if not 0 <= config.validation_split_percentage < 100:
+        raise ValueError(f"--validation_split_percentage {config.validation_split_percentage}: from 0 to below 100")
+    parallel = [name for name in (config.parallel_columns or "").split(",") if name.strip()]
+    if config.objective == "tlm" and (len(parallel) < 2 or config.dataset_name is not None):
+        raise ValueError(
+            "--objective tlm needs --parallel_columns, two or more columns of a --train_file that is a table with a "
+            "language in each, such as en,de"
+        )
+    if config.objective != "tlm" and parallel:
+        raise ValueError("--parallel_columns is for --objective tlm")
