@@ -4,6 +4,7 @@ Shapes: N rows, T tokens of all rows, B rows of a batch, L labels.
 """
 
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -36,15 +37,7 @@ def predict(accelerator: Accelerator, model: torch.nn.Module, batches: Any) -> P
     began = time.perf_counter()
     model.eval()
     mine = []
-    processes = accelerator.num_processes
-    # Each process runs the same number of batches, as sharded models need; the surplus is not kept.
-    for first in range(0, len(batches), processes):
-        number = first + accelerator.process_index
-        batch = batches[min(number, len(batches) - 1)]
-        on_device = batch.to(accelerator.device)
-        output = model(**on_device.inputs)
-        if number >= len(batches):
-            continue
+    for number, batch, on_device, output in _outputs(accelerator, model, batches):
         logits = output.logits.float()
         if logits.ndim == 3:
             logits = on_device.without_padding(logits)  # (real tokens, L)
@@ -115,14 +108,7 @@ def count_masked(accelerator: Accelerator, model: torch.nn.Module, batches: Any)
     began = time.perf_counter()
     model.eval()
     mine = []
-    processes = accelerator.num_processes
-    for first in range(0, len(batches), processes):
-        number = first + accelerator.process_index
-        batch = batches[min(number, len(batches) - 1)]
-        on_device = batch.to(accelerator.device)
-        output = model(**on_device.inputs)
-        if number >= len(batches):
-            continue
+    for number, batch, on_device, output in _outputs(accelerator, model, batches):
         labels = on_device.inputs["labels"]
         asked = {"mlm": (output["logits"], labels[labels != -100])}
         if "nsp_logits" in output:
@@ -140,6 +126,19 @@ def count_masked(accelerator: Accelerator, model: torch.nn.Module, batches: Any)
         for i in range(3)  # in the order of the batches, not in that of arrival
     )
     return Counts(losses, targets, correct, time.perf_counter() - began)
+
+
+def _outputs(accelerator: Accelerator, model: torch.nn.Module, batches: Any) -> Iterator[tuple[int, Any, Any, Any]]:
+    """This process's batches: their numbers, they themselves, on the device, and what the model makes of them."""
+    processes = accelerator.num_processes
+    # Each process runs the same number of batches, as sharded models need; the surplus is not kept.
+    for first in range(0, len(batches), processes):
+        number = first + accelerator.process_index
+        batch = batches[min(number, len(batches) - 1)]
+        on_device = batch.to(accelerator.device)
+        output = model(**on_device.inputs)
+        if number < len(batches):
+            yield number, batch, on_device, output
 
 
 def _check_once(row_ids: np.ndarray, rows: int) -> None:
