@@ -7,7 +7,7 @@ import json
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from tokenizers import Regex, Tokenizer, models, normalizers, pre_tokenizers, processors, trainers
+from tokenizers import AddedToken, Regex, Tokenizer, models, normalizers, pre_tokenizers, processors, trainers
 from transformers import (
     BatchEncoding,
     BertTokenizer,
@@ -107,6 +107,9 @@ def train_word_tokenizer(
     return WordTokenizer(tokenizer_object=tokenizer, pad_token=PAD, unk_token=UNK, sep_token=SEP)
 
 
+# It takes the space before it along, as the word does that it stands for.
+_MASK: Any = AddedToken("<mask>", lstrip=True, special=True)
+
 SUBWORDS = ("wordpiece", "byte-bpe", "unigram")
 
 
@@ -168,5 +171,5 @@ def subword_tokenizer(kind: str, backend: Tokenizer, *, lowercase: bool = True) 
         return BertTokenizer(vocab=backend.get_vocab(), do_lower_case=lowercase)
     if kind == "byte-bpe":
         merges: Any = [tuple(pair) for pair in model["merges"]]
-        return RobertaTokenizer(vocab=model["vocab"], merges=merges, add_prefix_space=True)
-    return XLMRobertaTokenizer(vocab=[*(tuple(piece) for piece in model["vocab"]), ("<mask>", 0.0)])
+        return RobertaTokenizer(vocab=model["vocab"], merges=merges, add_prefix_space=True, mask_token=_MASK)
+    return XLMRobertaTokenizer(vocab=[*(tuple(piece) for piece in model["vocab"]), ("<mask>", 0.0)], mask_token=_MASK)
