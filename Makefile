@@ -31,8 +31,9 @@ format: $(VENV)/.installed  ## Let ruff mend what it can
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-bench: $(VENV)/.installed  ## Alignment against the tutorials' loop
+bench: $(VENV)/.installed  ## Alignment, masking and the vocabulary projection against the stock way
 	$(BIN)/python benchmarks/alignment.py
+	$(BIN)/python benchmarks/pretraining.py
 
 clean:  ## Remove the environment and the caches, not the runs
 	rm -rf $(VENV) build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
