@@ -32,8 +32,8 @@ import datasets
 import numpy as np
 from tokenizers import Tokenizer
 
-from finetune.data.flags import check_pretraining_flags
-from finetune.data.readers import SPLITS, load_saved, read_columns
+from finetune.data.flags import check_pretraining_flags, parallel_columns
+from finetune.data.readers import SPLITS, json_rows, load_saved, read_columns
 
 Sentences = Literal["line", "split"]
 _ARRAYS = {
@@ -120,7 +120,7 @@ def read_corpus(config: Any) -> dict[str, list[Corpus]]:
         ValueError: naming file or flag, for anything that cannot be read.
     """
     check_pretraining_flags(config)
-    parallel = tuple(name.strip() for name in (config.parallel_columns or "").split(",") if name.strip())
+    parallel = parallel_columns(config)
     splits: dict[str, list[Corpus]] = {}
     if config.dataset_name == "samples":
         splits["train"] = [_python_reference()]
@@ -196,7 +196,7 @@ class Documents:
         file = self.folder / name
         if not file.stat().st_size:
             return np.zeros(0, _ARRAYS[name])
-        # As a plain array, whose single elements are read three times as fast.
+        # As a plain array, whose single elements are read faster.
         return np.asarray(np.memmap(file, dtype=_ARRAYS[name], mode="r"))
 
     def __getstate__(self) -> dict[str, Any]:
@@ -377,14 +377,7 @@ def _read_text(path: Path, sentences: Sentences) -> Iterator[Document]:
 
 
 def _read_jsonl(path: Path, column: str, sentences: Sentences) -> Iterator[Document]:
-    for number, line in _lines(path):
-        if not line.strip():
-            continue
-        try:
-            row = json.loads(line)
-            json.dumps(row, ensure_ascii=False).encode("utf-8")  # refuses half surrogate pairs, which no text has
-        except ValueError as error:
-            raise ValueError(f"{path}:{number}: not JSON: {error}; a .jsonl file holds an object a line") from error
+    for number, row in json_rows(path, _lines(path)):
         if not isinstance(row, dict) or column not in row:
             has = ", ".join(map(repr, row)) if isinstance(row, dict) else type(row).__name__
             raise ValueError(f"{path}:{number}: no {column!r}; it has: {has}. Name the text with --text_column_name")

@@ -14,6 +14,11 @@ FORMS: dict[str, tuple[InputForm, ...]] = {  # the first is the default
 }
 
 
+def parallel_columns(config: Any) -> tuple[str, ...]:
+    """The names in `--parallel_columns`."""
+    return tuple(name.strip() for name in (config.parallel_columns or "").split(",") if name.strip())
+
+
 def check_pretraining_flags(config: Any) -> None:
     """Refuses flags of `recipes/pretrain.py` that cannot be meant, before anything is read.
 
@@ -50,7 +55,7 @@ def check_pretraining_flags(config: Any) -> None:
         raise ValueError(f"--dropout {config.dropout}: must be at least 0 and below 1")
     if not 0 <= config.validation_split_percentage < 100:
         raise ValueError(f"--validation_split_percentage {config.validation_split_percentage}: from 0 to below 100")
-    parallel = [name for name in (config.parallel_columns or "").split(",") if name.strip()]
+    parallel = parallel_columns(config)
     if config.objective == "tlm" and (len(parallel) < 2 or config.dataset_name is not None):
         raise ValueError(
             "--objective tlm needs --parallel_columns, two or more columns of a --train_file that is a table with a "

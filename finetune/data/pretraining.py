@@ -42,10 +42,6 @@ class Template:
     token_types: bool  # the model tells the segments of a pair apart
     first_position: int | None = None  # where positions begin, if they begin again in the second segment
 
-    def specials(self, segments: int, separators: int) -> int:
-        """Special tokens of an input."""
-        return 2 + (segments - 1) * separators
-
 
 def template_of(tokenizer: Any, *, token_types: bool, first_position: int | None = None) -> Template:
     """Reads off how a tokenizer joins two texts.

@@ -12,7 +12,7 @@ number there.
 import csv
 import json
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -171,14 +171,7 @@ def _read_dataset(
 def _read_jsonl(path: Path, names: Sequence[str]) -> tuple[dict[str, list[Any]], list[int]]:
     columns: dict[str, list[Any]] = {name: [] for name in names}
     lines = []
-    for number, line in enumerate(read_lines(path), start=1):
-        if not line.strip():
-            continue
-        try:
-            row = json.loads(line)
-            json.dumps(row, ensure_ascii=False).encode("utf-8")  # refuses half surrogate pairs, which no text has
-        except ValueError as error:
-            raise ValueError(f"{path}:{number}: not JSON: {error}; a .jsonl file holds an object a line") from error
+    for number, row in json_rows(path, enumerate(read_lines(path), start=1)):
         if not isinstance(row, dict):
             raise ValueError(f"{path}:{number}: a .jsonl file holds an object a line, like {{{names[0]!r}: ...}}")
         _check_columns(names, list(row), f"{path}:{number}")
@@ -188,6 +181,19 @@ def _read_jsonl(path: Path, names: Sequence[str]) -> tuple[dict[str, list[Any]],
     if not lines:
         raise ValueError(f"{path}: no row in this file")
     return columns, lines
+
+
+def json_rows(path: Path, lines: Iterable[tuple[int, str]]) -> Iterator[tuple[int, Any]]:
+    """What each numbered line of a .jsonl file holds; blank ones are passed over."""
+    for number, line in lines:
+        if not line.strip():
+            continue
+        try:
+            row = json.loads(line)
+            json.dumps(row, ensure_ascii=False).encode("utf-8")  # refuses half surrogate pairs, which no text has
+        except ValueError as error:
+            raise ValueError(f"{path}:{number}: not JSON: {error}; a .jsonl file holds an object a line") from error
+        yield number, row
 
 
 def _read_delimited(

@@ -21,7 +21,7 @@ from finetune.models.dropout import use_fast_dropout
 
 NAME = "finetune_packed"
 KINDS = ("bert", "roberta", "xlm-roberta")  # whose encoders are known to be a plain stack of layers
-_PLAIN_BELOW = 512  # tokens: on a CPU, three plain operations beat the fused one up to here
+_PLAIN_BELOW = 512  # tokens: on a CPU, three plain operations instead of the fused one up to here
 _ROUND = 16  # lengths that are equal when rounded up to a multiple of this share a group
 
 
