@@ -10,7 +10,7 @@ from pathlib import Path
 import datasets
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from finetune import data
@@ -145,12 +145,14 @@ def test_arrays_hold_every_sentences_tokens(tokenizer, tmp_path, sample_texts):
 @given(
     st.lists(st.lists(st.text(st.characters(exclude_categories=["Cs", "Cc"]), max_size=15), max_size=4), max_size=6)
 )
+@example([["[CLS]"], ["a [MASK] </s> <mask>b"]])
 def test_any_text_comes_back(tokenizer, tmp_path, documents):
-    """Whatever the characters, the arrays hold what the tokenizer makes of each line."""
+    """Whatever the characters, the arrays hold what the tokenizer makes of each line; `[CLS]` in a text is text."""
     path = tmp_path / "any.jsonl"
     path.write_text("".join(json.dumps({"text": sentences}) + "\n" for sentences in documents))
+    as_text = {"add_special_tokens": False, "split_special_tokens": True}
     expected = [
-        [ids for ids in (tokenizer(text.strip(), add_special_tokens=False)["input_ids"] for text in sentences) if ids]
+        [ids for ids in (tokenizer(text.strip(), **as_text)["input_ids"] for text in sentences) if ids]
         for sentences in documents
     ]
     expected = [sentences for sentences in expected if sentences]
