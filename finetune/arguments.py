@@ -50,6 +50,9 @@ class ModelArguments:
     model_revision: str = flag("main", "Branch, tag or commit of a Hub checkpoint.")
     tokenizer_name: str | None = flag(None, "Another tokenizer than the checkpoint's own.")
     padding_free: bool = flag(True, "BERT, RoBERTa, XLM-R on a CPU: no layer runs on padding; outputs are the same.")
+    compact_vocabulary: bool = flag(
+        True, "Train only those rows of the word embedding that the data uses; what is saved is the same."
+    )
     cell: Literal["default", "rnn", "lstm", "gru"] = flag(
         "default", "Baselines: the recurrent cell, if not the one that the name says (bilstm with gru, say)."
     )

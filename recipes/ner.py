@@ -80,6 +80,9 @@ def finetune_ner(config: NerConfig) -> training.RunResult:
     }
     for split, dataset in splits.items():
         run.print(f"{split}: {data.alignment_report(dataset, tokenizer, config.max_seq_length)}")
+    if config.compact_vocabulary and run.holds_whole_parameters:
+        seen = [alignment.rows.tokens["input_ids"] for alignment in alignments.values()]
+        run.print("embedding: {:,} of {:,} rows train".format(*models.compact_vocabulary(model, tokenizer, seen)))
 
     # 5. How to score: one prediction for every word, then entities.
     def predict(model: Any, split: str, name: str) -> tuple[Any, dict[str, float]]:

@@ -69,6 +69,9 @@ def finetune_sentiment(config: SentimentConfig) -> training.RunResult:
     }
     for split, texts in encoded.items():
         run.print(f"{split}: {texts}")
+    if config.compact_vocabulary and run.holds_whole_parameters:
+        seen = [texts.rows.tokens["input_ids"] for texts in encoded.values()]
+        run.print("embedding: {:,} of {:,} rows train".format(*models.compact_vocabulary(model, tokenizer, seen)))
 
     # 5. How to score: one prediction for every text.
     def predict(model: Any, split: str, name: str) -> tuple[training.Predictions, dict[str, float]]:

@@ -6,6 +6,8 @@ from .checkpoints import load as load
 from .checkpoints import load_tokenizer as load_tokenizer
 from .checkpoints import position_limit as position_limit
 from .checkpoints import resolve as resolve
+from .compact import CompactEmbedding as CompactEmbedding
+from .compact import compact_vocabulary as compact_vocabulary
 from .configuration import EncoderCrfConfig as EncoderCrfConfig
 from .configuration import RecurrentConfig as RecurrentConfig
 from .crf import EncoderCrfForTokenClassification as EncoderCrfForTokenClassification

@@ -13,3 +13,4 @@ from .run import RunResult as RunResult
 from .run import start_run as start_run
 from .steps import StepSums as StepSums
 from .steps import accumulate_gradients as accumulate_gradients
+from .steps import clip_gradients as clip_gradients

@@ -19,7 +19,7 @@ from finetune.training.checkpoints import (
 )
 from finetune.training.optimizers import build_optimizer, build_schedule
 from finetune.training.run import TRACKED_AS, Run, peak_memory_mb, write_text
-from finetune.training.steps import accumulate_gradients
+from finetune.training.steps import accumulate_gradients, clip_gradients
 
 
 class Batches(Protocol):
@@ -75,7 +75,8 @@ def train(
     config, accelerator = run.config, run.accelerator
     total_steps = config.max_steps if config.max_steps > 0 else batches.steps_of(config.num_train_epochs)
     checkpoint = find_checkpoint(run.output_dir, config.resume_from_checkpoint)
-    parameters = sum(parameter.numel() for parameter in model.parameters())
+    names = {name for name, _ in model.named_parameters()}  # as they are saved: an embedding may train in part
+    parameters = sum(value.numel() for name, value in model.state_dict().items() if name in names)
     optimizer = build_optimizer(model, config)
     schedule = build_schedule(optimizer, config, total_steps)  # not prepared: it would step once a process
     model, optimizer = accelerator.prepare(model, optimizer)
@@ -105,9 +106,7 @@ def train(
             began = time.perf_counter()
             model.train()
             sums = accumulate_gradients(accelerator, model, micro_batches)
-            norm = float(
-                accelerator.clip_grad_norm_(model.parameters(), config.max_grad_norm or math.inf)  # 0: measure only
-            )
+            norm = clip_gradients(accelerator, model, config.max_grad_norm or math.inf)  # 0: measure only
             rate = float(max(schedule.get_last_lr()))
             _check_finite(state.step + 1, rate, sum(sums.losses.values()), norm, accelerator.scaler is None)
             optimizer.step()

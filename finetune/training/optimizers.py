@@ -3,6 +3,7 @@
 import math
 import re
 from collections.abc import Iterator
+from functools import partial
 from typing import Any
 
 import torch
@@ -36,13 +37,23 @@ def build_optimizer(model: Any, config: TrainingArguments) -> torch.optim.AdamW:
         decay = 0.0 if parameter.ndim < 2 else config.weight_decay
         group = groups.setdefault((rate, decay), {"params": [], "lr": rate, "weight_decay": decay})
         group["params"].append(parameter)
-    return torch.optim.AdamW(
+    optimizer = torch.optim.AdamW(
         list(groups.values()),
         lr=config.learning_rate or 0.0,
         betas=(config.adam_beta1, config.adam_beta2),
         eps=config.adam_epsilon,
         fused=True,
     )
+    for module in model.modules():
+        if hasattr(module, "decay_unused"):  # it keeps rows from the optimizer (see finetune.models.CompactEmbedding)
+            optimizer.register_step_post_hook(partial(_decay_unused, module))
+    return optimizer
+
+
+def _decay_unused(module: Any, optimizer: torch.optim.Optimizer, *_: Any) -> None:
+    for group in optimizer.param_groups:
+        if any(parameter is module.weight for parameter in group["params"]):
+            module.decay_unused(1 - group["lr"] * group["weight_decay"])
 
 
 def build_schedule(optimizer: torch.optim.Optimizer, config: TrainingArguments, total_steps: int) -> LRScheduler:

@@ -17,6 +17,7 @@ import torch
 from accelerate import Accelerator
 from accelerate.utils import (
     DistributedDataParallelKwargs,
+    DistributedType,
     GradientAccumulationPlugin,
     InitProcessGroupKwargs,
     ProjectConfiguration,
@@ -53,6 +54,11 @@ class Run:
     def output_dir(self) -> Path:
         """`--output_dir`."""
         return Path(self.config.output_dir)
+
+    @property
+    def holds_whole_parameters(self) -> bool:
+        """Whether every process has every parameter whole; with FSDP and DeepSpeed it has a part of each."""
+        return self.accelerator.distributed_type not in (DistributedType.FSDP, DistributedType.DEEPSPEED)
 
     def print(self, *lines: object) -> None:
         """Prints on the main process, past a progress bar."""

@@ -12,6 +12,7 @@ from typing import Any, Protocol
 
 import torch
 from accelerate import Accelerator
+from accelerate.utils import DistributedType
 
 
 class MicroBatch(Protocol):
@@ -71,3 +72,24 @@ def accumulate_gradients(
             accelerator.backward(loss)
     losses = {name: float(accelerator.reduce(value, "sum")) for name, value in sums.items()}
     return StepSums(losses, targets, tokens, rows)
+
+
+def clip_gradients(accelerator: Accelerator, model: Any, max_norm: float) -> float:
+    """Scales the gradients down to a total norm of `max_norm`, and returns the norm that they had.
+
+    Of the word embedding, the rows with a gradient are summed, in their order: so the norm does not change in its last
+    bit with the number of other rows that the table has.
+
+    Args:
+        model: a prepared `PreTrainedModel`.
+        max_norm: infinity only measures.
+    """
+    if accelerator.distributed_type not in (DistributedType.NO, DistributedType.MULTI_GPU, DistributedType.MULTI_CPU):
+        return float(accelerator.clip_grad_norm_(model.parameters(), max_norm))
+    accelerator.unscale_gradients()
+    words = accelerator.unwrap_model(model).get_input_embeddings().weight
+    trained = [parameter for parameter in model.parameters() if parameter.grad is not None]
+    gradients = [p.grad[p.grad.any(1)] if p is words else p.grad for p in trained]
+    norm = torch.nn.utils.get_total_norm(gradients)
+    torch.nn.utils.clip_grads_with_norm_(trained, max_norm, norm)
+    return float(norm)

@@ -1,0 +1,103 @@
+"""Fine-tuning with the rows of the word embedding that the data uses.
+
+Of XLM-R base's 278 million parameters, 192 million are rows of its embedding, and a data set looks up a few thousand of
+them. AdamW passes over all of them at every step, though a row without a gradient only decays. Here it gets the used
+rows alone; the others decay when somebody asks for the whole table, by the very factors that the optimizer would have
+used, one after the other. So what is saved has the shape, and bit for bit the values, of a model that was trained whole.
+
+Shapes: V pieces of the vocabulary, U used ones, H size of a row.
+"""
+
+from collections.abc import Iterable
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from transformers import PreTrainedModel
+
+_CHUNK = 2**15  # numbers that decay together: they stay in the processor's cache for all their factors
+
+
+class CompactEmbedding(nn.Module):
+    """Stands in for an `nn.Embedding`: ids in 0..V-1 go in, `weight` (U, H) trains, `state_dict()` has (V, H)."""
+
+    def __init__(self, whole: nn.Embedding, used: Tensor) -> None:
+        """`used`: int64 (U,), distinct and ascending."""
+        super().__init__()
+        table = whole.weight.detach()
+        self.weight = nn.Parameter(table[used], requires_grad=whole.weight.requires_grad)
+        row_of = torch.full((len(table),), -1, dtype=torch.int64)
+        row_of[used] = torch.arange(len(used))
+        self.register_buffer("row_of", row_of, persistent=False)
+        padding = -1 if whole.padding_idx is None else int(row_of[whole.padding_idx])
+        self.padding_idx = None if padding < 0 else padding
+        # Not buffers: these stay in the computer's memory when the model goes to a GPU.
+        self._used, self._table = used, table.cpu()
+        self._factors: list[float] = []
+        self.register_state_dict_post_hook(_with_whole_table)
+        self.register_load_state_dict_pre_hook(_from_whole_table)
+
+    def forward(self, input_ids: Tensor) -> Tensor:
+        """int64 of any shape -> (..., H). Raises IndexError for an id that is not used."""
+        row_of: Any = self.row_of
+        return nn.functional.embedding(row_of[input_ids], self.weight, self.padding_idx)
+
+    @property
+    def num_embeddings(self) -> int:
+        """V."""
+        return len(self._table)
+
+    def decay_unused(self, factor: float) -> None:
+        """Multiplies the unused rows by `factor`, in float32, before they are next looked at."""
+        if factor != 1.0:
+            self._factors.append(factor)
+
+    def whole_table(self) -> Tensor:
+        """The embedding as it would be if all of it had trained, (V, H) in the computer's memory."""
+        for chunk in self._table.view(-1).split(_CHUNK) if self._factors else ():
+            for factor in self._factors:
+                chunk.mul_(factor)
+        self._factors.clear()
+        self._table[self._used] = self.weight.detach().to(self._table)
+        return self._table
+
+
+def _with_whole_table(module: Any, state_dict: dict[str, Any], prefix: str, metadata: Any) -> None:
+    state_dict[f"{prefix}weight"] = module.whole_table()
+
+
+def _from_whole_table(module: Any, state_dict: dict[str, Any], prefix: str, *_: Any) -> None:
+    whole = state_dict.get(f"{prefix}weight")
+    if whole is not None and whole.shape == module._table.shape:
+        module._table.copy_(whole)
+        module._factors.clear()
+        state_dict[f"{prefix}weight"] = module._table[module._used]
+
+
+def compact_vocabulary(model: PreTrainedModel, tokenizer: Any, input_ids: Iterable[np.ndarray]) -> tuple[int, int]:
+    """Makes the word embedding train the rows of `input_ids` alone. What is saved is the whole model.
+
+    It stays as it is where it would gain nothing, and where another part of the model shares it, as a head that
+    predicts words does.
+
+    Args:
+        tokenizer: its special tokens count as used.
+        input_ids: int arrays: every id that the model will see, in training and in evaluation.
+
+    Returns:
+        The rows that train, and those of the whole embedding.
+    """
+    whole: Any = model.get_input_embeddings()
+    holders = [
+        (module, name)
+        for module in model.modules()
+        for name, value in [*module.named_children(), *module.named_parameters(recurse=False)]
+        if value is whole or value is whole.weight
+    ]
+    (parent, name), *others = [holder for holder in holders if holder[0] is not whole]
+    ids = np.unique(np.concatenate([*map(np.unique, input_ids), tokenizer.all_special_ids]))
+    if others or len(ids) >= whole.num_embeddings:
+        return whole.num_embeddings, whole.num_embeddings
+    setattr(parent, name, CompactEmbedding(whole, torch.from_numpy(ids.astype(np.int64))))
+    return len(ids), whole.num_embeddings
