@@ -87,6 +87,14 @@ class TrainingArguments:
     )
     max_steps: int = flag(-1, "Optimizer steps; overrides the epochs where positive.")
     per_device_train_batch_size: int = flag(16, "Rows of a micro-batch, for each process.")
+    tokens_per_batch: int | None = flag(
+        None, "Instead of so many rows: as many as make up to so many tokens, each counted as long as the longest."
+    )
+    train_sampling_strategy: Literal["random", "group_by_length"] | None = flag(
+        None,
+        "Which rows make a step: any, or rows of about the same length [group_by_length for a baseline and with "
+        "--tokens_per_batch, else random].",
+    )
     per_device_eval_batch_size: int = flag(32, "Rows of an evaluation batch, for each process.")
     gradient_accumulation_steps: int = flag(1, "Micro-batches of one optimizer step.")
     learning_rate: float | None = flag(

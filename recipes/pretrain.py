@@ -154,16 +154,7 @@ def pretrain(config: PretrainConfig) -> training.RunResult:
         return {f"{name}_{key}": value for key, value in scores.items()}
 
     # 6. Train.
-    batches = data.TrainBatches(
-        rows["train"],
-        tokenizer.pad_token_id,
-        config.per_device_train_batch_size,
-        config.gradient_accumulation_steps,
-        accelerator.num_processes,
-        accelerator.process_index,
-        config.seed,
-        config.dataloader_num_workers,
-    )
+    batches = data.train_batches(rows["train"], tokenizer.pad_token_id, config, accelerator)
     outcome = training.train(run, model, tokenizer, batches, lambda model: evaluate(model, "validation", "eval"))
 
     # 7. Save the model, then what it says on the evaluation splits.

@@ -38,6 +38,7 @@ def finetune_sentiment(config: SentimentConfig) -> training.RunResult:
         config,
         learning_rate=2e-3 if baseline else 5e-5,
         num_train_epochs=20 if baseline else 3,
+        group_by_length=baseline,
         metrics=("accuracy", "f1_macro", "recall_macro", "loss"),
     )
     config, accelerator = run.config, run.accelerator
@@ -83,16 +84,7 @@ def finetune_sentiment(config: SentimentConfig) -> training.RunResult:
         return predictions, {f"{name}_{key}": value for key, value in scores.items()}
 
     # 6. Train.
-    batches = data.TrainBatches(
-        encoded["train"].rows,
-        tokenizer.pad_token_id,
-        config.per_device_train_batch_size,
-        config.gradient_accumulation_steps,
-        accelerator.num_processes,
-        accelerator.process_index,
-        config.seed,
-        config.dataloader_num_workers,
-    )
+    batches = data.train_batches(encoded["train"].rows, tokenizer.pad_token_id, config, accelerator)
     outcome = training.train(run, model, tokenizer, batches, lambda model: predict(model, "validation", "eval")[1])
 
     # 7. Save the model, then what it says on the evaluation splits.

@@ -6,6 +6,7 @@ from .batches import Batch as Batch
 from .batches import EvalBatches as EvalBatches
 from .batches import TrainBatches as TrainBatches
 from .batches import collate as collate
+from .batches import train_batches as train_batches
 from .conll import read_conll as read_conll
 from .conll import write_conll as write_conll
 from .documents import Corpus as Corpus

@@ -12,6 +12,7 @@ neighbours. `tests/data/test_alignment.py` holds this against the ordinary call 
 and Unigram.
 """
 
+import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -209,27 +210,29 @@ def encode_words(tokenizer: Any, words: pa.Array) -> Subwords:
     codes, distinct = _factorise(words)
     if not distinct:
         return Subwords({"input_ids": np.zeros(0, np.int32)}, np.zeros(1, np.int64))
-    # Long lists of words cost memory in the tokenizer's output objects, so they go in parts.
-    parts = [
-        tokenizer(
-            [[word] for word in distinct[i : i + 50_000]],
+    dtypes = {"input_ids": np.int32, "char_ids": np.uint8}
+    # Two hundred words as one text: the tokenizer's output objects, one for each text, cost more than the words. And
+    # not all texts at once, since their objects hold much more than their ids.
+    texts = [distinct[i : i + 200] for i in range(0, len(distinct), 200)]
+    counts = []
+    flat: dict[str, list[Any]] = {}
+    for i in range(0, len(texts), 250):
+        part = tokenizer(
+            texts[i : i + 250],
             is_split_into_words=True,
             add_special_tokens=False,
             return_attention_mask=False,
             return_token_type_ids=False,
             verbose=False,
         )
-        for i in range(0, len(distinct), 50_000)
-    ]
-    lengths = np.array([len(ids) for part in parts for ids in part["input_ids"]], dtype=np.int64)  # (U,)
+        for text, encoding in zip(texts[i : i + 250], part.encodings, strict=True):
+            counts.append(np.bincount(np.array(encoding.word_ids, dtype=np.int64), minlength=len(text)))
+        for key in [key for key in dtypes if key in part]:
+            flat.setdefault(key, []).extend(itertools.chain.from_iterable(part[key]))
+    lengths = np.concatenate(counts)  # (U,)
     starts = _offsets(lengths[codes])  # (W + 1,)
     at = ranges(_offsets(lengths)[:-1][codes], lengths[codes])
-    features = {}
-    for key, dtype in (("input_ids", np.int32), ("char_ids", np.uint8)):
-        if key in parts[0]:
-            flat = [values for part in parts for row in part[key] for values in row]
-            features[key] = np.array(flat, dtype=dtype)[at]
-    return Subwords(features, starts)
+    return Subwords({key: np.array(values, dtype=dtypes[key])[at] for key, values in flat.items()}, starts)
 
 
 def special_tokens(tokenizer: Any) -> tuple[list[int], list[int]]:

@@ -9,7 +9,7 @@ Shapes: B rows, T tokens of the longest of them, C bytes of a word.
 import itertools
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property, partial
 from typing import Any, Protocol
 
@@ -17,9 +17,11 @@ import numpy as np
 import torch
 from torch.utils.data import DataLoader
 
+from finetune.arguments import TrainingArguments
 from finetune.data.rows import Rows
 
 _PADDING = {"labels": -100}
+_SORTED_STEPS = 50  # steps whose rows are sorted by length together
 
 
 class RowSource(Protocol):
@@ -100,7 +102,14 @@ def collate(rows: RowSource, pad_token_id: int, row_ids: Sequence[int] | np.ndar
 
 @dataclass(frozen=True)
 class TrainBatches:
-    """The optimizer steps of each epoch, as this process sees them."""
+    """The optimizer steps of each epoch, as this process sees them.
+
+    Args:
+        tokens_per_batch: a micro-batch holds as many rows as fit, its rows counted as long as the longest of them, in
+            place of `per_device_batch_size` rows; a step holds as many as `gradient_accumulation_steps` times
+            `num_processes` such micro-batches would.
+        group_by_length: rows of about the same length make a step, in an order that is drawn anew for each epoch.
+    """
 
     rows: EpochSource
     pad_token_id: int
@@ -110,15 +119,17 @@ class TrainBatches:
     process_index: int = 0
     seed: int = 42
     num_workers: int = 0
-
-    @property
-    def rows_per_step(self) -> int:
-        """Rows of one optimizer step, over all processes and micro-batches."""
-        return self.per_device_batch_size * self.gradient_accumulation_steps * self.num_processes
+    tokens_per_batch: int | None = None
+    group_by_length: bool = False
+    _steps: dict[int, int] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     def steps_in(self, epoch: int) -> int:
-        """Optimizer steps of an epoch; the last one may hold fewer rows."""
-        return -(-self.rows.rows_in(epoch) // self.rows_per_step)
+        """Optimizer steps of an epoch; some may hold fewer rows."""
+        if self.tokens_per_batch is None:
+            return -(-self.rows.rows_in(epoch) // (self.per_device_batch_size * self._micro_batches))
+        if epoch not in self._steps:
+            self._steps[epoch] = len(self._groups(epoch))
+        return self._steps[epoch]
 
     def steps_of(self, epochs: float) -> int:
         """Optimizer steps of so many epochs, the last of which may be a part of one."""
@@ -138,16 +149,50 @@ class TrainBatches:
         """For each step of the epoch from `first_step` on, this process's micro-batches as lists of row ids.
 
         Every process has the same number of micro-batches, since sharded models wait for each other in each; in a
-        short last step some may be empty.
+        short step some may be empty.
         """
-        rows = self.rows.rows_in(epoch)
-        order = np.random.default_rng((self.seed, epoch)).permutation(rows)
-        for i in range(first_step * self.rows_per_step, rows, self.rows_per_step):
-            group = order[i : i + self.rows_per_step]
+        lengths = None if self.tokens_per_batch is None else self.rows.in_epoch(epoch).lengths
+        for group in self._groups(epoch)[first_step:]:
             mine = group[self.process_index :: self.num_processes].tolist()
             most = -(-len(group) // self.num_processes)
             size = self.per_device_batch_size
+            if self.tokens_per_batch is not None and lengths is not None:
+                size = self.tokens_per_batch // int(lengths[group].max())
             yield [mine[j : j + size] for j in range(0, most, size)]
+
+    @property
+    def _micro_batches(self) -> int:
+        """Of a step, over all processes."""
+        return self.gradient_accumulation_steps * self.num_processes
+
+    def _groups(self, epoch: int) -> list[np.ndarray]:
+        """The rows of each step of an epoch. They hang on the seed and on what a step holds, not on how it is cut."""
+        generator = np.random.default_rng((self.seed, epoch))
+        order = generator.permutation(self.rows.rows_in(epoch))
+        rows_per_step = self.per_device_batch_size * self._micro_batches
+        if self.tokens_per_batch is None and not self.group_by_length:
+            return [order[i : i + rows_per_step] for i in range(0, len(order), rows_per_step)]
+        lengths = self.rows.in_epoch(epoch).lengths
+        tokens = None if self.tokens_per_batch is None else self.tokens_per_batch * self._micro_batches
+        if tokens is not None and len(order):
+            if int(lengths.max()) > (self.tokens_per_batch or 0):
+                raise ValueError(
+                    f"--tokens_per_batch {self.tokens_per_batch}: the longest input has {lengths.max()} tokens; give "
+                    "at least that many, or a smaller --max_seq_length"
+                )
+            rows_per_step = max(int(tokens / lengths.mean()), 1)
+        # Sorted among the rows of so many steps, not among all: else a row would meet the same ones in every epoch.
+        groups = []
+        for i in range(0, len(order), _SORTED_STEPS * rows_per_step):
+            some = order[i : i + _SORTED_STEPS * rows_per_step]
+            if self.group_by_length:
+                some = some[np.argsort(-lengths[some], kind="stable")]
+            begin = 0
+            while begin < len(some):
+                size = rows_per_step if tokens is None else _rows_that_fit(lengths[some[begin:]], tokens)
+                groups.append(some[begin : begin + size])
+                begin += size
+        return [groups[i] for i in generator.permutation(len(groups))]
 
     def epoch(self, epoch: int, first_step: int = 0) -> Iterator[list[Batch]]:
         """The micro-batches of each step of the epoch, from step `first_step` on."""
@@ -177,6 +222,26 @@ class TrainBatches:
         return Batch(batch.inputs, batch.row_ids[:0])
 
 
+def train_batches(rows: EpochSource, pad_token_id: int, config: TrainingArguments, processes: Any) -> TrainBatches:
+    """The batches that the flags of a run ask for.
+
+    Args:
+        processes: what says `num_processes` and `process_index`, as an `Accelerator` does.
+    """
+    return TrainBatches(
+        rows,
+        pad_token_id,
+        config.per_device_train_batch_size,
+        config.gradient_accumulation_steps,
+        processes.num_processes,
+        processes.process_index,
+        config.seed,
+        config.dataloader_num_workers,
+        config.tokens_per_batch,
+        config.train_sampling_strategy == "group_by_length",
+    )
+
+
 @dataclass(frozen=True)
 class EvalBatches:
     """Each row once, rows of similar length together. The batches are the same for any number of processes."""
@@ -196,3 +261,9 @@ class EvalBatches:
         if not 0 <= i < len(self):
             raise IndexError(i)
         return collate(self.rows, self.pad_token_id, self._order[i * self.batch_size : (i + 1) * self.batch_size])
+
+
+def _rows_that_fit(lengths: np.ndarray, tokens: int) -> int:
+    """How many of the first rows fit, each counted as long as the longest of them; at least one."""
+    longest = np.maximum.accumulate(lengths[:tokens])
+    return max(int((longest * np.arange(1, len(longest) + 1) <= tokens).sum()), 1)

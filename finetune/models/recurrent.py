@@ -19,6 +19,35 @@ from finetune.models.configuration import RecurrentConfig, labels_of
 from finetune.models.crf import LinearChainCrf, crf_outputs
 
 CELLS = {"rnn": nn.RNN, "lstm": nn.LSTM, "gru": nn.GRU}
+_ROWS_OF_A_LENGTH = 8  # on a CPU, from so many on the average, each length by itself is faster than packing all
+
+
+def run_recurrent(module: nn.RNNBase, features: Tensor, lengths: Tensor) -> Tensor:
+    """What recurrent layers make of each row, without padding: (B, T, H), 0 past its length.
+
+    `pack_padded_sequence` does it for any lengths, but on a CPU it leaves the fused kernels. So where a batch has few
+    lengths (see `--train_sampling_strategy`), the rows of each run by themselves.
+
+    Args:
+        module: with `batch_first`.
+        features: (B, T, E).
+        lengths: int64 (B,), at least 1.
+    """
+    T = features.shape[1]
+    distinct = lengths.unique().tolist() if features.device.type == "cpu" else []
+    if not distinct or len(distinct) * _ROWS_OF_A_LENGTH > len(lengths):
+        packed = pack_padded_sequence(features, lengths.cpu(), batch_first=True, enforce_sorted=False)
+        return pad_packed_sequence(module(packed)[0], batch_first=True, total_length=T)[0]
+    # The fused kernels refuse bfloat16 on a processor without it.
+    bf16 = torch.is_autocast_enabled("cpu") and torch.ops.mkldnn._is_mkldnn_bf16_supported()
+    with torch.autocast("cpu", enabled=bf16):
+        groups = [(lengths == length).nonzero()[:, 0] for length in distinct]
+        outputs = [
+            module(features[rows, :length].to(module.weight_hh_l0.dtype))[0]
+            for rows, length in zip(groups, distinct, strict=True)
+        ]
+    padded = [nn.functional.pad(output, (0, 0, 0, T - output.shape[1])) for output in outputs]
+    return torch.cat(padded)[torch.cat(groups).argsort()]
 
 
 class CharacterCnn(nn.Module):
@@ -46,10 +75,11 @@ class CharacterBiLstm(nn.Module):
 
     def forward(self, char_ids: Tensor) -> Tensor:
         """int64 (words, C) -> (words, char_hidden_size)."""
-        lengths = (char_ids != 0).sum(1).clamp(min=1).cpu()
-        packed = pack_padded_sequence(self.embedding(char_ids), lengths, batch_first=True, enforce_sorted=False)
-        _, (states, _) = self.lstm(packed)
-        return torch.cat([states[0], states[1]], dim=1)
+        lengths = (char_ids != 0).sum(1).clamp(min=1)
+        states = run_recurrent(self.lstm, self.embedding(char_ids), lengths)  # (words, C, both directions)
+        half = self.lstm.hidden_size
+        words = torch.arange(len(char_ids), device=char_ids.device)
+        return torch.cat([states[words, lengths - 1, :half], states[:, 0, half:]], dim=1)
 
 
 CHARACTERS = {"cnn": CharacterCnn, "bilstm": CharacterBiLstm}
@@ -147,11 +177,9 @@ class RecurrentModel(RecurrentPreTrainedModel):
             real = attention_mask.bool()
             characters[real] = self.characters(char_ids[real].long()).to(features.dtype)
             features = torch.cat([features, characters], dim=2)
-        lengths = attention_mask.sum(1).clamp(min=1).cpu()
-        packed = pack_padded_sequence(self.dropout(features), lengths, batch_first=True, enforce_sorted=False)
-        output, _ = self.recurrent(packed)
-        hidden, _ = pad_packed_sequence(output, batch_first=True, total_length=T)
-        return BaseModelOutput(last_hidden_state=hidden)
+        lengths = attention_mask.sum(1)
+        hidden = run_recurrent(self.recurrent, self.dropout(features), lengths.clamp(min=1))
+        return BaseModelOutput(last_hidden_state=hidden * (lengths > 0)[:, None, None])
 
 
 class RecurrentForTokenClassification(RecurrentPreTrainedModel):

@@ -25,6 +25,7 @@ _TOLD = (
     "learning_rate",
     "num_train_epochs",
     "per_device_train_batch_size",
+    "tokens_per_batch",
     "gradient_accumulation_steps",
     "lr_scheduler_type",
     "warmup_steps",
@@ -36,7 +37,9 @@ _TOLD = (
 
 def told_settings(config: Any) -> dict[str, Any]:
     """The flags of a run that its model card tells."""
-    return {name: getattr(config, name) for name in _TOLD}
+    told = {name: getattr(config, name) for name in _TOLD}
+    del told["per_device_train_batch_size" if config.tokens_per_batch else "tokens_per_batch"]
+    return told
 
 
 def write_model_card(

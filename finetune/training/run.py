@@ -114,12 +114,18 @@ class Run:
 
 
 def start_run(
-    config: TrainingArguments, *, learning_rate: float, num_train_epochs: float, metrics: Sequence[str]
+    config: TrainingArguments,
+    *,
+    learning_rate: float,
+    num_train_epochs: float,
+    metrics: Sequence[str],
+    group_by_length: bool = False,
 ) -> Run:
     """Sets up Accelerate and the seed, and refuses flags that cannot be meant, before anything is read.
 
     Args:
         learning_rate, num_train_epochs: what stands for a flag that is not given.
+        group_by_length: whether `--train_sampling_strategy` is that, where it is not given.
         metrics: what `--metric_for_best_model` may name, the default first.
 
     Raises:
@@ -129,6 +135,8 @@ def start_run(
         config,
         learning_rate=learning_rate if config.learning_rate is None else config.learning_rate,
         num_train_epochs=num_train_epochs if config.num_train_epochs is None else config.num_train_epochs,
+        train_sampling_strategy=config.train_sampling_strategy
+        or ("group_by_length" if group_by_length or config.tokens_per_batch else "random"),
         resume_from_checkpoint=None
         if (config.resume_from_checkpoint or "false").lower() == "false"
         else config.resume_from_checkpoint,
@@ -204,7 +212,7 @@ def _check_flags(config: TrainingArguments) -> None:
     ):
         if getattr(config, name) < 1:
             raise ValueError(f"--{name} {getattr(config, name)}: must be at least 1")
-    for name in ("max_train_samples", "max_eval_samples", "early_stopping_patience"):
+    for name in ("tokens_per_batch", "max_train_samples", "max_eval_samples", "early_stopping_patience"):
         value = getattr(config, name, None)
         if value is not None and value < 1:
             raise ValueError(f"--{name} {value}: must be at least 1")

@@ -11,7 +11,7 @@ from transformers import AutoModelForMaskedLM, AutoModelForSequenceClassificatio
 
 from finetune.arguments import ModelArguments
 from finetune.models import dropout, load, run_without_padding
-from finetune.models.attention import NAME, groups_of
+from finetune.models.attention import NAME, _by_length, _padded, packed_attention, packing_of
 
 AUTO = {
     "tokens": AutoModelForTokenClassification,
@@ -81,19 +81,39 @@ def test_changing_one_sequence_leaves_the_others_to_the_bit(checkpoints, kind):
         assert torch.equal(before[i, :length], after[i, :length]) == (i != 2)
 
 
+MASKS = st.lists(st.lists(st.booleans(), min_size=6, max_size=6), min_size=1, max_size=9)
+
+
 @settings(deadline=None, max_examples=50)
-@given(st.lists(st.lists(st.booleans(), min_size=6, max_size=6), min_size=1, max_size=9))
-def test_groups_hold_every_token_once_in_its_sequence(rows):
+@given(MASKS)
+def test_packing_holds_every_token_once_in_its_sequence(rows):
     mask = torch.tensor(rows)
-    sequence_of = torch.arange(len(rows)).repeat_interleave(mask.sum(1))
-    seen = []
-    for group in groups_of(mask):
-        within = torch.ones_like(group.tokens, dtype=torch.bool) if group.real is None else group.real
-        for tokens, used in zip(group.tokens, within, strict=True):
-            assert len(set(sequence_of[tokens[used]].tolist())) == 1
-            assert used.sum() == mask[sequence_of[tokens[used][0]]].sum()
-            seen += tokens[used].tolist()
-    assert sorted(seen) == list(range(int(mask.sum())))
+    packing = packing_of(mask)
+    places = torch.arange(mask.numel()).view(mask.shape)
+    packed = packing.pack(places).tolist()
+    sequences = [places[i][mask[i]].tolist() for i in range(len(rows))]
+    begin = 0
+    for b, t in packing.same_length:
+        for _ in range(b):
+            sequences.remove(packed[begin : begin + t])
+            begin += t
+    assert begin == len(packed)
+    assert not any(sequences)
+    assert torch.equal(packing.unpack(packing.pack(places)), places * mask)
+
+
+@settings(deadline=None, max_examples=30)
+@given(MASKS.filter(lambda rows: all(map(any, rows))))
+def test_a_gpus_attention_on_padded_sequences_is_that_of_groups(rows):
+    """The form that a GPU runs for float32 and for dropout; here on the CPU."""
+    packing = packing_of(torch.tensor(rows))
+    q, k, v = (torch.randn(len(packing.at), 2, 4, requires_grad=True) for _ in range(3))
+    found = []
+    for attention in (_by_length, _padded):
+        context = attention(q, k, v, packing, 0.5, 0.0)
+        found.append((context, *torch.autograd.grad(context.square().sum(), (q, k, v))))
+    for ours, other in zip(*found, strict=True):
+        assert torch.allclose(ours, other, atol=1e-5)
 
 
 def test_padding_on_either_side(checkpoints):
@@ -191,3 +211,41 @@ def test_bf16_gradients_are_within_one_percent(checkpoints):
         loss.backward()
         gradients.append(torch.cat([p.grad.flatten() for p in model.parameters() if p.grad is not None]))
     assert (gradients[1] - gradients[0]).norm() < 0.01 * gradients[0].norm()
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA GPU")
+@pytest.mark.parametrize("head", list(AUTO))
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_on_a_gpu(checkpoints, kind, head, dtype):
+    """Logits and gradients without padding, against the padded forward with the same autocast; other sequences to the bit."""
+    model = model_of(checkpoints[kind], head).cuda()
+    inputs = {key: value.cuda() for key, value in batch_of(model.config.pad_token_id).items()}
+    labels = torch.where(inputs["attention_mask"].bool(), inputs["input_ids"] % 2, -100)
+    inputs["labels"] = labels[:, 0] if head == "sequences" else labels
+    found = []
+    for _ in range(2):
+        model.zero_grad()
+        with torch.autocast("cuda", dtype, enabled=dtype is not torch.float32):
+            output = model(**inputs)
+        output.loss.backward()
+        gradient = torch.cat([p.grad.flatten() for p in model.parameters() if p.grad is not None])
+        found.append((real(output.logits, inputs["attention_mask"]).detach().float(), gradient))
+        run_without_padding(model)
+    (padded, expected), (packed, gradient) = found
+    tight = dtype is torch.float32
+    assert torch.allclose(padded, packed, atol=1e-4 if tight else 0.1 * padded.abs().max().item())
+    assert (gradient - expected).norm() < (1e-4 if tight else 5e-2) * expected.norm()
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA GPU")
+@pytest.mark.parametrize("dropout_rate", [0.0, 0.1])
+def test_a_gpus_attention_functions(dropout_rate):
+    """In bfloat16: variable-length attention where there is one. With dropout, the mean over many draws."""
+    mask = (torch.arange(40) < torch.tensor(LENGTHS)[:, None]).cuda()
+    packing = packing_of(mask)
+    q, k, v = (torch.randn(1, 4, int(mask.sum()), 32, device="cuda", dtype=torch.bfloat16) for _ in range(3))
+    plain = [state[0].transpose(0, 1).float() for state in (q, k, v)]
+    expected = _padded(*plain, packing, 32**-0.5, 0.0)
+    draws = [packed_attention(None, q, k, v, None, dropout=dropout_rate, packing=packing)[0][0] for _ in range(500)]
+    mean = torch.stack(draws).float().mean(0)
+    assert (mean - expected).abs().max() < (0.1 if dropout_rate else 0.03)

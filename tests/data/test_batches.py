@@ -1,0 +1,127 @@
+"""Which rows make a step: each once, the same steps however they are cut, budgets kept."""
+
+import itertools
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from finetune.data import Rows, TrainBatches
+
+LENGTHS = st.lists(st.integers(1, 40), min_size=1, max_size=90)
+CUTS = [(8, 1, 1), (1, 8, 1), (2, 4, 1), (4, 1, 2), (2, 2, 2), (1, 2, 4), (1, 1, 8)]  # size, accumulation, processes
+
+
+def rows_of(lengths):
+    offsets = np.concatenate([[0], np.cumsum(lengths)])
+    ids = np.arange(offsets[-1])
+    return Rows(offsets, {"input_ids": ids, "labels": ids})
+
+
+def plans(rows, epoch, accumulation, processes, **settings):
+    """The plan of every process of a run, step by step."""
+    found = [
+        list(
+            TrainBatches(
+                rows, 0, gradient_accumulation_steps=accumulation, num_processes=processes, process_index=i, **settings
+            ).plan(epoch)
+        )
+        for i in range(processes)
+    ]
+    return list(zip(*found, strict=True))
+
+
+def step_sets(plan):
+    return [sorted(row for process in step for batch in process for row in batch) for step in plan]
+
+
+@pytest.mark.parametrize("budget", [False, True])
+@pytest.mark.parametrize("grouped", [False, True])
+@settings(deadline=None, max_examples=60)
+@given(lengths=LENGTHS, seed=st.integers(0, 3), epoch=st.integers(0, 2))
+def test_every_row_once_and_the_same_steps_for_every_cut(budget, grouped, lengths, seed, epoch):
+    rows = rows_of(lengths)
+    found = []
+    for size, accumulation, processes in CUTS:
+        own = {"per_device_batch_size": size, "group_by_length": grouped, "seed": seed}
+        if budget:
+            own["tokens_per_batch"] = 40 * size
+        plan = plans(rows, epoch, accumulation, processes, **own)
+        found.append(step_sets(plan))
+        assert sorted(itertools.chain.from_iterable(found[-1])) == list(range(len(lengths)))
+        batches = TrainBatches(rows, 0, gradient_accumulation_steps=accumulation, num_processes=processes, **own)
+        assert batches.steps_in(epoch) == len(plan)
+        for step in plan:
+            assert len({len(process) for process in step}) == 1  # sharded models wait for each other
+            for batch in itertools.chain.from_iterable(step):
+                if budget and batch:
+                    assert len(batch) * max(lengths[row] for row in batch) <= 40 * size
+                elif not budget:
+                    assert len(batch) <= size
+    assert all(steps == found[0] for steps in found)
+
+
+def greedy(lengths, order, tokens):
+    """The steps of a budget, row by row: a step ends where the next row, all counted as long as the longest, is too much."""
+    steps = [[]]
+    for row in order:
+        with_it = [*steps[-1], row]
+        if len(with_it) * max(lengths[i] for i in with_it) > tokens and steps[-1]:
+            steps.append([row])
+        else:
+            steps[-1] = with_it
+    return steps
+
+
+@settings(deadline=None, max_examples=60)
+@given(lengths=LENGTHS, budget=st.integers(40, 200))
+def test_a_budget_is_filled(lengths, budget):
+    rows = rows_of(lengths)
+    for grouped in (False, True):
+        batches = TrainBatches(rows, 0, 16, tokens_per_batch=budget, group_by_length=grouped)
+        if grouped:  # within one sorted part, since there are so few rows
+            order = sorted(range(len(lengths)), key=lambda row: -lengths[row])
+        else:
+            order = np.random.default_rng((batches.seed, 0)).permutation(len(lengths)).tolist()
+        counts = sorted(map(len, greedy(lengths, order, budget)))
+        assert sorted(len(batch) for (batch,) in batches.plan(0)) == counts
+
+
+def test_grouping_leaves_little_padding_and_is_another_one_each_epoch():
+    lengths = np.random.default_rng(0).integers(3, 60, 4000)
+    rows = rows_of(lengths)
+
+    def padding(batches):
+        taken = [max(lengths[batch]) * len(batch) for (batch,) in batches.plan(0)]
+        return 1 - lengths.sum() / sum(taken)
+
+    assert padding(TrainBatches(rows, 0, 16)) > 0.4
+    grouped = TrainBatches(rows, 0, 16, group_by_length=True)
+    assert padding(grouped) < 0.03
+    assert padding(TrainBatches(rows, 0, 16, tokens_per_batch=512, group_by_length=True)) < 0.03
+    mates = []
+    for epoch in range(2):
+        (batch,) = next(batch for batch in grouped.plan(epoch) if 7 in batch[0])
+        mates.append(set(batch) - {7})
+    assert len(mates[0] & mates[1]) <= 3
+    steps = [float(np.mean(lengths[batch])) for (batch,) in grouped.plan(0)]
+    assert abs(np.corrcoef(steps, range(len(steps)))[0, 1]) < 0.2  # steps of all lengths at all times
+    again = TrainBatches(rows, 0, 16, group_by_length=True)
+    assert list(again.plan(0)) == list(grouped.plan(0))
+    assert list(again.plan(0, 5)) == list(grouped.plan(0))[5:]
+    assert list(TrainBatches(rows, 0, 16, seed=1, group_by_length=True).plan(0)) != list(grouped.plan(0))
+
+
+def test_a_row_longer_than_the_budget_is_named():
+    batches = TrainBatches(rows_of([5, 41]), 0, 16, tokens_per_batch=40)
+    with pytest.raises(ValueError, match="--tokens_per_batch 40: the longest input has 41 tokens"):
+        batches.steps_in(0)
+
+
+def test_steps_are_found_again():
+    batches = TrainBatches(rows_of([7, 9, 3, 30, 22, 8, 8, 8]), 0, 16, tokens_per_batch=32, group_by_length=True)
+    counts = [batches.steps_in(epoch) for epoch in range(3)]
+    assert batches.steps_of(3) == sum(counts)
+    assert batches.locate(counts[0] + counts[1] + 1) == (2, 1)
+    assert [len(list(batches.epoch(epoch))) for epoch in range(3)] == counts
