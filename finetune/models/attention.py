@@ -1,7 +1,7 @@
 """BERT, RoBERTa and XLM-R without padding: the encoder's layers run on the real tokens of a batch, laid end to end.
 
-Linears, norms and activations see `(1, N, H)`; attention alone sees sequences. The model's inputs and outputs have the
-shapes that they always have, so that no head, recipe or metric knows.
+Linears, norms and activations see `(1, N, H)`; attention alone sees sequences. The model's inputs and outputs have
+the shapes that they always have, so that no head, recipe or metric knows.
 
 Shapes: B sequences, T tokens of the longest, N real tokens, H hidden, A heads, D of a head; b sequences of t tokens.
 """
@@ -133,8 +133,8 @@ def _by_length(q: Tensor, k: Tensor, v: Tensor, packing: Packing, scale: float, 
     contexts = []
     for (b, t), *states in zip(packing.same_length, q.split(tokens), k.split(tokens), v.split(tokens), strict=True):
         # (b x t, A, D) -> (b x A, t, D)
-        of_heads = (part.unflatten(0, (b, t)).transpose(1, 2).reshape(b * A, t, D) for part in states)
-        context = attend(*of_heads, scale, dropout)
+        q_h, k_h, v_h = (part.unflatten(0, (b, t)).transpose(1, 2).reshape(b * A, t, D) for part in states)
+        context = attend(q_h, k_h, v_h, scale, dropout)
         contexts.append(context.unflatten(0, (b, A)).transpose(1, 2).reshape(b * t, A, D))
     return torch.cat(contexts)
 
@@ -152,9 +152,9 @@ def attend(q: Tensor, k: Tensor, v: Tensor, scale: float, dropout: float) -> Ten
 
 def _padded(q: Tensor, k: Tensor, v: Tensor, packing: Packing, scale: float, dropout: float) -> Tensor:
     """Attention alone on padded sequences: what a GPU has for every dtype and for dropout."""
-    of_heads = (packing.unpack(part).transpose(1, 2) for part in (q, k, v))  # (B, A, T, D)
+    q, k, v = (packing.unpack(part).transpose(1, 2) for part in (q, k, v))  # (B, A, T, D)
     mask = packing.real[:, None, None, :]
-    context = scaled_dot_product_attention(*of_heads, attn_mask=mask, dropout_p=dropout, scale=scale)
+    context = scaled_dot_product_attention(q, k, v, attn_mask=mask, dropout_p=dropout, scale=scale)
     return packing.pack(context.transpose(1, 2))
 
 
@@ -162,7 +162,8 @@ def _torch_varlen(q: Tensor, k: Tensor, v: Tensor, packing: Packing, scale: floa
     from torch.nn.attention.varlen import varlen_attn
 
     T = packing.real.shape[1]  # a bound of the lengths that costs no look into the GPU's memory
-    return varlen_attn(q, k, v, packing.ends, packing.ends, T, T, scale=scale)
+    context: Any = varlen_attn(q, k, v, packing.ends, packing.ends, T, T, scale=scale)
+    return context
 
 
 def _flash_varlen(q: Tensor, k: Tensor, v: Tensor, packing: Packing, scale: float, dropout: float) -> Tensor:

@@ -22,14 +22,14 @@ CELLS = {"rnn": nn.RNN, "lstm": nn.LSTM, "gru": nn.GRU}
 _ROWS_OF_A_LENGTH = 8  # on a CPU, from so many on the average, each length by itself is faster than packing all
 
 
-def run_recurrent(module: nn.RNNBase, features: Tensor, lengths: Tensor) -> Tensor:
+def run_recurrent(module: Any, features: Tensor, lengths: Tensor) -> Tensor:
     """What recurrent layers make of each row, without padding: (B, T, H), 0 past its length.
 
     `pack_padded_sequence` does it for any lengths, but on a CPU it leaves the fused kernels. So where a batch has few
     lengths (see `--train_sampling_strategy`), the rows of each run by themselves.
 
     Args:
-        module: with `batch_first`.
+        module: an `nn.LSTM`, `nn.GRU` or `nn.RNN` with `batch_first`.
         features: (B, T, E).
         lengths: int64 (B,), at least 1.
     """

@@ -7,6 +7,7 @@ import os
 import resource
 import shutil
 import sys
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
@@ -164,8 +165,9 @@ def start_run(
     )
     if accelerator.mixed_precision == "bf16" and accelerator.device.type == "cpu" and not cpu_has_bf16():
         logger.warning(
-            "mixed precision bf16: this processor has neither avx512_bf16 nor AMX, so bfloat16 is slower here than "
-            "float32; give --mixed_precision no to accelerate launch"
+            "mixed precision bf16: this processor has neither avx512_bf16 nor AMX; a product of matrices in bfloat16 "
+            "takes %.0f times as long here as in float32. Give --mixed_precision no to accelerate launch",
+            bf16_slowdown(),
         )
     accelerator.wait_for_everyone()  # nobody creates the folder while another looks whether it is there
     transformers_logging.disable_progress_bar()  # bars for files that are written in no time break up ours
@@ -176,6 +178,18 @@ def start_run(
 def cpu_has_bf16() -> bool:
     """Whether the processor multiplies bfloat16 matrices itself."""
     return bool(torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())
+
+
+def bf16_slowdown() -> float:
+    """How many times as long a linear layer takes in bfloat16 as in float32 on this processor; asked for 0.1 s."""
+    times = {}
+    for dtype in (torch.float32, torch.bfloat16):
+        x, weight = torch.ones(256, 768, dtype=dtype), torch.ones(768, 768, dtype=dtype)
+        torch.nn.functional.linear(x, weight)
+        began = time.perf_counter()
+        torch.nn.functional.linear(x, weight)
+        times[dtype] = time.perf_counter() - began
+    return times[torch.bfloat16] / times[torch.float32]
 
 
 def write_text(path: Path, text: str) -> None:

@@ -77,8 +77,8 @@ def accumulate_gradients(
 def clip_gradients(accelerator: Accelerator, model: Any, max_norm: float) -> float:
     """Scales the gradients down to a total norm of `max_norm`, and returns the norm that they had.
 
-    Of the word embedding, the rows with a gradient are summed, in their order: so the norm does not change in its last
-    bit with the number of other rows that the table has.
+    Of the word embedding, the rows with a gradient are summed, in their order, so that the norm does not change in
+    its last bit with the number of other rows.
 
     Args:
         model: a prepared `PreTrainedModel`.

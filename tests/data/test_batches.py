@@ -24,7 +24,12 @@ def plans(rows, epoch, accumulation, processes, **settings):
     found = [
         list(
             TrainBatches(
-                rows, 0, gradient_accumulation_steps=accumulation, num_processes=processes, process_index=i, **settings
+                rows,
+                0,
+                gradient_accumulation_steps=accumulation,
+                num_processes=processes,
+                process_index=i,
+                **settings,
             ).plan(epoch)
         )
         for i in range(processes)
@@ -63,7 +68,7 @@ def test_every_row_once_and_the_same_steps_for_every_cut(budget, grouped, length
 
 
 def greedy(lengths, order, tokens):
-    """The steps of a budget, row by row: a step ends where the next row, all counted as long as the longest, is too much."""
+    """The steps of a budget, row by row: a step ends where one more row, all as long as the longest, is too much."""
     steps = [[]]
     for row in order:
         with_it = [*steps[-1], row]

@@ -217,7 +217,7 @@ def test_bf16_gradients_are_within_one_percent(checkpoints):
 @pytest.mark.parametrize("head", list(AUTO))
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_on_a_gpu(checkpoints, kind, head, dtype):
-    """Logits and gradients without padding, against the padded forward with the same autocast; other sequences to the bit."""
+    """Logits and gradients without padding, against the padded forward under the same autocast."""
     model = model_of(checkpoints[kind], head).cuda()
     inputs = {key: value.cuda() for key, value in batch_of(model.config.pad_token_id).items()}
     labels = torch.where(inputs["attention_mask"].bool(), inputs["input_ids"] % 2, -100)

@@ -35,7 +35,7 @@ def files_of(folder):
 
 @pytest.mark.parametrize("task", ["ner", "sentiment", "crf", "bilstm"])
 def test_every_file_of_a_run_is_that_of_the_whole_embedding(task, checkpoints, kind, tmp_path):
-    """With weight decay, a warm-up and a linear schedule, and clipping; the best epoch loaded at the end, or a resume."""
+    """With weight decay, a warm-up, a linear schedule and clipping; the best epoch loaded at the end, or a resume."""
     if task == "bilstm" and kind != "wordpiece":
         pytest.skip("the baseline has a tokenizer of its own")
     recipe, config = (finetune_sentiment, SentimentConfig) if task == "sentiment" else (finetune_ner, NerConfig)

@@ -18,7 +18,11 @@ def packed(module, features, lengths):
 @pytest.mark.parametrize("cell", [nn.LSTM, nn.GRU, nn.RNN])
 @pytest.mark.parametrize("bidirectional", [False, True])
 @settings(deadline=None, max_examples=15)
-@given(lengths=st.lists(st.integers(1, 12), min_size=1, max_size=20) | st.lists(st.sampled_from([2, 5]), min_size=16), layers=st.integers(1, 2), more=st.integers(0, 2))
+@given(
+    lengths=st.lists(st.integers(1, 12), min_size=1, max_size=20) | st.lists(st.sampled_from([2, 5]), min_size=16),
+    layers=st.integers(1, 2),
+    more=st.integers(0, 2),
+)
 def test_outputs_and_gradients_are_those_of_packed_sequences(cell, bidirectional, lengths, layers, more):
     torch.manual_seed(len(lengths))
     module = cell(5, 4, num_layers=layers, bidirectional=bidirectional, batch_first=True)
