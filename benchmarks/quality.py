@@ -1,15 +1,18 @@
 """Do the recipes score what the stock way scores? Both sides, same checkpoint, epochs, batch and seeds.
 
-    python benchmarks/quality.py --task ner --data ../shared/data/wnut17 --seeds 0,1,2
-    python benchmarks/quality.py --task sentiment --data ../shared/data/sst2 --seeds 0,1,2
+    python benchmarks/quality.py --task ner --data data/wnut17 --seeds 0,1,2
+    python benchmarks/quality.py --task sentiment --data data/sst2 --seeds 0,1,2
+    ACCELERATE_MIXED_PRECISION=bf16 python benchmarks/quality.py --task ner --data data/wnut17 --sides finetune
 
-`--data` is a folder with train, dev and test as .conll (ner) or headerless .tsv of text and label (sentiment).
-Prints a line a run and the means, and keeps the runs so far in benchmarks/quality_<task>.json; `--sides` runs one
-side only, so that two terminals can share the work.
+`--data` is a folder with train, dev and test as .conll (ner) or headerless .tsv of text and label (sentiment). Sides:
+`finetune`, the recipe with its defaults; `padded`, the recipe with every layer on padding and the whole vocabulary
+(`--padding_free false --compact_vocabulary false`); `stock`, `transformers.Trainer`. Prints a line a run and the means,
+and keeps the runs so far in benchmarks/quality_<task>.json; `--sides` runs some only.
 """
 
 import argparse
 import json
+import os
 import statistics
 import tempfile
 from pathlib import Path
@@ -30,7 +33,7 @@ def main() -> None:
     parser.add_argument("--task", choices=["ner", "sentiment"], required=True)
     parser.add_argument("--data", required=True, type=Path)
     parser.add_argument("--seeds", default="0,1,2")
-    parser.add_argument("--sides", default="finetune,stock")
+    parser.add_argument("--sides", default="finetune,padded,stock")
     parser.add_argument("--learning_rate", type=float, default=RATE)
     arguments = parser.parse_args()
     ner = arguments.task == "ner"
@@ -52,7 +55,9 @@ def main() -> None:
             with tempfile.TemporaryDirectory() as folder:
                 common = shared | files | {"output_dir": folder, "max_seq_length": LENGTH, "disable_tqdm": True}
                 config = NerConfig(**common) if ner else SentimentConfig(**common, column_names="text,label")
-                if side == "finetune":
+                if side != "stock":
+                    if side == "padded":
+                        config.padding_free = config.compact_vocabulary = False
                     results = (finetune_ner if ner else finetune_sentiment)(config).results
                 else:
                     splits = data.read_tagged(config) if ner else data.read_labelled(config)
@@ -62,7 +67,9 @@ def main() -> None:
                         splits, labels, resolve(DEFAULT_MODEL), tokenizer, max_length=LENGTH, **shared
                     )
             kept = ("train_runtime", f"test_{metric}", "test_words_scored", "test_f1_macro")
-            run = {"side": side, "seed": seed} | {key: results[key] for key in kept if key in results}
+            precision = os.environ.get("ACCELERATE_MIXED_PRECISION", "no")
+            name = side if precision == "no" else f"{side} {precision}"
+            run = {"side": name, "seed": seed} | {key: results[key] for key in kept if key in results}
             print(json.dumps(run), flush=True)
             report(path, arguments, metric, run)
 
@@ -72,7 +79,7 @@ def report(path: Path, arguments: argparse.Namespace, metric: str, run: dict) ->
     runs = json.loads(path.read_text())["runs"] if path.exists() else []
     runs = [old for old in runs if (old["side"], old["seed"]) != (run["side"], run["seed"])] + [run]
     summary: dict = {"task": arguments.task, "data": arguments.data.name, "learning_rate": arguments.learning_rate}
-    for side in ("finetune", "stock"):
+    for side in dict.fromkeys(old["side"] for old in runs):
         scores = [old[f"test_{metric}"] for old in sorted(runs, key=lambda old: old["seed"]) if old["side"] == side]
         if scores:
             spread = statistics.stdev(scores) if len(scores) > 1 else float("nan")

@@ -4,6 +4,8 @@ Each side takes the same rows, in the same batches, from the same weights. `Step
 after it was taken.
 """
 
+import contextlib
+import io
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -100,7 +102,8 @@ def trainer_speed(
         )
         AcceleratorState._reset_state(reset_partial_state=False)
         trainer = Trainer(model, settings, data_collator=counted, train_dataset=dataset, callbacks=[Clock()])
-        trainer.train()
+        with contextlib.redirect_stdout(io.StringIO()):
+            trainer.train()
     return sum(tokens[1 : steps + 1]) / (ends[-1] - ends[0])
 
 

@@ -91,5 +91,6 @@ def clip_gradients(accelerator: Accelerator, model: Any, max_norm: float) -> flo
     trained = [parameter for parameter in model.parameters() if parameter.grad is not None]
     gradients = [p.grad[p.grad.any(1)] if p is words else p.grad for p in trained]
     norm = torch.nn.utils.get_total_norm(gradients)
-    torch.nn.utils.clip_grads_with_norm_(trained, max_norm, norm)
+    if norm > max_norm:
+        torch.nn.utils.clip_grads_with_norm_(trained, max_norm, norm)
     return float(norm)

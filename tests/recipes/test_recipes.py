@@ -185,7 +185,7 @@ def test_one_and_two_processes_agree(checkpoints, tmp_path):
         "per_device_eval_batch_size": 4,
         "model_name_or_path": str(checkpoints["wordpiece"]),
     }
-    for recipe, short in (("ner", "conll"), ("sentiment", "tsv")):
+    for recipe, short in (("ner", "conll"), ("sentiment", "tsv")):  # one by number of rows, one by number of tokens
         results = {}
         for processes in (1, 2):
             folder = tmp_path / f"{recipe}{processes}"
@@ -194,6 +194,8 @@ def test_one_and_two_processes_agree(checkpoints, tmp_path):
                 "output_dir": folder,
                 "learning_rate": 1e-4,
             }
+            if recipe == "sentiment":
+                settings |= {"tokens_per_batch": 128 // processes, "logging_steps": 1}
             done = run(
                 "-m",
                 "accelerate.commands.launch",
@@ -207,6 +209,9 @@ def test_one_and_two_processes_agree(checkpoints, tmp_path):
             results[processes] = json.loads((folder / "all_results.json").read_text())
         one, two = results[1], results[2]
         assert one["train_steps"] == two["train_steps"]
+        histories = [(tmp_path / f"{recipe}{n}/history.jsonl").read_text().splitlines() for n in (1, 2)]
+        tokens = [[line["tokens"] for line in map(json.loads, lines) if "tokens" in line] for lines in histories]
+        assert tokens[0] == tokens[1]
         for key in (f"{split}_{count}" for split in ("eval", "test") for count in ("words", "words_scored")):
             if recipe == "ner":
                 assert one[key] == two[key]

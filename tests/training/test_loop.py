@@ -3,6 +3,8 @@
 import json
 import math
 import shutil
+import subprocess
+import sys
 
 import pytest
 import torch
@@ -12,7 +14,7 @@ from transformers import get_scheduler
 from finetune import data, training
 from finetune.arguments import ModelArguments
 from finetune.models import load
-from finetune.training.run import start_run
+from finetune.training.run import peak_memory_mb, start_run
 from recipes.ner import NerConfig, finetune_ner
 
 
@@ -94,8 +96,11 @@ def test_the_loop_is_the_plain_loop(checkpoints, tmp_path):
     assert history(result.output_dir)[-1]["learning_rate"] == pytest.approx(1e-3 / (steps - 2))
 
 
-@pytest.mark.parametrize(("workers", "accumulation", "stop"), [(0, 1, 3), (0, 4, 2), (2, 1, 8), (0, 1, "epoch")])
-def test_a_resumed_run_ends_with_the_same_bytes(checkpoints, tmp_path, workers, accumulation, stop):
+@pytest.mark.parametrize(
+    ("workers", "accumulation", "stop", "budget"),
+    [(0, 1, 3, None), (0, 4, 2, None), (2, 1, 8, None), (0, 1, "epoch", None), (0, 2, 3, 64)],
+)
+def test_a_resumed_run_ends_with_the_same_bytes(checkpoints, tmp_path, workers, accumulation, stop, budget):
     strategy = (
         {"eval_strategy": "epoch", "save_strategy": "epoch"}
         if stop == "epoch"
@@ -105,6 +110,7 @@ def test_a_resumed_run_ends_with_the_same_bytes(checkpoints, tmp_path, workers, 
         "dataloader_num_workers": workers,
         "gradient_accumulation_steps": accumulation,
         "per_device_train_batch_size": 4 // accumulation,
+        "tokens_per_batch": budget,
         "save_total_limit": 9,
         "load_best_model_at_end": False,
     }
@@ -257,6 +263,8 @@ def test_layerwise_decay(checkpoints):
         ({"resume_from_checkpoint": "nowhere"}, "--resume_from_checkpoint nowhere: no checkpoint here"),
         ({"metric_for_best_model": "f2"}, "--metric_for_best_model f2: choose from f1, "),
         ({"freeze_layers": 3}, "--freeze_layers 3: the model has 2 layers"),
+        ({"tokens_per_batch": 0}, "--tokens_per_batch 0: must be at least 1"),
+        ({"tokens_per_batch": 20}, "--tokens_per_batch 20: the longest input has 32 tokens"),
     ],
 )
 def test_flags_that_cannot_be_meant(checkpoints, tmp_path, settings, message):
@@ -305,3 +313,12 @@ def test_resuming_elsewhere_finds_the_best_checkpoint(checkpoints, tmp_path):
         config(checkpoints["wordpiece"], tmp_path / "again", resume_from_checkpoint=str(newest), **settings)
     )
     assert same(weights(whole.output_dir), weights(again.output_dir))
+
+
+def test_peak_memory_is_that_of_the_process_alone():
+    """A child of a large parent does not count what the parent holds, as getrusage does."""
+    code = "import torch; from finetune.training.run import peak_memory_mb; print(peak_memory_mb(torch.device('cpu')))"
+    held = torch.ones(2**28)  # 1024 MB
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert 50 < float(done.stdout) < 900
+    assert peak_memory_mb(torch.device("cpu")) > held.numel() * 4 / 2**20

@@ -1,0 +1,181 @@
+"""Is one model better than another, or was it luck: of the test sentences, or of the seeds?
+
+- Over seeds: mean, standard deviation, and the 95 % interval of Student's t.
+- `bootstrap`: the Multi-Bootstrap (Sellam et al., 2022, "The MultiBERTs", section 4): each resample draws test sentences
+  with replacement, the same ones for all models, and seeds of each model. Deviations that come from the seeds are
+  widened by sqrt(n / (n - 1)), since n seeds that are drawn from n vary less than new ones would.
+- `randomisation`: approximate randomisation (Noreen, 1989; Yeh, 2000, for F1): each resample swaps what two models said
+  about a sentence, with all its seeds, by the toss of a coin. It asks about these trained models, not about new seeds.
+- `holm`: Holm's (1979) correction, for looking at many pairs.
+
+A model's score is the mean over its seeds of F1 (or accuracy), each from sums over the sentences, never from means.
+
+Shapes: S seeds of a model, N test sentences, K = 3 counts (correct, predicted, gold); R resamples.
+"""
+
+import itertools
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from scipy import stats
+
+_CHUNK = 500  # resamples at a time: their draws take 4 bytes a sentence each
+
+
+@dataclass(frozen=True)
+class OverSeeds:
+    """A score over the seeds of a model."""
+
+    mean: float
+    stdev: float  # of the sample; NaN for one seed
+    low: float  # the 95 % interval of the mean; NaN for one seed
+    high: float
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """What is known of `first` minus `second`."""
+
+    first: str
+    second: str
+    difference: float
+    low: float  # 95 % interval, bootstrap
+    high: float
+    p_bootstrap: float  # two-sided
+    p_randomisation: float
+    p_holm: float = math.nan  # the greater of the two, corrected for the number of pairs
+
+
+def over_seeds(scores: Sequence[float]) -> OverSeeds:
+    """Mean, standard deviation and interval of one score a seed."""
+    values = np.asarray(scores, dtype=np.float64)
+    mean, n = float(values.mean()), len(values)
+    if n < 2:
+        return OverSeeds(mean, math.nan, math.nan, math.nan)
+    stdev = float(values.std(ddof=1))
+    half = float(stats.t.ppf(0.975, n - 1)) * stdev / math.sqrt(n)
+    return OverSeeds(mean, stdev, mean - half, mean + half)
+
+
+def score(sums: np.ndarray) -> np.ndarray:
+    """F1 from counts: (..., 3) -> (...). With predicted = gold = 1 for each sentence it is accuracy."""
+    whole = sums[..., 1] + sums[..., 2]
+    return np.divide(2.0 * sums[..., 0], whole, out=np.zeros(whole.shape), where=whole > 0)
+
+
+def accuracy_counts(gold: np.ndarray, predicted: np.ndarray) -> np.ndarray:
+    """(N,) labels of each -> int64 (N, 3), whose `score` is the accuracy."""
+    right = np.asarray(gold) == np.asarray(predicted)
+    return np.stack([right, np.ones_like(right), np.ones_like(right)], axis=1).astype(np.int64)
+
+
+def compare_models(
+    counts: Mapping[str, np.ndarray], *, resamples: int = 10_000, seed: int = 0
+) -> list[Comparison]:
+    """Every pair of models.
+
+    Args:
+        counts: for each model int (S, N, 3): correct, predicted and gold entities of each sentence, for each seed. N is
+            the same for all. Models may have other numbers of seeds; randomisation takes as many as both have.
+
+    Raises:
+        ValueError: if they have not the same number of sentences.
+    """
+    names = list(counts)
+    if len({table.shape[1] for table in counts.values()}) > 1:
+        raise ValueError("models were tested on different numbers of sentences: " + _sizes(counts))
+    tables = [np.asarray(table, dtype=np.float64) for table in counts.values()]
+    generator = np.random.default_rng(seed)
+    observed = [float(score(table.sum(1)).mean()) for table in tables]
+    resampled = _bootstrap(tables, resamples, generator)  # (models, R)
+    pairs = list(itertools.combinations(range(len(names)), 2))
+    swapped = _randomisation(tables, pairs, resamples, generator)  # (pairs, R)
+    found = []
+    for number, (i, j) in enumerate(pairs):
+        difference = observed[i] - observed[j]
+        draws = resampled[i] - resampled[j]
+        low, high = np.quantile(draws, [0.025, 0.975])
+        found.append(
+            Comparison(
+                names[i],
+                names[j],
+                difference,
+                float(low),
+                float(high),
+                _p(np.abs(draws - difference), abs(difference)),
+                _p(np.abs(swapped[number]), abs(_paired(tables[i], tables[j]))),
+            )
+        )
+    corrected = holm([max(one.p_bootstrap, one.p_randomisation) for one in found])
+    return [
+        Comparison(*(getattr(one, name) for name in one.__dataclass_fields__ if name != "p_holm"), p)
+        for one, p in zip(found, corrected, strict=True)
+    ]
+
+
+def holm(p_values: Sequence[float]) -> list[float]:
+    """p-values that hold for all of them together (Holm, 1979, "A simple sequentially rejective procedure")."""
+    order = np.argsort(p_values, kind="stable")
+    corrected = np.empty(len(p_values))
+    least = 0.0
+    for rank, at in enumerate(order):
+        least = max(least, min(1.0, (len(p_values) - rank) * p_values[at]))
+        corrected[at] = least
+    return [float(p) for p in corrected]
+
+
+def _bootstrap(tables: Sequence[np.ndarray], resamples: int, generator: np.random.Generator) -> np.ndarray:
+    """The score of each model in each resample, (models, R)."""
+    N = tables[0].shape[1]
+    flat = np.concatenate([table.transpose(1, 0, 2).reshape(N, -1) for table in tables], axis=1)  # (N, all S x 3)
+    seeds = [len(table) for table in tables]
+    found = np.empty((len(tables), resamples))
+    for begin in range(0, resamples, _CHUNK):
+        size = min(_CHUNK, resamples - begin)
+        drawn = generator.integers(0, N, (size, N)) + np.arange(size)[:, None] * N
+        times = np.bincount(drawn.ravel(), minlength=size * N).reshape(size, N).astype(np.float64)
+        sums = (times @ flat).reshape(size, -1, 3)  # (R, all S, 3)
+        for model, (last, n) in enumerate(zip(np.cumsum(seeds), seeds, strict=True)):
+            scores = score(sums[:, last - n : last])  # (R, S)
+            mean = scores.mean(1)
+            if n > 1:
+                chosen = np.take_along_axis(scores, generator.integers(0, n, (size, n)), axis=1).mean(1)
+                mean = mean + (chosen - mean) * math.sqrt(n / (n - 1))
+            found[model, begin : begin + size] = mean
+    return found
+
+
+def _paired(first: np.ndarray, second: np.ndarray) -> float:
+    """The difference over the seeds that both have."""
+    n = min(len(first), len(second))
+    return float(score(first[:n].sum(1)).mean() - score(second[:n].sum(1)).mean())
+
+
+def _randomisation(
+    tables: Sequence[np.ndarray], pairs: Sequence[tuple[int, int]], resamples: int, generator: np.random.Generator
+) -> np.ndarray:
+    """The difference of each pair in each resample, (pairs, R)."""
+    N = tables[0].shape[1]
+    found = np.empty((len(pairs), resamples))
+    for begin in range(0, resamples, _CHUNK):
+        size = min(_CHUNK, resamples - begin)
+        swap = generator.integers(0, 2, (size, N)).astype(np.float64)
+        for number, (i, j) in enumerate(pairs):
+            n = min(len(tables[i]), len(tables[j]))
+            first, second = tables[i][:n], tables[j][:n]
+            moved = (swap @ (second - first).transpose(1, 0, 2).reshape(N, -1)).reshape(size, n, 3)
+            a, b = score(first.sum(1) + moved), score(second.sum(1) - moved)  # (R, S)
+            found[number, begin : begin + size] = (a - b).mean(1)
+    return found
+
+
+def _p(draws: np.ndarray, observed: float) -> float:
+    """Share of draws at least as far from nothing as what was seen, which counts as one of them."""
+    # A difference of the last bit is none.
+    return float((1 + (draws >= observed - 1e-12).sum()) / (1 + len(draws)))
+
+
+def _sizes(counts: Mapping[str, np.ndarray]) -> str:
+    return ", ".join(f"{name} {table.shape[1]}" for name, table in counts.items())
