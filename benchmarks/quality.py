@@ -6,8 +6,8 @@
 
 `--data` is a folder with train, dev and test as .conll (ner) or headerless .tsv of text and label (sentiment). Sides:
 `finetune`, the recipe with its defaults; `padded`, the recipe with every layer on padding and the whole vocabulary
-(`--padding_free false --compact_vocabulary false`); `stock`, `transformers.Trainer`. Prints a line a run and the means,
-and keeps the runs so far in benchmarks/quality_<task>.json; `--sides` runs some only.
+(`--padding_free false --compact_vocabulary false`); `stock`, `transformers.Trainer`. Prints a line a run and the
+means, and keeps the runs so far in benchmarks/quality_<task>.json; `--sides` runs some only.
 """
 
 import argparse

@@ -1,12 +1,12 @@
 """Is one model better than another, or was it luck: of the test sentences, or of the seeds?
 
 - Over seeds: mean, standard deviation, and the 95 % interval of Student's t.
-- `bootstrap`: the Multi-Bootstrap (Sellam et al., 2022, "The MultiBERTs", section 4): each resample draws test sentences
-  with replacement, the same ones for all models, and seeds of each model. Deviations that come from the seeds are
-  widened by sqrt(n / (n - 1)), since n seeds that are drawn from n vary less than new ones would.
-- `randomisation`: approximate randomisation (Noreen, 1989; Yeh, 2000, for F1): each resample swaps what two models said
-  about a sentence, with all its seeds, by the toss of a coin. It asks about these trained models, not about new seeds.
-- `holm`: Holm's (1979) correction, for looking at many pairs.
+- Bootstrap: the Multi-Bootstrap (Sellam et al., 2022, "The MultiBERTs", section 4): each resample draws test
+  sentences with replacement, the same ones for all models, and seeds of each model. As it stands it counts the chance
+  of a finite test set twice, and seldom finds anything; `_seed_share` says what is done about that.
+- Approximate randomisation (Noreen, 1989; Yeh, 2000, for F1): each resample swaps what two models said about a
+  sentence, with all its seeds, by the toss of a coin. It asks about these trained models, not about new seeds.
+- Holm's (1979) correction, for looking at many pairs.
 
 A model's score is the mean over its seeds of F1 (or accuracy), each from sums over the sentences, never from means.
 
@@ -16,7 +16,7 @@ Shapes: S seeds of a model, N test sentences, K = 3 counts (correct, predicted, 
 import itertools
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from scipy import stats
@@ -71,14 +71,12 @@ def accuracy_counts(gold: np.ndarray, predicted: np.ndarray) -> np.ndarray:
     return np.stack([right, np.ones_like(right), np.ones_like(right)], axis=1).astype(np.int64)
 
 
-def compare_models(
-    counts: Mapping[str, np.ndarray], *, resamples: int = 10_000, seed: int = 0
-) -> list[Comparison]:
+def compare_models(counts: Mapping[str, np.ndarray], *, resamples: int = 10_000, seed: int = 0) -> list[Comparison]:
     """Every pair of models.
 
     Args:
-        counts: for each model int (S, N, 3): correct, predicted and gold entities of each sentence, for each seed. N is
-            the same for all. Models may have other numbers of seeds; randomisation takes as many as both have.
+        counts: for each model int (S, N, 3): correct, predicted and gold entities of each sentence, for each seed. N
+            is the same for all. Models may have other numbers of seeds; randomisation takes as many as both have.
 
     Raises:
         ValueError: if they have not the same number of sentences.
@@ -109,10 +107,7 @@ def compare_models(
             )
         )
     corrected = holm([max(one.p_bootstrap, one.p_randomisation) for one in found])
-    return [
-        Comparison(*(getattr(one, name) for name in one.__dataclass_fields__ if name != "p_holm"), p)
-        for one, p in zip(found, corrected, strict=True)
-    ]
+    return [replace(one, p_holm=p) for one, p in zip(found, corrected, strict=True)]
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
@@ -130,21 +125,40 @@ def _bootstrap(tables: Sequence[np.ndarray], resamples: int, generator: np.rando
     """The score of each model in each resample, (models, R)."""
     N = tables[0].shape[1]
     flat = np.concatenate([table.transpose(1, 0, 2).reshape(N, -1) for table in tables], axis=1)  # (N, all S x 3)
-    seeds = [len(table) for table in tables]
-    found = np.empty((len(tables), resamples))
+    scores = np.empty((resamples, flat.shape[1] // 3))  # (R, all S)
     for begin in range(0, resamples, _CHUNK):
         size = min(_CHUNK, resamples - begin)
         drawn = generator.integers(0, N, (size, N)) + np.arange(size)[:, None] * N
         times = np.bincount(drawn.ravel(), minlength=size * N).reshape(size, N).astype(np.float64)
-        sums = (times @ flat).reshape(size, -1, 3)  # (R, all S, 3)
-        for model, (last, n) in enumerate(zip(np.cumsum(seeds), seeds, strict=True)):
-            scores = score(sums[:, last - n : last])  # (R, S)
-            mean = scores.mean(1)
-            if n > 1:
-                chosen = np.take_along_axis(scores, generator.integers(0, n, (size, n)), axis=1).mean(1)
-                mean = mean + (chosen - mean) * math.sqrt(n / (n - 1))
-            found[model, begin : begin + size] = mean
-    return found
+        scores[begin : begin + size] = score((times @ flat).reshape(size, -1, 3))
+    ends = np.cumsum([len(table) for table in tables])
+    found = []
+    for table, end in zip(tables, ends, strict=True):
+        own = scores[:, end - len(table) : end]  # (R, S)
+        chosen = np.take_along_axis(own, generator.integers(0, len(table), own.shape), axis=1).mean(1)
+        found.append(own.mean(1) + (chosen - own.mean(1)) * _seed_share(score(table.sum(1)), own))
+    return np.stack(found)
+
+
+def _seed_share(observed: np.ndarray, resampled: np.ndarray) -> float:
+    """By how much to stretch the deviations that come from drawing seeds.
+
+    S seeds drawn from S vary by (S - 1) / S of what new ones would. And seeds of one model differ on a finite test
+    set even if they are equally good: that part of their variance is in the resampled sentences already, as the
+    variance of a seed's resampled score less its covariance with another's.
+
+    Args:
+        observed: (S,) scores.
+        resampled: (R, S).
+    """
+    S = len(observed)
+    variance = observed.var(ddof=1) if S > 1 else 0.0
+    if variance == 0:
+        return 0.0
+    covariance = np.cov(resampled.T)
+    own = np.trace(covariance) / S
+    shared = (covariance.sum() - np.trace(covariance)) / (S * (S - 1))
+    return math.sqrt(S / (S - 1) * max(variance - (own - shared), 0.0) / variance)
 
 
 def _paired(first: np.ndarray, second: np.ndarray) -> float:

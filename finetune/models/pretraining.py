@@ -213,7 +213,18 @@ def project_masked_positions(model: PreTrainedModel) -> PreTrainedModel:
         )
 
     model.forward = MethodType(forward, model)
+    words = model.get_input_embeddings()
+    if model.get_output_embeddings().weight is words.weight:
+        words.forward = MethodType(_look_up, words)
     return model
+
+
+def _look_up(self: nn.Embedding, input_ids: torch.Tensor) -> torch.Tensor:
+    """The embedding of a table that the head shares, whose gradient is therefore dense anyway. On a CPU, the few rows
+    that were looked up are added to it, instead of a second table that is zero elsewhere.
+    """
+    sparse = self.weight.device.type == "cpu" and self.weight.is_leaf
+    return nn.functional.embedding(input_ids, self.weight, self.padding_idx, sparse=sparse)
 
 
 def _head(model: Any) -> nn.Module:

@@ -77,8 +77,8 @@ def accumulate_gradients(
 def clip_gradients(accelerator: Accelerator, model: Any, max_norm: float) -> float:
     """Scales the gradients down to a total norm of `max_norm`, and returns the norm that they had.
 
-    Of the word embedding, the rows with a gradient are summed, in their order, so that the norm does not change in
-    its last bit with the number of other rows.
+    Of a word embedding that no head shares, the rows with a gradient are summed, in their order, so that the norm
+    does not change in its last bit with the number of other rows.
 
     Args:
         model: a prepared `PreTrainedModel`.
@@ -87,7 +87,10 @@ def clip_gradients(accelerator: Accelerator, model: Any, max_norm: float) -> flo
     if accelerator.distributed_type not in (DistributedType.NO, DistributedType.MULTI_GPU, DistributedType.MULTI_CPU):
         return float(accelerator.clip_grad_norm_(model.parameters(), max_norm))
     accelerator.unscale_gradients()
-    words = accelerator.unwrap_model(model).get_input_embeddings().weight
+    unwrapped = accelerator.unwrap_model(model)
+    words, head = unwrapped.get_input_embeddings().weight, unwrapped.get_output_embeddings()
+    if head is not None and head.weight is words:
+        words = None  # every row has a gradient
     trained = [parameter for parameter in model.parameters() if parameter.grad is not None]
     gradients = [p.grad[p.grad.any(1)] if p is words else p.grad for p in trained]
     norm = torch.nn.utils.get_total_norm(gradients)

@@ -1,0 +1,188 @@
+"""Significance: against SciPy, against slow loops, and by how often equal models are told apart."""
+
+import itertools
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from finetune.metrics.significance import (
+    accuracy_counts,
+    compare_models,
+    holm,
+    over_seeds,
+    score,
+)
+
+
+def outcomes(right):
+    """bool (S, N) -> counts (S, N, 3)."""
+    return np.stack([accuracy_counts(np.ones(right.shape[1]), row) for row in right.astype(int)])
+
+
+def entities(generator, seeds, sentences, quality):
+    """Random but related outputs: gold entities, of which each seed finds some, and false ones."""
+    gold = generator.poisson(1.0, sentences)
+    tables = []
+    for _ in range(seeds):
+        correct = generator.binomial(gold, quality)
+        tables.append(np.stack([correct, correct + generator.poisson(0.3, sentences), gold], axis=1))
+    return np.stack(tables)
+
+
+def test_the_interval_over_seeds_is_scipys():
+    scores = [0.41, 0.43, 0.40, 0.46]
+    found = over_seeds(scores)
+    expected = stats.t.interval(0.95, 3, loc=np.mean(scores), scale=stats.sem(scores))
+    assert (found.low, found.high) == pytest.approx(expected)
+    assert found.stdev == pytest.approx(np.std(scores, ddof=1))
+    assert np.isnan(over_seeds([0.5]).low)
+
+
+def test_randomisation_is_scipys_permutation_test():
+    """One seed, accuracy: scipy.stats.permutation_test over paired samples."""
+    generator = np.random.default_rng(0)
+    first, second = generator.random((1, 200)) < 0.8, generator.random((1, 200)) < 0.72
+    (found,) = compare_models({"a": outcomes(first), "b": outcomes(second)}, resamples=20_000)
+    expected = stats.permutation_test(
+        (first[0].astype(float), second[0].astype(float)),
+        lambda x, y, axis: x.mean(axis) - y.mean(axis),
+        permutation_type="samples",
+        vectorized=True,
+        n_resamples=20_000,
+        rng=generator,
+    )
+    assert found.difference == pytest.approx(expected.statistic)
+    assert found.p_randomisation == pytest.approx(expected.pvalue, abs=0.015)
+
+
+def test_randomisation_is_the_exact_test_of_few_sentences():
+    """All 2^n ways of swapping, written out."""
+    generator = np.random.default_rng(1)
+    first, second = entities(generator, 2, 10, 0.9), entities(generator, 2, 10, 0.4)
+    second[..., 2] = first[..., 2]
+
+    def difference(swap):
+        a, b = np.where(swap[:, None], second, first), np.where(swap[:, None], first, second)
+        f1 = [2 * x[:, 0].sum() / (x[:, 1].sum() + x[:, 2].sum()) for x in (*a, *b)]
+        return np.mean(f1[:2]) - np.mean(f1[2:])
+
+    observed = difference(np.zeros(10, dtype=bool))
+    ways = [
+        abs(difference(np.array(swap))) >= abs(observed) - 1e-12
+        for swap in itertools.product([False, True], repeat=10)
+    ]
+    (found,) = compare_models({"a": first, "b": second}, resamples=20_000)
+    assert found.difference == pytest.approx(observed)
+    assert found.p_randomisation == pytest.approx(np.mean(ways), abs=0.015)
+
+
+def test_the_bootstrap_interval_is_scipys():
+    """One seed, F1: scipy.stats.bootstrap over paired sentences."""
+    generator = np.random.default_rng(2)
+    first, second = entities(generator, 1, 300, 0.8), entities(generator, 1, 300, 0.7)
+
+    def f1(correct, predicted, gold):
+        return 2 * correct.sum(-1) / (predicted.sum(-1) + gold.sum(-1))
+
+    columns = [*first[0].T, *second[0].T]
+    expected = stats.bootstrap(
+        columns,
+        lambda *c, axis=-1: f1(*c[:3]) - f1(*c[3:]),
+        paired=True,
+        vectorized=True,
+        n_resamples=10_000,
+        method="percentile",
+        rng=generator,
+    ).confidence_interval
+    (found,) = compare_models({"a": first, "b": second})
+    assert found.low == pytest.approx(expected.low, abs=0.006)
+    assert found.high == pytest.approx(expected.high, abs=0.006)
+
+
+def test_the_bootstrap_over_seeds_is_the_slow_loop():
+    """Sentences drawn once for both models, seeds of each by themselves, stretched as documented."""
+    generator = np.random.default_rng(3)
+    first, second = entities(generator, 3, 60, 0.6), entities(generator, 2, 60, 0.7)
+    first[0] = entities(generator, 1, 60, 0.9)[0]  # a seed that is better than the others
+    resampled = [[], []]
+    for _ in range(4000):
+        at = generator.integers(0, 60, 60)
+        for model, table in enumerate((first, second)):
+            resampled[model].append([float(score(seed[at].sum(0))) for seed in table])
+    draws, stretches = [0.0, 0.0], []
+    for model, table in enumerate((first, second)):
+        n, own = len(table), np.array(resampled[model])
+        between = np.var([float(score(seed.sum(0))) for seed in table], ddof=1)
+        pairs = [
+            np.mean((own[:, i] - own[:, i].mean()) * (own[:, j] - own[:, j].mean()))
+            for i in range(n)
+            for j in range(i)
+        ]
+        noise = np.mean([own[:, i].var() for i in range(n)]) - np.mean(pairs)
+        stretches.append(np.sqrt(n / (n - 1) * max(between - noise, 0) / between))
+        chosen = np.array([row[generator.integers(0, n, n)].mean() for row in own])
+        draws[model] = own.mean(1) + (chosen - own.mean(1)) * stretches[-1]
+    assert max(stretches) > 0.5, "no seed differs from the others by more than the test set explains"
+    (found,) = compare_models({"a": first, "b": second})
+    assert (found.low, found.high) == pytest.approx(np.quantile(draws[0] - draws[1], [0.025, 0.975]), abs=0.02)
+
+
+@pytest.mark.parametrize("seeds_differ", [0.0, 0.02])
+@pytest.mark.parametrize("kind", ["accuracy", "entities"])
+def test_equal_models_are_told_apart_about_five_times_in_a_hundred(kind, seeds_differ):
+    """Seeds of one model, in two groups of three. Sentences differ in how hard they are, and seeds in how good."""
+    generator = np.random.default_rng(4)
+    trials, rejected = 300, np.zeros(2)
+    for trial in range(trials):
+        tables = []
+        hard, gold = generator.beta(2, 1, 250), generator.poisson(1.0, 250)
+        for _ in range(2):
+            chance = np.clip(hard + generator.normal(0, seeds_differ, (3, 1)), 0, 1)
+            if kind == "accuracy":
+                tables.append(outcomes(generator.random((3, 250)) < chance))
+            else:
+                correct = generator.binomial(gold, chance)
+                predicted = correct + generator.poisson(0.3, (3, 250))
+                tables.append(np.stack([correct, predicted, np.broadcast_to(gold, (3, 250))], axis=2))
+        (found,) = compare_models(dict(zip("ab", tables, strict=True)), resamples=400, seed=trial)
+        rejected += [found.p_bootstrap < 0.05, found.p_randomisation < 0.05]
+    # Three standard errors of 5 % in 300 trials are 3.8 points. Randomisation does not ask about other seeds.
+    rates = (rejected / trials)[: 1 if seeds_differ else 2]
+    assert (rates <= 0.088).all(), rates
+    assert (rates >= 0.005).all(), rates
+
+
+def test_better_models_are_found():
+    generator = np.random.default_rng(5)
+    tables = {"good": entities(generator, 3, 400, 0.8), "bad": entities(generator, 3, 400, 0.6)}
+    (found,) = compare_models(tables, resamples=2000)
+    assert max(found.p_bootstrap, found.p_randomisation) < 0.01
+    assert 0 < found.low < found.difference < found.high
+
+
+def test_holm_by_hand():
+    assert holm([0.01, 0.04, 0.03, 0.005]) == pytest.approx([0.03, 0.06, 0.06, 0.02])
+    assert holm([0.9, 0.5]) == [1.0, 1.0]
+    assert holm([]) == []
+
+
+def test_pairs_and_their_correction():
+    generator = np.random.default_rng(6)
+    tables = {name: entities(generator, 2, 100, q) for name, q in zip("abc", (0.5, 0.6, 0.9), strict=True)}
+    found = compare_models(tables, resamples=500)
+    assert [(one.first, one.second) for one in found] == [("a", "b"), ("a", "c"), ("b", "c")]
+    greater = [max(one.p_bootstrap, one.p_randomisation) for one in found]
+    assert [one.p_holm for one in found] == holm(greater)
+    again = compare_models(tables, resamples=500)
+    assert found == again
+
+
+def test_other_numbers_of_sentences_are_refused():
+    generator = np.random.default_rng(7)
+    with pytest.raises(ValueError, match="different numbers of sentences: a 10, b 11"):
+        compare_models({"a": entities(generator, 1, 10, 0.5), "b": entities(generator, 1, 11, 0.5)})
+
+
+def test_nothing_predicted_is_a_score_of_zero():
+    assert score(np.array([[0, 0, 0], [0, 0, 5], [3, 4, 5]])).tolist() == [0.0, 0.0, pytest.approx(6 / 9)]
