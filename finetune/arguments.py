@@ -92,8 +92,7 @@ class TrainingArguments:
     )
     train_sampling_strategy: Literal["random", "group_by_length"] | None = flag(
         None,
-        "Which rows make a step: any, or rows of about the same length [group_by_length for a baseline and with "
-        "--tokens_per_batch, else random].",
+        "Which rows make a step: any, or rows of about the same length [with --tokens_per_batch these, else any].",
     )
     per_device_eval_batch_size: int = flag(32, "Rows of an evaluation batch, for each process.")
     gradient_accumulation_steps: int = flag(1, "Micro-batches of one optimizer step.")

@@ -32,17 +32,21 @@ class NerConfig(TrainingArguments, ModelArguments, DataArguments):
     head: Literal["linear", "crf"] = flag("linear", "A CRF over the words instead of one softmax for each.")
 
 
-def finetune_ner(config: NerConfig) -> training.RunResult:
-    """Trains, evaluates and saves a tagger. Raises ValueError for what a user can mend."""
-    # 1. The run: processes, precision, seed, a folder that holds nothing else.
+def resolved(config: NerConfig) -> NerConfig:
+    """The config with the defaults of its model."""
     baseline = models.is_baseline(config.model_name_or_path)
-    run = training.start_run(
+    return training.with_defaults(
         config,
         learning_rate=2e-3 if baseline else 5e-5,
         num_train_epochs=20 if baseline else 3,
-        group_by_length=baseline,
-        metrics=("f1", "precision", "recall", "f1_strict", "accuracy", "loss"),
+        metric="f1",
     )
+
+
+def finetune_ner(config: NerConfig) -> training.RunResult:
+    """Trains, evaluates and saves a tagger. Raises ValueError for what a user can mend."""
+    # 1. The run: processes, precision, seed, a folder that holds nothing else.
+    run = training.start_run(resolved(config), metrics=("f1", "precision", "recall", "f1_strict", "accuracy", "loss"))
     config, accelerator = run.config, run.accelerator
 
     # 2. The data, and the labels of its training split.
@@ -93,7 +97,7 @@ def finetune_ner(config: NerConfig) -> training.RunResult:
         tags, words_scored = alignment.to_words(predictions.labels)
         scores = metrics.entity_scores(alignment.gold, tags, alignment.sentence_offsets, labels)
         scores |= {"words": alignment.words, "words_scored": words_scored}
-        scores |= {"loss": predictions.loss, "runtime": round(predictions.runtime, 3)}
+        scores |= predictions.costs
         return tags, {f"{name}_{key}": value for key, value in scores.items()}
 
     # 6. Train.

@@ -70,9 +70,12 @@ def pretrain(config: PretrainConfig) -> training.RunResult:
     # 1. The run: processes, precision, seed, a folder that holds nothing else.
     pairs = {"bert": "nsp", "sop": "sop"}.get(config.objective)  # what is asked of a pair of segments
     run = training.start_run(
-        config,
-        learning_rate=5e-4 if config.config_name else 1e-4,
-        num_train_epochs=10 if config.config_name else 3,
+        training.with_defaults(
+            config,
+            learning_rate=5e-4 if config.config_name else 1e-4,
+            num_train_epochs=10 if config.config_name else 3,
+            metric="mlm_loss",
+        ),
         metrics=("mlm_loss", "mlm_accuracy", "loss") + ((f"{pairs}_accuracy",) if pairs else ()),
     )
     config, accelerator = run.config, run.accelerator

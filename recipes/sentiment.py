@@ -30,17 +30,21 @@ class SentimentConfig(TrainingArguments, ModelArguments, DataArguments):
     pooling: Literal["mean", "max", "last", "attention"] = flag("attention", "Baselines: words to one vector.")
 
 
-def finetune_sentiment(config: SentimentConfig) -> training.RunResult:
-    """Trains, evaluates and saves a classifier. Raises ValueError for what a user can mend."""
-    # 1. The run: processes, precision, seed, a folder that holds nothing else.
+def resolved(config: SentimentConfig) -> SentimentConfig:
+    """The config with the defaults of its model."""
     baseline = models.is_baseline(config.model_name_or_path)
-    run = training.start_run(
+    return training.with_defaults(
         config,
         learning_rate=2e-3 if baseline else 5e-5,
         num_train_epochs=20 if baseline else 3,
-        group_by_length=baseline,
-        metrics=("accuracy", "f1_macro", "recall_macro", "loss"),
+        metric="accuracy",
     )
+
+
+def finetune_sentiment(config: SentimentConfig) -> training.RunResult:
+    """Trains, evaluates and saves a classifier. Raises ValueError for what a user can mend."""
+    # 1. The run: processes, precision, seed, a folder that holds nothing else.
+    run = training.start_run(resolved(config), metrics=("accuracy", "f1_macro", "recall_macro", "loss"))
     config, accelerator = run.config, run.accelerator
 
     # 2. The data, and the labels of its training split.
@@ -80,7 +84,7 @@ def finetune_sentiment(config: SentimentConfig) -> training.RunResult:
         batches = data.EvalBatches(rows, tokenizer.pad_token_id, config.per_device_eval_batch_size)
         predictions = training.predict(accelerator, model, batches)
         scores = metrics.classification_scores(rows.samples["labels"], predictions.labels)
-        scores |= {"loss": predictions.loss, "runtime": round(predictions.runtime, 3)}
+        scores |= predictions.costs
         return predictions, {f"{name}_{key}": value for key, value in scores.items()}
 
     # 6. Train.

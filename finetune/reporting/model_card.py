@@ -70,7 +70,7 @@ def write_model_card(
         key: value
         for key, value in results.items()
         if key.startswith(("eval_", "test_"))
-        and not key.endswith(("_runtime", "_words", "_words_scored", "_masked", "eval_loss", "test_loss"))
+        and not key.endswith(("_runtime", "_tokens", "_words", "_words_scored", "_masked", "eval_loss", "test_loss"))
     }
     main = {"token-classification": "f1", "text-classification": "accuracy", "fill-mask": "mlm_perplexity"}[task]
     card = ModelCardData(

@@ -11,6 +11,7 @@ from .optimizers import build_schedule as build_schedule
 from .run import Run as Run
 from .run import RunResult as RunResult
 from .run import start_run as start_run
+from .run import with_defaults as with_defaults
 from .steps import StepSums as StepSums
 from .steps import accumulate_gradients as accumulate_gradients
 from .steps import clip_gradients as clip_gradients

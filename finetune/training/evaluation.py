@@ -21,7 +21,13 @@ class Predictions:
     labels: np.ndarray  # int64 (T,) for token classification, (N,) for sequences
     scores: np.ndarray  # float32, same shape: the probability of the label
     loss: float  # mean over the targets
+    tokens: int  # that the model was given, padding not counted
     runtime: float  # seconds
+
+    @property
+    def costs(self) -> dict[str, float]:
+        """`loss`, `tokens` and `runtime`, as results have them."""
+        return {"loss": self.loss, "tokens": self.tokens, "runtime": round(self.runtime, 3)}
 
 
 @torch.no_grad()
@@ -60,7 +66,7 @@ def predict(accelerator: Accelerator, model: torch.nn.Module, batches: Any) -> P
 
 def _assemble(parts: list[Any], rows: Any, runtime: float) -> Predictions:
     if not len(rows):  # no word of the split has a subword
-        return Predictions(np.zeros(0, np.int64), np.zeros(0, np.float32), 0.0, runtime)
+        return Predictions(np.zeros(0, np.int64), np.zeros(0, np.float32), 0.0, 0, runtime)
     ids = np.concatenate([part[1] for part in parts])
     _check_once(ids, len(rows))
     labels, scores = (np.concatenate([part[i] for part in parts]) for i in (2, 3))
@@ -72,7 +78,7 @@ def _assemble(parts: list[Any], rows: Any, runtime: float) -> Predictions:
     order[at] = np.arange(len(at))
     # Summed in the order of the batches, not in that of arrival.
     loss = sum(part[4] for part in parts) / max(sum(part[5] for part in parts), 1)
-    return Predictions(labels[order], scores[order], loss, runtime)
+    return Predictions(labels[order], scores[order], loss, int(rows.offsets[-1]), runtime)
 
 
 @dataclass(frozen=True)

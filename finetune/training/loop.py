@@ -248,7 +248,9 @@ def _evaluation_line(epoch: float, scores: dict[str, float], best: bool) -> str:
 
 def _is_detail(key: str) -> bool:
     """Scores by type, and times, are for the files."""
-    return key.endswith("_runtime") or (key.startswith("eval_f1_") and key not in ("eval_f1_strict", "eval_f1_macro"))
+    return key.endswith(("_runtime", "_tokens")) or (
+        key.startswith("eval_f1_") and key not in ("eval_f1_strict", "eval_f1_macro")
+    )
 
 
 def _known(state: dict[str, Any]) -> dict[str, Any]:

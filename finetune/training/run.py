@@ -115,36 +115,36 @@ class Run:
         return RunResult(self.output_dir, results, history)
 
 
-def start_run(
-    config: TrainingArguments,
-    *,
-    learning_rate: float,
-    num_train_epochs: float,
-    metrics: Sequence[str],
-    group_by_length: bool = False,
-) -> Run:
-    """Sets up Accelerate and the seed, and refuses flags that cannot be meant, before anything is read.
+def with_defaults(config: Any, *, learning_rate: float, num_train_epochs: float, metric: str) -> Any:
+    """A recipe's config with every flag filled in whose default is not the same for all models.
 
     Args:
-        learning_rate, num_train_epochs: what stands for a flag that is not given.
-        group_by_length: whether `--train_sampling_strategy` is that, where it is not given.
-        metrics: what `--metric_for_best_model` may name, the default first.
-
-    Raises:
-        ValueError: naming the flag.
+        learning_rate, num_train_epochs, metric: what stands for a flag that is not given.
     """
-    config = replace(
+    return replace(
         config,
         learning_rate=learning_rate if config.learning_rate is None else config.learning_rate,
         num_train_epochs=num_train_epochs if config.num_train_epochs is None else config.num_train_epochs,
         train_sampling_strategy=config.train_sampling_strategy
-        or ("group_by_length" if group_by_length or config.tokens_per_batch else "random"),
+        or ("group_by_length" if config.tokens_per_batch else "random"),
         resume_from_checkpoint=None
         if (config.resume_from_checkpoint or "false").lower() == "false"
         else config.resume_from_checkpoint,
-        metric_for_best_model=config.metric_for_best_model or metrics[0],
+        metric_for_best_model=config.metric_for_best_model or metric,
         load_best_model_at_end=config.load_best_model_at_end and config.eval_strategy != "no",
     )
+
+
+def start_run(config: Any, *, metrics: Sequence[str]) -> Run:
+    """Sets up Accelerate and the seed, and refuses flags that cannot be meant, before anything is read.
+
+    Args:
+        config: as `with_defaults` leaves it.
+        metrics: what `--metric_for_best_model` may name.
+
+    Raises:
+        ValueError: naming the flag.
+    """
     _check_flags(config)
     if config.metric_for_best_model not in metrics:
         raise ValueError(f"--metric_for_best_model {config.metric_for_best_model}: choose from {', '.join(metrics)}")

@@ -15,6 +15,7 @@ from finetune import data, training
 from finetune.arguments import ModelArguments
 from finetune.models import load
 from finetune.training.run import peak_memory_mb, start_run
+from recipes import ner
 from recipes.ner import NerConfig, finetune_ner
 
 
@@ -282,12 +283,7 @@ def test_fractional_epochs_and_max_steps(checkpoints, tmp_path):
 
 
 def test_the_folder_is_not_made_before_the_run_is_sound(checkpoints, tmp_path):
-    run = start_run(
-        config(checkpoints["wordpiece"], tmp_path / "run"),
-        learning_rate=1.0,
-        num_train_epochs=1,
-        metrics=("f1",),
-    )
+    run = start_run(ner.resolved(config(checkpoints["wordpiece"], tmp_path / "run")), metrics=("f1",))
     assert not (tmp_path / "run").exists()
     run.create_folder()
     assert (tmp_path / "run/run.yaml").exists()
