@@ -20,7 +20,7 @@ demo: $(VENV)/.installed  ## Fine-tune a transformer and an LSTM on the sample d
 	$(BIN)/python recipes/demo.py
 
 test: $(VENV)/.installed  ## The test suite
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n 2
 
 lint: $(VENV)/.installed  ## ruff (check and format) and mypy
 	$(BIN)/ruff check .
@@ -31,8 +31,9 @@ format: $(VENV)/.installed  ## Let ruff mend what it can
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-bench: $(VENV)/.installed  ## Alignment, masking and the vocabulary projection against the stock way
-	$(BIN)/python benchmarks/alignment.py
+bench: $(VENV)/.installed  ## The table of benchmarks/README.md, and how cost grows (about an hour on 2 cores)
+	$(BIN)/python benchmarks/speed.py
+	$(BIN)/python benchmarks/scaling.py
 	$(BIN)/python benchmarks/pretraining.py
 
 clean:  ## Remove the environment and the caches, not the runs

@@ -58,16 +58,48 @@ def yaml_to_argv(file: str | Path, known: set[str]) -> list[str]:
         ValueError: if the file cannot be read, is not a mapping of flags to plain values, or has a key
             that is not in `known`. The message names file and line.
     """
+    return _to_argv(file, _compose(file), known)
+
+
+def yaml_to_argvs(file: str | Path, key: str, known: set[str]) -> tuple[list[str], dict[str, list[str]]]:
+    """As `yaml_to_argv`, where `key` holds a mapping of names to flags of their own, or names between commas.
+
+    Returns:
+        The words of the file, and those of every name.
+    """
+    root = _compose(file)
+    if not isinstance(root, yaml.MappingNode):
+        return _to_argv(file, root, known), {}
+    own: dict[str, list[str]] = {}
+    for name, node in root.value:
+        if name.value == key and isinstance(node, yaml.ScalarNode):
+            own |= {inner.strip(): [] for inner in node.value.split(",")}
+        elif name.value == key:
+            if not isinstance(node, yaml.MappingNode):
+                raise ValueError(f"{file}:{node.start_mark.line + 1}: {key} takes a mapping of names to flags")
+            for inner, flags in node.value:
+                empty = flags.tag == "tag:yaml.org,2002:null"
+                own[inner.value] = [] if empty else _to_argv(file, flags, known)
+    root.value = [(name, node) for name, node in root.value if name.value != key]
+    return _to_argv(file, root, known), own
+
+
+def _compose(file: str | Path) -> yaml.Node | None:
     try:
-        root = yaml.compose(Path(file).read_text(encoding="utf-8"), Loader=yaml.SafeLoader)
+        return yaml.compose(Path(file).read_text(encoding="utf-8"), Loader=yaml.SafeLoader)
     except OSError as error:
         raise ValueError(f"--config {file}: {error.strerror}") from error
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise ValueError(f"--config {file}: not a YAML file: {' '.join(str(error).split())}") from error
+
+
+def _to_argv(file: str | Path, root: yaml.Node | None, known: set[str]) -> list[str]:
     if root is None:
         return []
     if not isinstance(root, yaml.MappingNode):
-        raise ValueError(f"{file}:1: a config is a mapping of flags to values, like 'max_seq_length: 128'")
+        raise ValueError(
+            f"{file}:{root.start_mark.line + 1}: a config is a mapping of flags to values, like 'max_seq_length: 128'"
+        )
     argv = []
     for key, value in root.value:
         where = f"{file}:{key.start_mark.line + 1}"

@@ -1,5 +1,7 @@
 from .alignment import Alignment as Alignment
 from .alignment import align as align
+from .alignment import encode_words as encode_words
+from .alignment import special_tokens as special_tokens
 from .audit import InstanceAudit as InstanceAudit
 from .audit import instance_audit as instance_audit
 from .batches import Batch as Batch

@@ -10,12 +10,16 @@ def results_table(rows: Mapping[str, Mapping[str, float]], columns: Sequence[str
         rows: for each run's name its `all_results.json`.
         columns: keys of these; a key that a run lacks shows as a dash.
     """
-    head = ["", *columns]
     body = [[name, *(_cell(results.get(column)) for column in columns)] for name, results in rows.items()]
-    widths = [max(len(row[i]) for row in (head, *body)) for i in range(len(head))]
+    return aligned([["", *columns], *body])
+
+
+def aligned(rows: Sequence[Sequence[str]]) -> str:
+    """A Markdown table, the first row its head, all columns but the first aligned to the right."""
+    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
     rule = ["-" * width if i == 0 else "-" * (width - 1) + ":" for i, width in enumerate(widths)]
     lines = []
-    for row in (head, rule, *body):
+    for row in (rows[0], rule, *rows[1:]):
         cells = [
             cell.ljust(width) if i == 0 else cell.rjust(width)
             for i, (cell, width) in enumerate(zip(row, widths, strict=True))

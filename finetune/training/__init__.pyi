@@ -10,6 +10,7 @@ from .optimizers import build_optimizer as build_optimizer
 from .optimizers import build_schedule as build_schedule
 from .run import Run as Run
 from .run import RunResult as RunResult
+from .run import peak_memory_mb as peak_memory_mb
 from .run import start_run as start_run
 from .run import with_defaults as with_defaults
 from .steps import StepSums as StepSums

@@ -1,0 +1,84 @@
+"""Where a model is right and where it is not: counts of one prediction, split up.
+
+An entity is `(first word, word after its last, type)`, as conlleval reads tags (see `entities`).
+
+Shapes: S sentences, K entity types.
+"""
+
+from collections.abc import Callable, Hashable, Sequence
+
+import numpy as np
+
+Span = tuple[int, int, str]
+
+LENGTHS = ((1, 10), (11, 20), (21, 30), (31, 50))
+
+
+def entity_spans(tags: Sequence[str], *, strict: bool = False) -> list[Span]:
+    """The entities of one sentence's IOB2 tags; `strict`: only those that start with `B-`."""
+    spans: list[Span] = []
+    begin, kind, proper = 0, None, False
+    for word, tag in enumerate([*tags, "O"]):
+        prefix, _, this = tag.partition("-")
+        if kind is not None and not (prefix == "I" and this == kind):
+            if proper or not strict:
+                spans.append((begin, word, kind))
+            kind = None
+        if kind is None and tag != "O":
+            begin, kind, proper = word, this, prefix == "B"
+    return spans
+
+
+def entities_by(
+    gold: Sequence[Sequence[Span]], predicted: Sequence[Sequence[Span]], group: Callable[[int, Span], Hashable]
+) -> dict[Hashable, np.ndarray]:
+    """Correct, predicted and gold entities, int64 (3,), of every group.
+
+    Args:
+        gold, predicted: the entities of S sentences.
+        group: the group of an entity, given its sentence's number; one that both sides have gets one group.
+    """
+    counts: dict[Hashable, np.ndarray] = {}
+    for sentence, (right, said) in enumerate(zip(gold, predicted, strict=True)):
+        for column, spans in enumerate((set(right) & set(said), said, right)):
+            for span in spans:
+                counts.setdefault(group(sentence, span), np.zeros(3, np.int64))[column] += 1
+    return counts
+
+
+def sentence_counts(gold: Sequence[Sequence[Span]], predicted: Sequence[Sequence[Span]]) -> np.ndarray:
+    """Correct, predicted and gold entities of every sentence, int64 (S, 3)."""
+    return np.array(
+        [(len(set(right) & set(said)), len(said), len(right)) for right, said in zip(gold, predicted, strict=True)],
+        dtype=np.int64,
+    ).reshape(-1, 3)
+
+
+def entity_confusion(
+    gold: Sequence[Sequence[Span]], predicted: Sequence[Sequence[Span]], types: Sequence[str]
+) -> np.ndarray:
+    """int64 (K + 1, K + 1): gold type by predicted type of the same words.
+
+    The last column counts gold entities whose very words no predicted entity has, the last row the reverse.
+    """
+    none = len(types)
+    index = {kind: k for k, kind in enumerate(types)}
+    table = np.zeros((none + 1, none + 1), np.int64)
+    for right, said in zip(gold, predicted, strict=True):
+        theirs = {span[:2]: index[span[2]] for span in said}
+        for *words, kind in right:
+            table[index[kind], theirs.pop((words[0], words[1]), none)] += 1
+        for kind_said in theirs.values():
+            table[none, kind_said] += 1
+    return table
+
+
+def length_group(length: int) -> str:
+    """`1-10`, `11-20` ... for a number of words."""
+    return next((f"{low}-{high}" for low, high in LENGTHS if length <= high), f"over {LENGTHS[-1][1]}")
+
+
+def fertility_group(subwords: int, words: int) -> str:
+    """For how many subwords a tokenizer makes of each word of an entity."""
+    ratio = subwords / max(words, 1)
+    return "1" if ratio <= 1 else "up to 2" if ratio <= 2 else "up to 3" if ratio <= 3 else "over 3"

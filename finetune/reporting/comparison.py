@@ -1,0 +1,250 @@
+"""A comparison of models, told three times from the same numbers: JSON, Markdown, and one page of HTML."""
+
+import json
+import math
+import os
+import shutil
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from finetune.reporting.tables import aligned
+
+_TEMPLATES = Path(__file__).parent
+
+
+def write_comparison(folder: Path, report: Mapping[str, Any]) -> None:
+    """Writes `comparison.json`, `comparison.md`, `report.html` and `plots/*.png`.
+
+    Args:
+        report: as `finetune.comparison.comparison_of` gives it, with `command`, `machine` and `failures`.
+    """
+    import jinja2
+
+    from finetune.reporting.plots import comparison_plots, inline_svg, save_png
+
+    folder.mkdir(parents=True, exist_ok=True)
+    figures = comparison_plots(report)
+    beside = folder / ".plots.writing"
+    shutil.rmtree(beside, ignore_errors=True)
+    beside.mkdir()
+    for name, figure in figures.items():
+        save_png(figure, beside / f"{name}.png")
+    shutil.rmtree(folder / "plots", ignore_errors=True)
+    beside.rename(folder / "plots")
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(_TEMPLATES), autoescape=True, trim_blocks=True, lstrip_blocks=True
+    )
+    page = environment.get_template("comparison.html").render(
+        report=report,
+        table=_cells(report),
+        columns=_columns(report),
+        matrix=_matrix(report),
+        plots={name: inline_svg(figure, name) for name, figure in figures.items()},
+        marked=_marked,
+        told=_told,
+        in_short=_in_short(report),
+    )
+    _write(
+        folder / "comparison.json", json.dumps(_plain(report), indent=1, allow_nan=False, ensure_ascii=False) + "\n"
+    )
+    _write(folder / "comparison.md", _markdown(report, list(figures)))
+    _write(folder / "report.html", page)
+
+
+def comparison_table(report: Mapping[str, Any]) -> str:
+    """One line a model, as Markdown."""
+    return aligned([["model", *_columns(report)], *_cells(report)])
+
+
+def add_comparison_to_card(folder: Path, report: Mapping[str, Any], name: str) -> None:
+    """Puts what the comparison found into the model card of one of its runs, in the place of an earlier one's."""
+    card = folder / "README.md"
+    if not card.exists():
+        return
+    score, best = _score(report, name), f"{report['split']}_{report['metric']}"
+    lines = [
+        f"{best} over {len(score['values'])} seed(s): {_with_spread(score)}"
+        f"{_interval(score)}. Beside it, on the same data ({report['data']['name']}):",
+        "",
+        *(f"- {other}: {_with_spread(_score(report, other))}" for other in report["models"] if other != name),
+        "",
+        *(f"- {_sentence(pair)}" for pair in report["pairs"] if name in (pair["first"], pair["second"])),
+    ]
+    head, begin, end = "## Compared", "<!-- comparison -->", "<!-- end of comparison -->"
+    text = card.read_text(encoding="utf-8")
+    if begin in text:
+        before, _, rest = text.partition(f"\n{head}\n")
+        text = before + rest.partition(f"{end}\n")[2]
+    text = text.replace(" They are of one run with one seed: the spread over seeds is not known from it.", "")
+    before, use, after = text.partition("## Training\n")
+    _write(card, before + "\n".join([head, "", begin, *lines, end, "", ""]) + use + after)
+
+
+def _columns(report: Mapping[str, Any]) -> list[str]:
+    measure = "F1" if report["metric"] == "f1" else "accuracy"
+    return [
+        f"{report['split'].replace('eval', 'dev')} {measure}",
+        "95 % interval",
+        f"dev {measure}",
+        "parameters",
+        "training s",
+        "tokens/s",
+        "prediction tokens/s",
+        "sentences/s",
+        "peak MB",
+        "MFLOP a word",
+    ]
+
+
+def _cells(report: Mapping[str, Any]) -> list[list[str]]:
+    rows = []
+    for name, model in report["models"].items():
+        score, cost = _score(report, name), model["cost"]
+        dev = model["scores"].get(f"eval_{report['metric']}")
+        rows.append(
+            [
+                name,
+                _with_spread(score),
+                _interval(score).strip(" ()").removeprefix("95 % interval ") or "-",
+                _with_spread(dev) if dev else "-",
+                f"{cost['total_parameters']:,.0f}",
+                f"{cost['train_runtime']:,.1f}",
+                f"{cost['train_tokens_per_second']:,.0f}",
+                f"{cost['predict_tokens_per_second']:,.0f}",
+                f"{cost['predict_sentences_per_second']:,.0f}",
+                f"{cost['peak_memory_mb']:,.0f}",
+                f"{cost['flops_per_word'] / 1e6:,.2f}",
+            ]
+        )
+    return rows
+
+
+def _matrix(report: Mapping[str, Any]) -> dict[str, dict[str, Mapping[str, Any]]]:
+    """For each row and column the pair, the difference being row minus column."""
+    table: dict[str, dict[str, Mapping[str, Any]]] = {}
+    for pair in report["pairs"]:
+        table.setdefault(pair["first"], {})[pair["second"]] = pair
+        table.setdefault(pair["second"], {})[pair["first"]] = {
+            **pair,
+            "difference": -pair["difference"],
+            "low": -pair["high"],
+            "high": -pair["low"],
+        }
+    return table
+
+
+def _score(report: Mapping[str, Any], name: str) -> Mapping[str, Any]:
+    return report["models"][name]["scores"][f"{report['split']}_{report['metric']}"]
+
+
+def _with_spread(score: Mapping[str, Any]) -> str:
+    return f"{score['mean']:.4f}" + (f" ± {score['stdev']:.4f}" if len(score["values"]) > 1 else "")
+
+
+def _interval(score: Mapping[str, Any]) -> str:
+    return f" (95 % interval {score['low']:.4f} to {score['high']:.4f})" if len(score["values"]) > 1 else ""
+
+
+def _sentence(pair: Mapping[str, Any]) -> str:
+    holm, bootstrap, randomisation = (_p(pair[f"p_{key}"]) for key in ("holm", "bootstrap", "randomisation"))
+    return (
+        f"{pair['first']} minus {pair['second']}: {pair['difference']:+.4f} ({pair['low']:+.4f} to "
+        f"{pair['high']:+.4f}; p {bootstrap} by bootstrap, {randomisation} by randomisation, {holm} after Holm's "
+        "correction)"
+    )
+
+
+def _p(value: float) -> str:
+    return "< 0.001" if value < 0.001 else f"{value:.3f}"
+
+
+def _markdown(report: Mapping[str, Any], figures: Sequence[str]) -> str:
+    measure = "F1" if report["metric"] == "f1" else "accuracy"
+    lines = [
+        f"# {report['data']['name']}: {', '.join(report['models'])}",
+        "",
+        _in_short(report),
+        "",
+        "```sh",
+        report["command"],
+        "```",
+        "",
+    ]
+    lines += ["| | |", "|---|---|", *(f"| {key} | {value} |" for key, value in report["machine"].items()), ""]
+    for name, split in report["data"]["splits"].items():
+        labels = ", ".join(f"{label} {count:,}" for label, count in split["labels"].items())
+        lines.append(f"- {name}: {split['sentences']:,} sentences, {split['words']:,} words; {labels}")
+    lines += ["", "## Scores and costs", "", comparison_table(report), "", _told(report), ""]
+    for failure in report["failures"]:
+        lines.append(f"- **failed**: {failure['model']}, seed {failure['seed']}: {failure['reason']}")
+    if report["pairs"]:
+        lines += ["", "## More than chance?", "", *(f"- {_sentence(pair)}" for pair in report["pairs"])]
+    for title, found in report["breakdowns"].items():
+        lines += ["", f"## By {title}", "", f"In brackets the number of {found['of']}.", ""]
+        head = ["model", *(f"{group} ({size:,})" for group, size in found["size"].items())]
+        lines.append(
+            aligned([head, *([name, *(f"{v:.4f}" for v in row.values())] for name, row in found["scores"].items())])
+        )
+    if "scorers" in report:
+        scorers = list(next(iter(report["scorers"].values())))
+        lines += ["", "## What the scorer does to the number", "", f"{measure} on the same predictions.", ""]
+        body = [[name, *(f"{v:.4f}" for v in row.values())] for name, row in report["scorers"].items()]
+        lines += [aligned([["model", *scorers], *body]), "", _words_line(report)]
+    lines += ["", "## Settings", ""]
+    for name, model in report["models"].items():
+        told = ", ".join(f"{key} {value}" for key, value in model["settings"].items())
+        lines.append(f"- {name} (seeds {', '.join(map(str, model['seeds']))}): {told}")
+    lines += ["", "## Plots", "", *(f"![{name}](plots/{name}.png)" for name in figures), ""]
+    return "\n".join(lines)
+
+
+def _words_line(report: Mapping[str, Any]) -> str:
+    words = report["data"]["splits"]["test" if report["split"] == "test" else "validation"]["words"]
+    return f"Words scored: {words:,} of {words:,}; with truncation {report['words_kept_by_truncation']:,}."
+
+
+def _told(report: Mapping[str, Any]) -> str:
+    """What the columns of the table mean."""
+    return (
+        "Mean and standard deviation over the seeds; the interval is Student's. Tokens are the model's own, subwords "
+        "or, for a recurrent model, words: compare sentences a second. Operations: 2 for each weight that is no "
+        "embedding and each token, and a transformer's attention; training takes three times as many."
+    )
+
+
+def _in_short(report: Mapping[str, Any]) -> str:
+    """The best model, and whether it is better than the next by more than chance."""
+    order = sorted(report["models"], key=lambda name: -_score(report, name)["mean"])
+    best = f"{order[0]} has the highest {_columns(report)[0]}, {_with_spread(_score(report, order[0]))}."
+    if len(order) < 2:
+        return best
+    pair = _matrix(report)[order[0]][order[1]]
+    verdict = "more than chance" if pair["p_holm"] < 0.05 else "no more than chance may explain"
+    return f"{best} The next is {order[1]}, {-pair['difference']:+.4f}: {verdict} (p {_p(pair['p_holm'])})."
+
+
+def _marked(words: Sequence[str], spans: Sequence[tuple[int, int, str]]) -> list[tuple[str, str | None]]:
+    """A sentence in pieces: (words, type of the entity or None)."""
+    pieces: list[tuple[str, str | None]] = []
+    at = 0
+    for begin, end, kind in sorted(spans):
+        pieces += [(" ".join(words[at:begin]), None), (" ".join(words[begin:end]), kind)]
+        at = end
+    return [(text, kind) for text, kind in [*pieces, (" ".join(words[at:]), None)] if text]
+
+
+def _plain(value: Any) -> Any:
+    """What JSON can hold: NaN becomes null."""
+    if isinstance(value, Mapping):
+        return {str(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def _write(path: Path, text: str) -> None:
+    """Whole or not at all."""
+    beside = path.with_name(f".{path.name}.writing")
+    beside.write_text(text, encoding="utf-8", newline="\n")
+    os.replace(beside, path)

@@ -1,0 +1,32 @@
+"""The machine and the versions that a figure was measured with."""
+
+import os
+import platform
+from importlib import metadata
+from pathlib import Path
+
+import psutil
+import torch
+
+PACKAGES = ("finetune", "torch", "transformers", "accelerate", "datasets", "tokenizers", "scikit-learn", "numpy")
+
+
+def machine() -> dict[str, str]:
+    """Processor, threads, memory, GPU, Python and packages; no name of a host or a user."""
+    information = Path("/proc/cpuinfo")
+    names = (
+        [line for line in information.read_text().splitlines() if line.startswith("model name")]
+        if information.exists()
+        else []
+    )
+    processor = names[0].partition(":")[2].strip() if names else platform.processor() or platform.machine()
+    found = {
+        "processor": f"{processor}, {os.cpu_count()} cores, {torch.get_num_threads()} threads",
+        "memory": f"{psutil.virtual_memory().total / 2**30:.0f} GiB",
+    }
+    if torch.cuda.is_available():
+        found["GPU"] = torch.cuda.get_device_name()
+    found["precision"] = os.environ.get("ACCELERATE_MIXED_PRECISION", "no").replace("no", "float32")
+    found["system"] = f"{platform.system()}, Python {platform.python_version()}"
+    found["packages"] = ", ".join(f"{name} {metadata.version(name)}" for name in PACKAGES)
+    return found

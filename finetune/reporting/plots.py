@@ -1,0 +1,183 @@
+"""Plots of a comparison: matplotlib figures that need no screen, as PNG files and as SVG inside a page."""
+
+import io
+import re
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from matplotlib import rc_context
+from matplotlib.figure import Figure
+
+_INK = "#123456"  # stands for the page's own text colour, light or dark
+# Okabe and Ito's, which people with any kind of colour vision tell apart; their black is the text's colour here.
+COLOURS = ("#0072B2", "#E69F00", "#009E73", "#D55E00", "#CC79A7", "#56B4E9", "#999999", _INK)
+MARKERS = "osD^vPX*"
+
+
+def comparison_plots(report: Mapping[str, Any]) -> dict[str, Figure]:
+    """The figures of a report by their names, in their order."""
+    figures = {"scores": _scores(report)}
+    if any(len(model["curve"]) > 1 for model in report["models"].values()):
+        figures["learning_curves"] = _curves(report)
+    figures["quality_and_cost"] = _costs(report)
+    for title in report["breakdowns"]:
+        figures[f"by_{title.replace(' ', '_')}"] = _groups(report, title)
+    figures["confusion"] = _confusion(report)
+    return figures
+
+
+def save_png(figure: Figure, path: Path) -> None:
+    """Dark on white."""
+    figure.savefig(path, format="png", dpi=110, facecolor="white", metadata={"Software": None})
+
+
+def inline_svg(figure: Figure, name: str) -> str:
+    """An `<svg>` whose text has the page's colour and whose ids are its own; the same figure gives the same text."""
+    text = io.StringIO()
+    with rc_context({"svg.hashsalt": name, "svg.fonttype": "none"}):
+        figure.savefig(text, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
+    svg = re.sub(r"<metadata>.*?</metadata>", "", text.getvalue()[text.getvalue().index("<svg") :], flags=re.DOTALL)
+    svg = svg.replace(_INK, "currentColor")
+    svg = re.sub(
+        r'(<svg[^>]*?) width="[^"]*"', r"\1", re.sub(r'(<svg[^>]*?) height="[^"]*"', r"\1", svg, count=1), count=1
+    )
+    # The ids of all figures of a page share one space.
+    svg = re.sub(r'\bid="([^"]+)"', rf'id="{name}-\1"', svg)
+    svg = re.sub(r'xlink:href="#([^"]+)"', rf'xlink:href="#{name}-\1"', svg)
+    return re.sub(r"url\(#([^)]+)\)", rf"url(#{name}-\1)", svg).replace("<svg ", '<svg role="img" ', 1)
+
+
+def _figure(draw: Callable[[Any], None], width: float = 7.0, height: float = 3.6) -> Figure:
+    with rc_context({"text.color": _INK, "axes.edgecolor": _INK, "axes.labelcolor": _INK, "font.size": 10}):
+        figure = Figure(figsize=(width, height), layout="constrained")
+        axes = figure.add_subplot()
+        axes.patch.set_alpha(0)
+        axes.tick_params(colors=_INK)
+        axes.spines[["top", "right"]].set_visible(False)
+        draw(axes)
+    return figure
+
+
+def _style(number: int) -> dict[str, Any]:
+    return {"color": COLOURS[number % len(COLOURS)], "marker": MARKERS[number % len(MARKERS)]}
+
+
+def _label(report: Mapping[str, Any]) -> str:
+    measure = "F1" if report["metric"] == "f1" else report["metric"]
+    return f"{report['split'].replace('eval', 'dev')} {measure}"
+
+
+def _score(report: Mapping[str, Any], model: Mapping[str, Any]) -> Mapping[str, Any]:
+    return model["scores"][f"{report['split']}_{report['metric']}"]
+
+
+def _scores(report: Mapping[str, Any]) -> Figure:
+    names = list(report["models"])
+
+    def draw(axes: Any) -> None:
+        for number, name in enumerate(names):
+            score = _score(report, report["models"][name])
+            y = len(names) - 1 - number
+            if score["low"] is not None and score["low"] == score["low"]:
+                axes.plot(
+                    [score["low"], score["high"]], [y, y], color=_style(number)["color"], linewidth=5, alpha=0.3
+                )
+            axes.plot(score["values"], [y] * len(score["values"]), linestyle="none", **_style(number))
+        axes.set_yticks(range(len(names)), reversed(names))
+        axes.set_xlabel(f"{_label(report)}: each seed, and the 95 % interval of the mean")
+        axes.grid(axis="x", alpha=0.3)
+        axes.set_ylim(-0.6, len(names) - 0.4)
+
+    return _figure(draw, height=1.2 + 0.42 * len(names))
+
+
+def _curves(report: Mapping[str, Any]) -> Figure:
+    def draw(axes: Any) -> None:
+        for number, (name, model) in enumerate(report["models"].items()):
+            curve = model["curve"]
+            if not curve:
+                continue
+            # A share of the training, since models train for different numbers of epochs.
+            share = np.array([point["epoch"] for point in curve]) / curve[-1]["epoch"]
+            axes.plot(share, [point["mean"] for point in curve], label=name, markersize=4, **_style(number))
+            bounds = ([point[key] for point in curve] for key in ("low", "high"))
+            axes.fill_between(share, *bounds, color=_style(number)["color"], alpha=0.15, linewidth=0)
+        axes.set_xlabel("share of the training")
+        axes.set_ylabel(_label({**report, "split": "eval"}))
+        axes.grid(alpha=0.3)
+        _legend(axes)
+
+    return _figure(draw)
+
+
+def _costs(report: Mapping[str, Any]) -> Figure:
+    costs = (
+        ("train_runtime", "seconds of training"),
+        ("predict_sentences_per_second", "sentences a second in prediction"),
+        ("total_parameters", "parameters"),
+    )
+    with rc_context({"text.color": _INK, "axes.edgecolor": _INK, "axes.labelcolor": _INK, "font.size": 10}):
+        figure = Figure(figsize=(9.0, 3.4), layout="constrained")
+        all_axes = figure.subplots(1, 3, sharey=True)
+        for axes, (key, title) in zip(all_axes, costs, strict=True):
+            axes.patch.set_alpha(0)
+            axes.tick_params(colors=_INK)
+            axes.spines[["top", "right"]].set_visible(False)
+            for number, (name, model) in enumerate(report["models"].items()):
+                if model["cost"][key] > 0:
+                    x, y = model["cost"][key], _score(report, model)["mean"]
+                    axes.plot([x], [y], linestyle="none", label=name, markersize=8, **_style(number))
+            axes.set_xscale("log")
+            axes.set_xlabel(title)
+            axes.grid(alpha=0.3)
+        all_axes[0].set_ylabel(_label(report))
+        handles, labels = all_axes[0].get_legend_handles_labels()
+        figure.legend(handles, labels, loc="outside upper center", ncols=min(4, len(labels)), frameon=False)
+    return figure
+
+
+def _groups(report: Mapping[str, Any], title: str) -> Figure:
+    found = report["breakdowns"][title]
+    groups = list(found["size"])
+    width = 0.8 / len(report["models"])
+
+    def draw(axes: Any) -> None:
+        for number, (name, scores) in enumerate(found["scores"].items()):
+            at = np.arange(len(groups)) + (number - (len(report["models"]) - 1) / 2) * width
+            axes.bar(at, [scores[group] for group in groups], width * 0.9, label=name, color=_style(number)["color"])
+        axes.set_xticks(range(len(groups)), [f"{group}\n({found['size'][group]:,})" for group in groups])
+        axes.set_xlabel(f"{title} (number of {found['of'].partition(',')[0]})")
+        axes.set_ylabel("accuracy" if "accuracy" in found["of"] else "F1")
+        axes.grid(axis="y", alpha=0.3)
+        _legend(axes)
+
+    return _figure(draw, width=max(7.0, 1.1 * len(groups)), height=3.8)
+
+
+def _confusion(report: Mapping[str, Any]) -> Figure:
+    """Of the best model: shares of the gold labels; counts in the cells."""
+    name = max(report["models"], key=lambda model: _score(report, report["models"][model])["mean"])
+    table = np.array(report["confusion"][name])
+    labels = list(report["labels"])
+    columns = [*labels, "none"] if len(table) > len(labels) else labels
+    shares = table / np.maximum(table.sum(1, keepdims=True), 1)
+
+    def draw(axes: Any) -> None:
+        axes.imshow(shares, cmap="cividis", vmin=0, vmax=1, aspect="auto")
+        for (row, column), value in np.ndenumerate(table):
+            colour = "black" if shares[row, column] > 0.5 else "white"
+            axes.text(column, row, f"{value:.0f}", ha="center", va="center", color=colour, fontsize=9)
+        axes.set_xticks(range(len(columns)), columns, rotation=30, ha="right")
+        axes.set_yticks(range(len(columns)), columns)
+        axes.set_xlabel(f"predicted by {name}, a mean over its seeds")
+        axes.set_ylabel("gold")
+        axes.spines[:].set_visible(False)
+
+    return _figure(draw, width=2.6 + 0.75 * len(columns), height=1.8 + 0.45 * len(columns))
+
+
+def _legend(axes: Any) -> None:
+    handles: Sequence[Any] = axes.get_legend_handles_labels()[0]
+    axes.figure.legend(loc="outside upper center", ncols=min(4, max(len(handles), 1)), frameon=False)

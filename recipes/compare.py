@@ -1,0 +1,224 @@
+"""Several models, several seeds, one report: which is better, by how much, is it more than chance, what does it cost.
+
+python recipes/compare.py --task ner --dataset_name samples --models bilstm,dictionary --seeds 0,1,2
+python recipes/compare.py --config recipes/configs/compare/wnut17.yaml --output_dir runs/wnut17
+python recipes/compare.py --task sentiment --train_file train.csv --validation_file dev.csv --test_file test.csv \\
+    --models svm,bilstm,sentence-transformers/all-MiniLM-L6-v2 --seeds 0,1,2 --output_dir runs/compared
+
+All flags of recipes/ner.py or recipes/sentiment.py may follow, for every model. A YAML file may give each model its
+own, under `models:`. A run that is there and finished is not run again, one that was killed goes on where it was.
+
+from recipes.compare import CompareConfig, compare
+from recipes.ner import NerConfig
+report = compare(CompareConfig({name: NerConfig(model_name_or_path=name) for name in ("bilstm", "dictionary")}))
+"""
+
+from __future__ import annotations  # names of the lazy parts in signatures would import torch
+
+import argparse
+import multiprocessing
+import os
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, fields, replace
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from finetune import cli, data, reporting
+from recipes import ner, sentiment, simple_baselines
+
+TASKS: dict[str, Any] = {"ner": ner.NerConfig, "sentiment": sentiment.SentimentConfig}
+# What does not change a run's weights and scores.
+_ELSEWHERE = (
+    "output_dir",
+    "overwrite_output_dir",
+    "resume_from_checkpoint",
+    "disable_tqdm",
+    "report_to",
+    "push_to_hub",
+)
+
+
+@dataclass
+class CompareConfig:
+    """What is compared."""
+
+    models: Mapping[str, Any]  # by the names that the report gives them: a NerConfig each, or a SentimentConfig each
+    seeds: Sequence[int] = (0, 1, 2)
+    output_dir: str = "runs/comparison"
+
+
+def compare(config: CompareConfig) -> dict[str, Any]:
+    """Trains what is not there yet, and writes `comparison.json`, `comparison.md`, `report.html` and `plots/`.
+
+    Returns:
+        What `comparison.json` holds.
+
+    Raises:
+        ValueError: if there is nothing to compare, or no run could be finished.
+    """
+    # 1. A run for each model and seed, each in a folder of its own.
+    if not config.models or not config.seeds or len(set(map(type, config.models.values()))) > 1:
+        raise ValueError("--models, --seeds: give at least one of each, all models for the same task")
+    folder = Path(config.output_dir)
+    names = {name: name.rstrip("/").rpartition("/")[2] for name in config.models}
+    if len(set(names.values())) < len(names):
+        raise ValueError(f"--models {','.join(names)}: the last parts of these names must differ")
+    runs = {
+        (names[name], seed): recipe_of(replace(own, seed=seed, output_dir=str(folder / names[name] / f"seed-{seed}")))
+        for name, own in config.models.items()
+        for seed in (config.seeds[:1] if own.model_name_or_path in ("svm", "dictionary") else config.seeds)
+    }
+
+    # 2. Train what is not there; a run that fails is told, and the others go on.
+    failures = []
+    for number, ((name, seed), (recipe, own)) in enumerate(runs.items(), start=1):
+        state = _state(own)
+        print(
+            f"\n=== {name}, seed {seed} ({number} of {len(runs)}{'' if state == 'new' else ', ' + state})", flush=True
+        )
+        if state != "finished":
+            reason = _train(recipe, own if state == "new" else replace(own, resume_from_checkpoint="true"))
+            if reason is not None:
+                print(f"failed: {reason}", flush=True)
+                failures.append({"model": name, "seed": seed, "reason": reason})
+    failed = [(failure["model"], failure["seed"]) for failure in failures]
+    finished = {key: own for key, (_, own) in runs.items() if key not in failed}
+    if not finished:
+        raise ValueError(f"no run finished; the first one said: {failures[0]['reason']}")
+
+    # 3. The data as the runs read it, and their predictions: statistics, breakdowns, costs.
+    from finetune import comparison
+
+    own = next(iter(finished.values()))
+    splits = (
+        data.read_tagged(own, own.text_column_name, own.label_column_name)
+        if isinstance(own, ner.NerConfig)
+        else data.read_labelled(own, own.text_column_name, own.label_column_name, own.text_pair_column_name)
+    )
+    report = comparison.comparison_of(finished, splits, "test" if "test" in splits else "eval")
+    report |= {"failures": failures, "command": _command(), "machine": reporting.machine()}
+
+    # 4. The report, and a word in each model's card.
+    if os.environ.get("RANK", "0") == "0":
+        reporting.write_comparison(folder, report)
+        for (name, _), own in finished.items():
+            reporting.add_comparison_to_card(Path(own.output_dir), report, name)
+        print(f"\n{reporting.comparison_table(report)}\n\nreport: {folder / 'report.html'}", flush=True)
+    return report
+
+
+def recipe_of(config: Any) -> tuple[Callable[[Any], Any], Any]:
+    """The recipe function that a config is for, and the config with every default of its model."""
+    if isinstance(config, ner.NerConfig):
+        simple = config.model_name_or_path == "dictionary"
+        return simple_baselines.tag_by_dictionary if simple else ner.finetune_ner, ner.resolved(config)
+    simple = config.model_name_or_path == "svm"
+    return simple_baselines.train_svm if simple else sentiment.finetune_sentiment, sentiment.resolved(config)
+
+
+def _state(config: Any) -> str:
+    """`finished` or `begun` for a run of this config, else `new` (which start_run refuses where another one lies)."""
+    folder = Path(config.output_dir)
+    try:
+        there = yaml.safe_load((folder / "run.yaml").read_text(encoding="utf-8"))
+    except (OSError, ValueError, yaml.YAMLError):
+        return "new"
+    wanted = asdict(config)
+    if not isinstance(there, dict) or any(there.get(k) != v for k, v in wanted.items() if k not in _ELSEWHERE):
+        return "new"
+    if config.overwrite_output_dir:
+        return "new"
+    return "finished" if (folder / "all_results.json").exists() else "begun"
+
+
+def _train(recipe: Callable[[Any], Any], config: Any) -> str | None:
+    """Runs the recipe, in a process of its own, whose memory is the run's alone; None, or why it failed.
+
+    With several processes the run takes place in these, and its peak of memory is that of all runs so far.
+    """
+    if os.environ.get("WORLD_SIZE", "1") != "1":
+        return _call(recipe, config)
+    spawn = multiprocessing.get_context("spawn")
+    receiver, sender = spawn.Pipe(duplex=False)
+    process = spawn.Process(target=_tell, args=(sender, recipe, config))
+    process.start()
+    sender.close()
+    try:
+        reason = receiver.recv()
+    except EOFError:
+        process.join()
+        reason = f"its process ended with exit code {process.exitcode}"
+    process.join()
+    return reason
+
+
+def _tell(sender: Any, recipe: Callable[[Any], Any], config: Any) -> None:
+    sender.send(_call(recipe, config))
+
+
+def _call(recipe: Callable[[Any], Any], config: Any) -> str | None:
+    try:
+        recipe(config)
+    except Exception as error:  # whatever it was, the other runs are still wanted
+        return " ".join(f"{type(error).__name__}: {error}".split())
+    return None
+
+
+def _command() -> str:
+    """How this was started, with no folder of this machine but those that were typed as flags."""
+    if Path(sys.argv[0]).name == Path(__file__).name:
+        return " ".join(["python recipes/compare.py", *sys.argv[1:]])
+    return "recipes.compare.compare(...)"
+
+
+def parse(argv: Sequence[str] | None = None) -> CompareConfig:
+    """The command line, and the YAML files that it names."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
+    )
+    parser.add_argument("--task", choices=list(TASKS), help="Named entities, or classification of texts.")
+    parser.add_argument(
+        "--models", default="", help="Names between commas: Hub ids, folders, baselines, svm, dictionary."
+    )
+    parser.add_argument("--seeds", default="0,1,2", help="Numbers between commas.")
+    parser.add_argument("--output_dir", default="runs/comparison", help="Where all runs and the report go.")
+    parser.add_argument(
+        "--config", action="append", default=[], metavar="FILE.yaml", help="These flags, from a file."
+    )
+    words = list(sys.argv[1:] if argv is None else argv)
+    known = {field.name for task in TASKS.values() for field in fields(task)} | {"task", "seeds"}
+    general: list[str] = []
+    models: dict[str, list[str]] = {}
+    try:
+        for file in parser.parse_known_args(words)[0].config:
+            more, own = cli.yaml_to_argvs(file, "models", known)
+            general, models = general + more, models | own
+    except ValueError as error:
+        parser.error(str(error))
+    # The command line comes last, since the last one of a flag counts.
+    arguments, _ = parser.parse_known_args(general + words)
+    (_, general), (_, words) = (parser.parse_known_args(some) for some in (general, words))
+    if arguments.task is None:
+        parser.error("--task: give ner or sentiment")
+    chosen = [name.strip() for name in arguments.models.split(",") if name.strip()] or list(models)
+    if not arguments.seeds.replace(",", "").isdecimal():
+        parser.error(f"--seeds {arguments.seeds}: give whole numbers between commas")
+    configs = {
+        name: cli.parse(
+            TASKS[arguments.task], [*general, f"--model_name_or_path={name}", *models.get(name, []), *words]
+        )
+        for name in chosen
+    }
+    return CompareConfig(configs, tuple(map(int, arguments.seeds.split(","))), arguments.output_dir)
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """The command line."""
+    cli.run(compare, parse(argv))
+
+
+if __name__ == "__main__":
+    main()

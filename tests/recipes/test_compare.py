@@ -1,0 +1,194 @@
+"""A comparison as a user runs it: what is trained, what is not trained again, and what the report says."""
+
+import json
+import re
+from dataclasses import replace
+from itertools import product
+
+import numpy as np
+import pytest
+from seqeval.metrics import f1_score
+
+from finetune import data
+from recipes import compare as recipe
+from recipes.compare import CompareConfig, compare, parse
+from recipes.ner import NerConfig
+from recipes.sentiment import SentimentConfig
+
+TINY = {
+    "dataset_name": "samples",
+    "max_train_samples": 120,
+    "max_eval_samples": 60,
+    "num_train_epochs": 2,
+    "per_device_train_batch_size": 8,
+    "hidden_size": 16,
+    "embedding_size": 16,
+    "char_features": "none",
+    "disable_tqdm": True,
+}
+
+
+@pytest.fixture(scope="module")
+def compared(tmp_path_factory, checkpoints):
+    folder = tmp_path_factory.mktemp("compare")
+    own = NerConfig(**TINY)
+    models = {
+        "bert": replace(own, model_name_or_path=str(checkpoints["wordpiece"]), learning_rate=3e-3, max_seq_length=24),
+        "bilstm": replace(own, model_name_or_path="bilstm", learning_rate=3e-2),
+        "dictionary": replace(own, model_name_or_path="dictionary"),
+        "broken": replace(own, model_name_or_path=str(folder / "nothing")),
+    }
+    config = CompareConfig(models, seeds=(0, 1), output_dir=str(folder / "out"))
+    return config, compare(config), folder / "out"
+
+
+def test_scores_are_those_of_the_runs(compared):
+    _, report, folder = compared
+    assert list(report["models"]) == ["bert", "bilstm", "dictionary"]
+    assert [one["seed"] for one in report["failures"]] == [0, 1]
+    assert "no such folder" in report["failures"][0]["reason"]
+    for name, seeds in (("bert", (0, 1)), ("bilstm", (0, 1)), ("dictionary", (0,))):
+        f1 = []
+        for seed in seeds:
+            path = folder / name / f"seed-{seed}" / "predictions_test.conll"
+            gold, said = (data.read_conll(path, tag_column=column).tags for column in (1, 2))
+            f1.append(f1_score(gold, said, zero_division=0))
+        score = report["models"][name]["scores"]["test_f1"]
+        assert score["values"] == pytest.approx(f1)
+        assert score["mean"] == pytest.approx(np.mean(f1))
+        assert report["scorers"][name]["conlleval"] == pytest.approx(np.mean(f1))
+    kept = json.loads((folder / "comparison.json").read_text())
+    assert kept["models"]["bilstm"]["scores"]["test_f1"] == report["models"]["bilstm"]["scores"]["test_f1"]
+    assert kept["pairs"] == report["pairs"]
+    assert len(kept["pairs"]) == 3
+
+
+def test_groups_hold_all_gold_entities(compared):
+    _, report, folder = compared
+    sentences = data.read_conll(folder / "bilstm/seed-0/predictions_test.conll", tag_column=1)
+    entities = sum(tag.startswith("B-") for tags in sentences.tags for tag in tags)
+    assert set(report["breakdowns"]) == {"label", "sentence length", "seen in training", "subwords per word"}
+    for found in report["breakdowns"].values():
+        assert sum(found["size"].values()) == entities
+    for table in report["confusion"].values():
+        assert np.array(table)[:-1].sum() == pytest.approx(entities)
+
+
+def test_truncation_scores_what_a_loop_keeps(compared, tokenizers):
+    _, report, folder = compared
+    gold, said = (
+        data.read_conll(folder / "bert/seed-0/predictions_test.conll", tag_column=column) for column in (1, 2)
+    )
+    kept, short = 0, ([], [])
+    for words, *both in zip(gold.words, gold.tags, said.tags, strict=True):
+        ids = tokenizers["wordpiece"](words, is_split_into_words=True, truncation=True, max_length=24).word_ids()
+        n = len({word for word in ids if word is not None})
+        kept += n
+        for side, tags in zip(short, both, strict=True):
+            side.append(tags[:n])
+    assert report["words_kept_by_truncation"] == kept < sum(map(len, gold.words))
+    only = compare_one_seed(report, folder)
+    assert only == pytest.approx(f1_score(*short, zero_division=0))
+
+
+def compare_one_seed(report, folder):
+    """F1 with truncation of the BERT's first seed alone."""
+    from finetune.comparison import comparison_of
+
+    own = NerConfig(**TINY, max_seq_length=24, output_dir=str(folder / "bert/seed-0"))
+    return comparison_of({("bert", 0): own}, data.read_tagged(own), "test")["scorers"]["bert"][
+        "truncated at 22 subwords"
+    ]
+
+
+def test_every_form_says_the_same(compared):
+    _, report, folder = compared
+    page, text = ((folder / name).read_text() for name in ("report.html", "comparison.md"))
+    for name, model in report["models"].items():
+        score = f"{model['scores']['test_f1']['mean']:.4f}"
+        assert score in page
+        assert re.search(rf"^\| {name} +\| +{score}", text, re.MULTILINE)
+    assert "http" not in re.sub(r"http://www\.w3\.org/", "", page)  # no network
+    for plot in re.findall(r"plots/(\w+)\.png", text):
+        assert (folder / "plots" / f"{plot}.png").stat().st_size > 2000
+    card = (folder / "bilstm/seed-1/README.md").read_text()
+    assert card.count("## Compared") == 1
+    assert f"- bert: {report['models']['bert']['scores']['test_f1']['mean']:.4f}" in card
+    assert str(folder) not in card
+
+
+def test_a_finished_run_is_not_run_again(compared, monkeypatch):
+    config, report, folder = compared
+    trained = []
+    monkeypatch.setattr(recipe, "_train", lambda function, own: trained.append(own.output_dir))
+    models = {name: own for name, own in config.models.items() if name != "broken"}
+    again = compare(replace(config, models=models))
+    assert trained == []
+    assert again["models"] == report["models"]
+    assert (folder / "bilstm/seed-1/README.md").read_text().count("## Compared") == 1
+
+    (folder / "bilstm/seed-1/all_results.json").rename(folder / "kept.json")  # as if it had been killed
+    monkeypatch.setattr(recipe, "_train", lambda function, own: trained.append(own.resume_from_checkpoint) or "no")
+    compare(replace(config, models=models))
+    assert trained == ["true"]
+    (folder / "kept.json").rename(folder / "bilstm/seed-1/all_results.json")
+
+    other = {"bilstm": replace(models["bilstm"], learning_rate=1e-2)}
+    monkeypatch.undo()
+    with pytest.raises(ValueError, match="already holds a run"):
+        compare(replace(config, models=other, seeds=(0,)))
+
+
+def test_sentiment_with_a_linear_baseline(tmp_path):
+    own = SentimentConfig(**TINY | {"max_train_samples": None, "max_eval_samples": None})
+    models = {"svm": replace(own, model_name_or_path="svm"), "lstm": replace(own, model_name_or_path="lstm")}
+    report = compare(CompareConfig(models, seeds=(0,), output_dir=str(tmp_path)))
+    score = report["models"]["svm"]["scores"]["test_accuracy"]["values"][0]
+    assert score > 0.4  # of three classes that are about as frequent
+    rows = [line.split("\t") for line in (tmp_path / "svm/seed-0/predictions_test.tsv").read_text().splitlines()[1:]]
+    assert score == pytest.approx(np.mean([gold == said for _, gold, said, _ in rows]))
+    table = np.array(report["confusion"]["svm"])
+    for (i, gold), (j, said) in product(enumerate(report["labels"]), repeat=2):
+        assert table[i, j] == sum(row[1:3] == [gold, said] for row in rows)
+    assert report["breakdowns"]["text length"]["of"] == "texts, by accuracy"
+
+
+def test_a_model_has_its_own_flags_and_the_command_line_has_the_last_word(tmp_path):
+    file = tmp_path / "compare.yaml"
+    file.write_text(
+        "task: ner\nseeds: 3,4\ndataset_name: samples\nlearning_rate: 1e-3\n"
+        "models:\n  lstm:\n  mine: {model_name_or_path: gru, learning_rate: 2e-3, hidden_size: 8}\n"
+    )
+    config = parse(["--config", str(file), "--hidden_size", "16", "--output_dir", "x"])
+    assert config.seeds == (3, 4)
+    assert config.output_dir == "x"
+    found = {
+        name: (own.model_name_or_path, own.learning_rate, own.hidden_size) for name, own in config.models.items()
+    }
+    assert found == {"lstm": ("lstm", 1e-3, 16), "mine": ("gru", 2e-3, 16)}
+    assert list(parse(["--config", str(file), "--models", "mine,bilstm"]).models) == ["mine", "bilstm"]
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("task: ner\nmodels: [lstm]\n", "2: models takes a mapping of names to flags"),
+        ("task: ner\nmodels:\n  lstm: {hiden_size: 3}\n", "3: unknown flag 'hiden_size'"),
+        ("models: lstm\n", "--task: give ner or sentiment"),
+        ("task: ner\nseeds: one\nmodels: lstm\n", "--seeds one: give whole numbers"),
+    ],
+)
+def test_a_wrong_file_is_refused(tmp_path, capsys, text, message):
+    (tmp_path / "c.yaml").write_text(text)
+    with pytest.raises(SystemExit):
+        parse(["--config", str(tmp_path / "c.yaml")])
+    assert message in capsys.readouterr().err
+
+
+def test_what_cannot_be_compared_is_refused(tmp_path):
+    with pytest.raises(ValueError, match="at least one of each"):
+        compare(CompareConfig({}))
+    with pytest.raises(ValueError, match="last parts of these names must differ"):
+        compare(CompareConfig({"a/x": NerConfig(), "b/x": NerConfig()}, output_dir=str(tmp_path)))
+    with pytest.raises(ValueError, match="no run finished; the first one said: ValueError: --train_file nowhere"):
+        compare(CompareConfig({"x": NerConfig(train_file="nowhere.conll")}, (0,), str(tmp_path)))
