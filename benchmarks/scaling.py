@@ -157,6 +157,11 @@ def main() -> None:
     parser.add_argument("--repetitions", type=int, default=3)
     arguments = parser.parse_args()
     for part in arguments.part or PARTS:
+        # A process for each part, so that one part's memory and threads are not the next one's.
+        if arguments.part is None or len(arguments.part) > 1:
+            again = [sys.executable, __file__, "--part", part, "--repetitions", str(arguments.repetitions)]
+            subprocess.run(again, check=True)
+            continue
         load = others_load()
         if load > 0.2:
             torch.set_num_threads(1)

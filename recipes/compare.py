@@ -19,6 +19,7 @@ import argparse
 import multiprocessing
 import os
 import sys
+import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
@@ -156,7 +157,16 @@ def _train(recipe: Callable[[Any], Any], config: Any) -> str | None:
 
 
 def _tell(sender: Any, recipe: Callable[[Any], Any], config: Any) -> None:
+    threading.Thread(target=_end_with_parent, daemon=True).start()
     sender.send(_call(recipe, config))
+
+
+def _end_with_parent() -> None:
+    """A comparison that was killed is started again; the run that it had begun must not go on beside that."""
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+    parent.join()
+    os._exit(1)
 
 
 def _call(recipe: Callable[[Any], Any], config: Any) -> str | None:

@@ -1,4 +1,4 @@
-"""The demo: a transformer beside its LSTM baseline on the sample data, one table, and a labelled sentence.
+"""The demo: a transformer beside a BiLSTM and a dictionary on the sample data, one report, and a labelled sentence.
 
 python recipes/demo.py
 """
@@ -6,37 +6,32 @@ python recipes/demo.py
 from pathlib import Path
 from typing import Any
 
-from finetune import reporting
-from recipes.ner import NerConfig, finetune_ner
+from recipes.compare import CompareConfig, compare
+from recipes.ner import NerConfig
 
 SENTENCE = "Priya Raman flew from Toronto to Lisbon to open the first office of Meridian Foods."
-CONFIGS: dict[str, dict[str, Any]] = {
+MODELS: dict[str, dict[str, Any]] = {
     "all-MiniLM-L6-v2": {"num_train_epochs": 5, "learning_rate": 2e-4, "per_device_train_batch_size": 8},
     "bilstm": {"model_name_or_path": "bilstm"},
+    "dictionary": {"model_name_or_path": "dictionary"},
 }
-COLUMNS = ("test_f1", "test_words_scored", "train_tokens_per_second", "total_parameters", "train_runtime")
 
 
-def demo(folder: str = "runs/demo") -> dict[str, dict[str, float]]:
-    """Trains both models under `folder` and returns their results."""
-    results = {}
-    for name, settings in CONFIGS.items():
-        print(f"\n=== {name}")
-        config = NerConfig(
-            dataset_name="samples", output_dir=f"{folder}/{name}", overwrite_output_dir=True, **settings
-        )
-        results[name] = finetune_ner(config).results
-    print(f"\nEntities of the sample data's test split:\n\n{reporting.results_table(results, COLUMNS)}\n")
+def demo(folder: str = "runs/demo") -> dict[str, Any]:
+    """Trains the models under `folder`, labels a sentence, and returns the report."""
+    models = {
+        name: NerConfig(dataset_name="samples", overwrite_output_dir=True, **own) for name, own in MODELS.items()
+    }
+    report = compare(CompareConfig(models, seeds=(0, 1), output_dir=folder))
 
-    from transformers import pipeline
+    import finetune
 
-    model = str(Path(folder) / next(iter(CONFIGS)))
-    print(f"{SENTENCE}\nas labelled by the model in {model}, read back through transformers.pipeline:")
-    tagger: Any = pipeline("token-classification", model=model, aggregation_strategy="first")
-    for entity in tagger(SENTENCE):
-        words = SENTENCE[entity["start"] : entity["end"]]
-        print(f"  {entity['entity_group']:5s} {words}  ({entity['score']:.2f})")
-    return results
+    best = str(Path(folder) / next(iter(MODELS)) / "seed-0")
+    print(f"\n{SENTENCE}\nas labelled by {best}:")
+    for entity in finetune.predict(best, [SENTENCE])[0]["entities"]:
+        print(f"  {entity['label']:5s} {entity['text']}  ({entity['score']:.2f})")
+    print(f"\nreport: {Path(folder) / 'report.html'}")
+    return report
 
 
 if __name__ == "__main__":

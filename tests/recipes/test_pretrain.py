@@ -154,8 +154,8 @@ def test_learning_lowers_the_loss_below_the_unigrams(corpus, tmp_path):
     assert result.history[-1]["loss"] < result.results["unigram_entropy"] - 0.3
 
 
-def test_three_evaluations_and_two_processes_give_one_loss(corpus, tmp_path):
-    """The same saved model, evaluated three times, and over two processes: to the last digit."""
+def test_three_evaluations_and_three_processes_give_one_loss(corpus, tmp_path):
+    """The same saved model, evaluated three times, over one, two and three processes: to the last digit."""
     settings = tiny(corpus, tmp_path / "run", "bert", max_steps=2)
     pretrain(PretrainConfig(**settings))
     script = tmp_path / "evaluate.py"
@@ -189,10 +189,10 @@ if accelerator.is_main_process:
 """
     )
     found = []
-    for name, processes, seed in (("one", 0, 1), ("two", 2, 2)):
+    for name, processes, seed in (("one", 0, 1), ("two", 2, 2), ("three", 3, 3)):
         run(script, tmp_path / name, seed, processes=processes)
         found += json.loads((tmp_path / name).read_text())
-    assert len(found) == 6
+    assert len(found) == 9
     assert all(counts == found[0] for counts in found)
     assert found[0][1]["nsp_loss"] > 4
 

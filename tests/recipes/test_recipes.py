@@ -178,8 +178,8 @@ def test_run_yaml_repeats_the_run(tmp_path):
     ).read_bytes()
 
 
-def test_one_and_two_processes_agree(checkpoints, tmp_path):
-    """The documented command; splits whose size 2 does not divide; the same global batches."""
+def test_one_two_and_three_processes_agree(checkpoints, tmp_path):
+    """The documented command; splits whose size neither 2 nor 4 divides; the same global batches."""
     tiny = TINY | {
         "max_train_samples": 41,
         "per_device_eval_batch_size": 4,
@@ -218,7 +218,7 @@ def test_one_and_two_processes_agree(checkpoints, tmp_path):
                 assert one[f"{key}"] == one[f"{key.split('_')[0]}_words"]
         # From the same weights, the same metrics to the last digit: evaluate the trained model again on each.
         again = {}
-        for processes in (1, 2):
+        for processes in (1, 2, 3):
             folder = tmp_path / f"{recipe}-again{processes}"
             settings = tiny | {
                 "model_name_or_path": tmp_path / f"{recipe}1",
@@ -243,7 +243,7 @@ def test_one_and_two_processes_agree(checkpoints, tmp_path):
             ).read_bytes()
         for key, value in again[1].items():
             if key.startswith(("eval_", "test_")) and not key.endswith("runtime"):
-                assert again[2][key] == value == one[key], key
+                assert again[3][key] == again[2][key] == value == one[key], key
 
 
 @pytest.mark.parametrize(
