@@ -96,6 +96,9 @@ class TrainingArguments:
     )
     per_device_eval_batch_size: int = flag(32, "Rows of an evaluation batch, for each process.")
     gradient_accumulation_steps: int = flag(1, "Micro-batches of one optimizer step.")
+    auto_find_batch_size: bool = flag(
+        False, "Out of memory: micro-batches of half as many rows, and twice as many of them, for the same step."
+    )
     learning_rate: float | None = flag(
         None,
         "Peak learning rate [5e-5 for a checkpoint, 2e-3 for a baseline; pretraining: 1e-4, 5e-4 for a new model].",
@@ -120,6 +123,7 @@ class TrainingArguments:
     ] = flag("linear", "A schedule of transformers.get_scheduler.")
     warmup_steps: float = flag(0, "Warm-up steps; below 1: a share of all steps.")
     seed: int = flag(42, "All randomness hangs on it.")
+    full_determinism: bool = flag(False, "Deterministic kernels on a GPU, which are slower; a CPU's always are.")
     logging_steps: int = flag(10, "A line of history.jsonl every so many steps.")
     eval_strategy: Literal["no", "steps", "epoch"] = flag("epoch", "When to evaluate during training.")
     eval_steps: int = flag(500, "Steps between evaluations, with --eval_strategy steps.")

@@ -65,6 +65,18 @@ class Batch:
         """The batch with its tensors on `device`."""
         return Batch({key: value.to(device) for key, value in self.inputs.items()}, self.row_ids)
 
+    def split(self, pieces: int) -> list["Batch"]:
+        """The same rows in so many batches or fewer, of about the same number of rows, none with padding alone."""
+        if pieces == 1 or len(self.row_ids) < 2:
+            return [self]
+        parts = []
+        for rows in np.array_split(np.arange(len(self.row_ids)), min(pieces, len(self.row_ids))):
+            own = {key: value[rows] for key, value in self.inputs.items()}
+            T, longest = own["attention_mask"].shape[1], int(own["attention_mask"].sum(1).max())
+            own = {k: v[:, :longest].contiguous() if v.ndim > 1 and v.shape[1] == T else v for k, v in own.items()}
+            parts.append(Batch(own, self.row_ids[rows]))
+        return parts
+
     @property
     def tokens(self) -> int:
         """Real tokens, padding not counted."""

@@ -6,6 +6,7 @@ from .evaluation import count_masked as count_masked
 from .evaluation import predict as predict
 from .loop import TrainOutcome as TrainOutcome
 from .loop import train as train
+from .memory import gradients_that_fit as gradients_that_fit
 from .optimizers import build_optimizer as build_optimizer
 from .optimizers import build_schedule as build_schedule
 from .run import Run as Run

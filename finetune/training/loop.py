@@ -17,6 +17,7 @@ from finetune.training.checkpoints import (
     remove_old_checkpoints,
     save_checkpoint,
 )
+from finetune.training.memory import gradients_that_fit
 from finetune.training.optimizers import build_optimizer, build_schedule
 from finetune.training.run import TRACKED_AS, Run, peak_memory_mb, write_text
 from finetune.training.steps import accumulate_gradients, clip_gradients
@@ -98,6 +99,7 @@ def train(
     bar = tqdm(total=total_steps, initial=state.step, desc="train", disable=config.disable_tqdm, leave=False)
 
     patience = config.early_stopping_patience or math.inf
+    pieces = 1  # of each micro-batch
     stop = state.step >= total_steps or state.evaluations_since_best >= patience  # a finished run, resumed
     while not stop:
         epoch, first_step = batches.locate(state.step)
@@ -105,7 +107,15 @@ def train(
         for step_in_epoch, micro_batches in enumerate(batches.epoch(epoch, first_step), start=first_step + 1):
             began = time.perf_counter()
             model.train()
-            sums = accumulate_gradients(accelerator, model, micro_batches)
+            if config.auto_find_batch_size:
+                sums, fitting = gradients_that_fit(accelerator, model, micro_batches, pieces)
+                if fitting > pieces:
+                    run.print(
+                        f"out of memory at step {state.step + 1}: each micro-batch in {fitting} pieces from here on"
+                    )
+                    pieces = fitting
+            else:
+                sums = accumulate_gradients(accelerator, model, micro_batches)
             norm = clip_gradients(accelerator, model, config.max_grad_norm or math.inf)  # 0: measure only
             rate = float(max(schedule.get_last_lr()))
             _check_finite(state.step + 1, rate, sum(sums.losses.values()), norm, accelerator.scaler is None)

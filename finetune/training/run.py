@@ -166,6 +166,11 @@ def start_run(config: Any, *, metrics: Sequence[str]) -> Run:
             InitProcessGroupKwargs(timeout=timedelta(hours=2)),
         ],
     )
+    if config.auto_find_batch_size and accelerator.num_processes > 1:
+        raise ValueError(
+            "--auto_find_batch_size: over several processes one would begin a step again while the others wait; give "
+            "a smaller --per_device_train_batch_size and more --gradient_accumulation_steps, which make the same step"
+        )
     if accelerator.mixed_precision == "bf16" and accelerator.device.type == "cpu" and not cpu_has_bf16():
         logger.warning(
             "mixed precision bf16: this processor has neither avx512_bf16 nor AMX; a product of matrices in bfloat16 "
@@ -174,7 +179,9 @@ def start_run(config: Any, *, metrics: Sequence[str]) -> Run:
         )
     accelerator.wait_for_everyone()  # nobody creates the folder while another looks whether it is there
     transformers_logging.disable_progress_bar()  # bars for files that are written in no time break up ours
-    set_seed(config.seed)
+    if config.full_determinism:
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # asked for by torch before CUDA starts
+    set_seed(config.seed, deterministic=config.full_determinism)
     return Run(config, accelerator)
 
 
