@@ -80,21 +80,21 @@ def cases(folder: Path) -> list[Case]:
         return common | few | when | cut | {"model_name_or_path": bert} | more
 
     def pretraining(when: dict[str, Any], batch: int, accumulation: int, **more: Any) -> dict[str, Any]:
+        few = {"max_train_samples": 4, "num_train_epochs": 3, "validation_split_percentage": 20}
         cut = {"per_device_train_batch_size": batch, "gradient_accumulation_steps": accumulation}
-        return common | when | cut | {"num_train_epochs": 4, "validation_split_percentage": 10} | more
+        return common | few | when | cut | more
 
     masked = {"objective": "roberta", "model_name_or_path": roberta}
     pairs = {"objective": "bert", "model_name_or_path": bert}
-    workers = {"dataloader_num_workers": 1}
+    bilstm = {"model_name_or_path": "bilstm", "hidden_size": 32, "dataloader_num_workers": 1}
     return [
         Case("ner", "ner", tagging(steps, 8, 1)),
         Case("sentiment", "sentiment", tagging(steps, 2, 4, model_name_or_path=roberta), precision="bf16"),
         Case("mlm", "pretrain", pretraining(steps, 2, 4, **masked, **last)),
         Case("mlm + nsp", "pretrain", pretraining(steps, 8, 1, **pairs), precision="bf16"),
         Case("ner", "ner", tagging(steps, 1, 4), processes=2, precision="bf16"),
-        Case("sentiment", "sentiment", tagging(epochs, 4, 1, **workers, **last), processes=2),
-        Case("mlm + nsp", "pretrain", pretraining(steps, 1, 4, **pairs), processes=2),
-        Case("ner bilstm", "ner", tagging(epochs, 8, 1, model_name_or_path="bilstm", hidden_size=32)),
+        Case("mlm + nsp", "pretrain", pretraining(steps, 4, 1, **pairs), processes=2),
+        Case("sentiment", "sentiment", tagging(epochs, 8, 1, **bilstm, **last)),
     ]
 
 

@@ -52,13 +52,10 @@ def noted_signals(accelerator: Accelerator) -> Iterator[Signals]:
     owner = os.getpid()
 
     def note(number: int, frame: Any) -> None:
-        if os.getpid() != owner:
-            # A process that builds batches, forked with this handler. It gets what is sent to the group, and must
-            # live as long as the step that needs it; when it is to end, it is told so again.
-            if number == signal.SIGTERM and signals.arrived:
+        if os.getpid() != owner:  # forked with this handler; a Ctrl-C goes to the whole group, and we see to it
+            if number == signal.SIGTERM:
                 signal.signal(number, signal.SIG_DFL)
                 os.kill(os.getpid(), number)
-            signals.arrived = signals.arrived or (number if number == signal.SIGTERM else 0)
         elif number == signal.SIGINT and signals.arrived:
             raise KeyboardInterrupt
         elif not signals.arrived:
