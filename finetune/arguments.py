@@ -80,7 +80,7 @@ class TrainingArguments:
     output_dir: str = flag("runs/latest", "Where everything of this run is written.")
     overwrite_output_dir: bool = flag(False, "Replace the run that output_dir holds.")
     resume_from_checkpoint: str | None = flag(
-        None, "A checkpoint folder, or true for the newest one in output_dir (from the start if none)."
+        None, "A checkpoint folder, or true for the newest whole one in output_dir (from the start if none)."
     )
     num_train_epochs: float | None = flag(
         None, "Epochs [3 for a checkpoint, 20 for a baseline; pretraining: 3, 10 for a new model]."

@@ -6,6 +6,7 @@ choice checks as a flag, and a flag overrides it.
 
 import argparse
 import dataclasses
+import errno
 import os
 import sys
 from collections.abc import Callable, Sequence
@@ -138,6 +139,7 @@ def _take_config_flags(parser: Any, words: list[str]) -> tuple[list[str], list[s
 def run(recipe: Callable[[Any], Any], config: Any) -> Any:
     """Calls a recipe function; what a user can mend becomes one line on standard error, with exit status 1.
 
+    Ctrl-C exits with status 130; SIGTERM during training with 143, by the recipe's own SystemExit.
     From Python, call the recipe function itself: there the exception has its traceback.
     """
     _start_missing_processes()
@@ -145,6 +147,13 @@ def run(recipe: Callable[[Any], Any], config: Any) -> Any:
         return recipe(config)
     except (ValueError, FloatingPointError) as error:
         raise SystemExit(f"error: {error}") from error
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        where = f": {error.filename or config.output_dir}" if error.strerror == os.strerror(error.errno) else ""
+        raise SystemExit(f"error: {error.strerror}{where}") from error
+    except KeyboardInterrupt as interrupt:
+        raise SystemExit(130) from interrupt
 
 
 def _start_missing_processes() -> None:

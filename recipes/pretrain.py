@@ -86,10 +86,9 @@ def pretrain(config: PretrainConfig) -> training.RunResult:
         raise ValueError("--eval_strategy needs a --validation_file; without one give --eval_strategy no")
 
     # 3. The tokenizer and the model.
-    resumed = training.find_checkpoint(run.output_dir, config.resume_from_checkpoint)
     tokenizer = models.tokenizer_for_pretraining(
         (sentence for corpus in corpora["train"] for sentence in corpus.sentences()),
-        tokenizer_name=str(resumed) if resumed else config.tokenizer_name,  # a resumed run has its own
+        tokenizer_name=str(run.checkpoint) if run.checkpoint else config.tokenizer_name,  # a resumed run's own
         config_name=config.config_name,
         model_name_or_path=config.model_name_or_path,
         revision=config.model_revision,

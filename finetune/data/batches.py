@@ -8,6 +8,7 @@ Shapes: B rows, T tokens of the longest of them, C bytes of a word.
 
 import itertools
 import math
+import signal
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property, partial
@@ -217,6 +218,7 @@ class TrainBatches:
                 batch_sampler=filter(None, itertools.chain.from_iterable(ahead)),
                 collate_fn=partial(collate, rows, self.pad_token_id),
                 num_workers=self.num_workers,
+                worker_init_fn=_outlive_a_sigterm,
                 # Without its own, an iterator would draw from the global generator, and a resumed epoch, which
                 # has one iterator more, would see other dropout.
                 generator=torch.Generator(),
@@ -273,6 +275,19 @@ class EvalBatches:
         if not 0 <= i < len(self):
             raise IndexError(i)
         return collate(self.rows, self.pad_token_id, self._order[i * self.batch_size : (i + 1) * self.batch_size])
+
+
+def _outlive_a_sigterm(worker: int) -> None:
+    """Lets a worker pass over the first SIGTERM.
+
+    Launchers and schedulers send it to the whole group, and the step that the run then finishes needs the worker.
+    Workers end when their run says so or is gone; at its exit, Python sends SIGTERM twice to one that has not.
+    """
+
+    def note(number: int, frame: Any) -> None:
+        signal.signal(number, signal.SIG_DFL)
+
+    signal.signal(signal.SIGTERM, note)
 
 
 def _rows_that_fit(lengths: np.ndarray, tokens: int) -> int:

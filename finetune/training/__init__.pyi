@@ -1,5 +1,4 @@
 from .checkpoints import checkpoints as checkpoints
-from .checkpoints import find_checkpoint as find_checkpoint
 from .evaluation import Counts as Counts
 from .evaluation import Predictions as Predictions
 from .evaluation import count_masked as count_masked
@@ -7,8 +6,10 @@ from .evaluation import predict as predict
 from .loop import TrainOutcome as TrainOutcome
 from .loop import train as train
 from .memory import gradients_that_fit as gradients_that_fit
+from .manifest import damage as damage
 from .optimizers import build_optimizer as build_optimizer
 from .optimizers import build_schedule as build_schedule
+from .resume import find_checkpoint as find_checkpoint
 from .run import Run as Run
 from .run import RunResult as RunResult
 from .run import peak_memory_mb as peak_memory_mb

@@ -5,9 +5,12 @@
 | `model.safetensors`, `config.json`, tokenizer files | the model, as `from_pretrained` expects it |
 | `optimizer.safetensors`, `optimizer.json` | AdamW's state by parameter name, and its groups |
 | `random.safetensors` | the random generators of each process |
-| `state.json` | where the run stands, the schedule |
+| `state.json` | where the run stands, the schedule, the flags of the run |
+| `history.jsonl` | the lines of the run so far |
+| `manifest.json` | size and SHA-256 of all these (see `manifest.py`) |
 """
 
+import errno
 import json
 import os
 import re
@@ -17,32 +20,25 @@ from typing import Any
 
 import torch
 from accelerate import Accelerator
-from accelerate.utils import gather_object
+from accelerate.utils import broadcast_object_list, gather_object
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch.distributed.checkpoint import state_dict as distributed
+
+from finetune.training.manifest import MANIFEST, write_manifest
 
 _NAME = re.compile(r"checkpoint-(\d+)")
 _FULL = distributed.StateDictOptions(full_state_dict=True, cpu_offload=True)
 
 
 def checkpoints(output_dir: Path) -> list[Path]:
-    """The whole checkpoints of a run, the oldest first."""
-    found = [path for path in output_dir.glob("checkpoint-*") if path.is_dir() and _NAME.fullmatch(path.name)]
+    """The checkpoints of a run, the oldest first. Each appeared whole; what the disk did since, `damage` tells."""
+    found = [
+        path
+        for path in output_dir.glob("checkpoint-*")
+        if _NAME.fullmatch(path.name) and path.is_dir() and not path.is_symlink()
+    ]
     return sorted(found, key=_step)
-
-
-def find_checkpoint(output_dir: Path, flag: str | None) -> Path | None:
-    """What `--resume_from_checkpoint` means: a folder, or with `true` the newest one, None if there is none."""
-    if flag is None:  # what start_run makes of `false` too
-        return None
-    if flag.lower() == "true":
-        return next(reversed(checkpoints(output_dir)), None)
-    if not (Path(flag) / "state.json").is_file():
-        raise ValueError(
-            f"--resume_from_checkpoint {flag}: no checkpoint here (a folder with a state.json), nor is it 'true'"
-        )
-    return Path(flag)
 
 
 def save_checkpoint(
@@ -52,33 +48,53 @@ def save_checkpoint(
     tokenizer: Any,
     optimizer: Any,
     state: dict[str, Any],
+    history: list[dict[str, float]],
 ) -> None:
-    """Writes a checkpoint beside its place, syncs it to the disk, and renames it. All processes take part."""
+    """Writes a checkpoint beside its place, syncs it to the disk, and renames it. All processes take part.
+
+    Raises:
+        OSError: on every process, with the number ENOSPC, where the disk is full; the checkpoints before it stay.
+    """
     weights = accelerator.get_state_dict(model)
     optimizer_state = distributed.get_optimizer_state_dict(model, _inner(optimizer), options=_FULL)
     random = gather_object([{"cpu": torch.get_rng_state(), **_cuda_random()}])
+    full_disk = ""
     if accelerator.is_main_process:
+        remove_unfinished(folder.parent)
         beside = folder.with_name(f".{folder.name}.writing")
-        shutil.rmtree(beside, ignore_errors=True)
-        beside.mkdir(parents=True)
-        accelerator.unwrap_model(model).save_pretrained(beside, state_dict=weights)
-        tokenizer.save_pretrained(beside)
         tensors, rest = _split(optimizer_state)
-        save_file(tensors, beside / "optimizer.safetensors")
-        (beside / "optimizer.json").write_text(json.dumps(rest))
-        save_file(
-            {f"{rank}.{kind}": value for rank, kinds in enumerate(random) for kind, value in kinds.items()},
-            beside / "random.safetensors",
-        )
-        if accelerator.scaler is not None:
-            state = state | {"scaler": accelerator.scaler.state_dict()}
-        (beside / "state.json").write_text(json.dumps(state, indent=2))
-        for path in (*beside.iterdir(), beside):
-            _sync(path)
-        shutil.rmtree(folder, ignore_errors=True)
-        beside.rename(folder)
-        _sync(folder.parent)
-    accelerator.wait_for_everyone()
+        try:
+            beside.mkdir(parents=True)
+            accelerator.unwrap_model(model).save_pretrained(beside, state_dict=weights)
+            tokenizer.save_pretrained(beside)
+            save_file(tensors, beside / "optimizer.safetensors")
+            (beside / "optimizer.json").write_text(json.dumps(rest))
+            save_file(
+                {f"{rank}.{kind}": value for rank, kinds in enumerate(random) for kind, value in kinds.items()},
+                beside / "random.safetensors",
+            )
+            if accelerator.scaler is not None:
+                state = state | {"scaler": accelerator.scaler.state_dict()}
+            (beside / "state.json").write_text(json.dumps(state, indent=2))
+            (beside / "history.jsonl").write_text("".join(json.dumps(line) + "\n" for line in history))
+            for path in beside.iterdir():
+                _sync(path)
+            write_manifest(beside)
+            for path in (beside / MANIFEST, beside):
+                _sync(path)
+        except BaseException as error:
+            shutil.rmtree(beside, ignore_errors=True)
+            if not is_full_disk(error):
+                raise
+            full_disk = _no_room(folder, [*weights.values(), *tensors.values()])
+        else:
+            if folder.exists():  # of a run that goes on from an older checkpoint than this
+                _remove(folder)
+            beside.rename(folder)
+            _sync(folder.parent)
+    (full_disk,) = broadcast_object_list([full_disk])  # here all wait for the main process, too
+    if full_disk:
+        raise OSError(errno.ENOSPC, full_disk)
 
 
 def load_checkpoint(folder: Path, accelerator: Accelerator, model: torch.nn.Module, optimizer: Any) -> dict[str, Any]:
@@ -113,13 +129,44 @@ def load_weights(folder: Path, accelerator: Accelerator, model: torch.nn.Module)
     distributed.set_model_state_dict(model, weights, options=options)
 
 
-def remove_old_checkpoints(output_dir: Path, keep: int, best_step: int | None) -> None:
-    """Leaves the newest `keep` checkpoints and the best one, and nothing that a killed run was writing."""
-    for path in output_dir.glob(".checkpoint-*.writing"):
-        shutil.rmtree(path)
-    for path in checkpoints(output_dir)[:-keep]:
+def remove_old_checkpoints(output_dir: Path, keep: int, best_step: int | None, step: int) -> None:
+    """Leaves the newest `keep` checkpoints up to `step`, the best one, and what lies after `step`.
+
+    Those after it are of a run that went further, and may be damaged; they do not count as the newest.
+    """
+    for path in [path for path in checkpoints(output_dir) if _step(path) <= step][:-keep]:
         if _step(path) != best_step:
-            shutil.rmtree(path)
+            _remove(path)
+
+
+def remove_unfinished(output_dir: Path) -> None:
+    """Removes what a killed run was writing, or removing."""
+    for path in (*output_dir.glob(".checkpoint-*.writing"), *output_dir.glob(".checkpoint-*.removing")):
+        shutil.rmtree(path)
+
+
+def is_full_disk(error: BaseException) -> bool:
+    """Whether a write failed for want of room; safetensors and tokenizers say so in their message alone."""
+    numbers = (errno.ENOSPC, errno.EDQUOT)
+    return getattr(error, "errno", None) in numbers or any(f"(os error {number})" in str(error) for number in numbers)
+
+
+def _no_room(folder: Path, tensors: list[torch.Tensor]) -> str:
+    storages = {tensor.untyped_storage().data_ptr(): tensor.nbytes for tensor in tensors}  # tied weights once
+    needed, free = sum(storages.values()), shutil.disk_usage(folder.parent).free
+    kept = checkpoints(folder.parent)
+    stays = f"{kept[-1].name} is whole" if kept else "there is no checkpoint before it"
+    return (
+        f"{folder}: no room on the disk: a checkpoint takes {needed / 2**20:,.1f} MB and {free / 2**20:,.1f} MB are "
+        f"free; {stays}; make room and go on with --resume_from_checkpoint true"
+    )
+
+
+def _remove(path: Path) -> None:
+    """Removes a checkpoint so that no half of it stands under its name."""
+    hidden = path.with_name(f".{path.name}.removing")
+    path.rename(hidden)
+    shutil.rmtree(hidden)
 
 
 def _step(path: Path) -> int:

@@ -6,20 +6,16 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, NoReturn, Protocol
 
 from accelerate.utils import set_seed, tqdm
 
-from finetune.training.checkpoints import (
-    find_checkpoint,
-    load_checkpoint,
-    load_weights,
-    remove_old_checkpoints,
-    save_checkpoint,
-)
+from finetune.training.checkpoints import load_checkpoint, load_weights, remove_old_checkpoints, save_checkpoint
 from finetune.training.memory import gradients_that_fit
 from finetune.training.optimizers import build_optimizer, build_schedule
+from finetune.training.resume import check_length, find_best, training_of
 from finetune.training.run import TRACKED_AS, Run, peak_memory_mb, write_text
+from finetune.training.signals import Signals, leave, name_of, noted_signals
 from finetune.training.steps import accumulate_gradients, clip_gradients
 
 
@@ -49,6 +45,7 @@ class _State:
     """Where the run stands; a checkpoint holds it."""
 
     step: int = 0
+    total_steps: int = 0
     tokens: int = 0
     rows: int = 0
     seconds: float = 0.0  # of training steps, without evaluations and checkpoints
@@ -72,32 +69,54 @@ def train(
 
     Raises:
         FloatingPointError: where loss or gradient is NaN or infinite; the checkpoints written so far stay.
+        OSError: where the disk has no room for a checkpoint; those before it stay.
+        KeyboardInterrupt, SystemExit: after Ctrl-C or SIGTERM, once the step is done and a checkpoint is written.
     """
+    with noted_signals(run.accelerator) as signals:
+        return _train(run, model, tokenizer, batches, evaluate, signals)
+
+
+def _train(
+    run: Run,
+    model: Any,
+    tokenizer: Any,
+    batches: Batches,
+    evaluate: Callable[[Any], dict[str, float]],
+    signals: Signals,
+) -> TrainOutcome:
     config, accelerator = run.config, run.accelerator
     total_steps = config.max_steps if config.max_steps > 0 else batches.steps_of(config.num_train_epochs)
-    checkpoint = find_checkpoint(run.output_dir, config.resume_from_checkpoint)
+    checkpoint = run.checkpoint
     names = {name for name, _ in model.named_parameters()}  # as they are saved: an embedding may train in part
     parameters = sum(value.numel() for name, value in model.state_dict().items() if name in names)
     optimizer = build_optimizer(model, config)
     schedule = build_schedule(optimizer, config, total_steps)  # not prepared: it would step once a process
     model, optimizer = accelerator.prepare(model, optimizer)
     set_seed(config.seed + accelerator.process_index)  # dropout differs between processes
-    state = _State()
+    state = _State(total_steps=total_steps)
     if checkpoint is not None:
         state = _State(**_known(load_checkpoint(checkpoint, accelerator, model, optimizer)))
+        check_length(checkpoint, state.total_steps, total_steps)
         schedule.load_state_dict(state.schedule)
         run.print(f"resumed from {checkpoint} after step {state.step}")
-    folders = [run.output_dir, *([checkpoint.parent] if checkpoint is not None else [])]
-    if config.load_best_model_at_end and state.best_step is not None:
-        _find_best(folders, state.best_step)  # now, not after hours
 
     run.create_folder()
     if config.report_to != "none":
         accelerator.init_trackers(TRACKED_AS, config={k: v for k, v in asdict(config).items() if v is not None})
-    history = _History(run, state.step)
+    history = _History(run, checkpoint)
     improvement = -1.0 if config.metric_for_best_model.endswith("loss") else 1.0
     bar = tqdm(total=total_steps, initial=state.step, desc="train", disable=config.disable_tqdm, leave=False)
 
+    def save() -> None:
+        state.schedule = schedule.state_dict()
+        told = asdict(state) | {"run": training_of(config, accelerator)}
+        folder = run.output_dir / f"checkpoint-{state.step}"
+        save_checkpoint(folder, accelerator, model, tokenizer, optimizer, told, history.lines)
+        if accelerator.is_main_process:
+            remove_old_checkpoints(run.output_dir, config.save_total_limit, state.best_step, state.step)
+        accelerator.wait_for_everyone()
+
+    signal = 0
     patience = config.early_stopping_patience or math.inf
     pieces = 1  # of each micro-batch
     stop = state.step >= total_steps or state.evaluations_since_best >= patience  # a finished run, resumed
@@ -160,19 +179,22 @@ def train(
                     run.print(f"stopped early: no better evaluation in {patience}")
                     stop = True
 
-            if _due(config.save_strategy, config.save_steps, state.step, epoch_ends, stop):
-                state.schedule = schedule.state_dict()
-                folder = run.output_dir / f"checkpoint-{state.step}"
-                save_checkpoint(folder, accelerator, model, tokenizer, optimizer, asdict(state))
-                if accelerator.is_main_process:
-                    remove_old_checkpoints(run.output_dir, config.save_total_limit, state.best_step)
-                accelerator.wait_for_everyone()
+            saved = _due(config.save_strategy, config.save_steps, state.step, epoch_ends, stop)
+            if saved:
+                save()
+            if signal := signals.agreed():
+                if not saved and config.save_strategy != "no":
+                    save()
+                stop = True
             if stop:
                 break
     bar.close()
+    if signal:
+        _leave(run, signal, state.step)
 
     if config.load_best_model_at_end and state.best_step is not None and state.best_step != state.step:
-        load_weights(_find_best(folders, state.best_step), accelerator, model)
+        folders = [run.output_dir, *([checkpoint.absolute().parent] if checkpoint is not None else [])]
+        load_weights(find_best(folders, state.best_step), accelerator, model)
         run.print(
             f"best evaluation: {config.metric_for_best_model} {state.best_value:.4f} at epoch {state.best_epoch}"
         )
@@ -190,16 +212,14 @@ def train(
 
 
 class _History:
-    """`history.jsonl`: lines past the resumed step are dropped, others are kept as they are."""
+    """`history.jsonl`; a resumed run begins with the lines that its checkpoint has."""
 
-    def __init__(self, run: Run, step: int) -> None:
+    def __init__(self, run: Run, checkpoint: Path | None) -> None:
         self.run = run
         self.path = run.output_dir / "history.jsonl"
         self.lines: list[dict[str, float]] = []
-        if step and self.path.is_file():
-            # A killed run may have left half a line at the end.
-            whole = self.path.read_text().rpartition("\n")[0].splitlines()
-            self.lines = [line for line in map(json.loads, whole) if line["step"] <= step]
+        if checkpoint is not None:
+            self.lines = [json.loads(line) for line in (checkpoint / "history.jsonl").read_text().splitlines()]
         if run.accelerator.is_main_process:
             write_text(self.path, "".join(json.dumps(line) + "\n" for line in self.lines))
 
@@ -212,15 +232,15 @@ class _History:
             self.run.accelerator.log(line, step=int(line["step"]))
 
 
-def _find_best(folders: list[Path], step: int) -> Path:
-    """The best checkpoint: in the run's folder, or beside the checkpoint that the run was resumed from."""
-    for folder in folders:
-        if (folder / f"checkpoint-{step}").is_dir():
-            return folder / f"checkpoint-{step}"
-    raise ValueError(
-        f"--resume_from_checkpoint: the best checkpoint so far, checkpoint-{step}, is not in {folders[-1]}; put it "
-        "back, or give --load_best_model_at_end false"
-    )
+def _leave(run: Run, signal: int, step: int) -> NoReturn:
+    saved = f"checkpoint-{step} is written; go on with --resume_from_checkpoint true"
+    if run.config.save_strategy == "no":
+        saved = "--save_strategy no, so nothing of it is kept"
+    sentence = f"{name_of(signal)}: stopped after step {step}: {saved}"
+    run.print(sentence)
+    if run.config.report_to != "none":
+        run.accelerator.end_training()
+    leave(signal, sentence)
 
 
 def _due(strategy: str, every: int, step: int, epoch_ends: bool, stop: bool) -> bool:

@@ -1,5 +1,6 @@
 """A run: its processes, its seed, its folder."""
 
+import errno
 import json
 import logging
 import math
@@ -30,6 +31,8 @@ from transformers.utils import logging as transformers_logging
 
 from finetune.arguments import TrainingArguments
 from finetune.cli import to_yaml
+from finetune.training.checkpoints import is_full_disk
+from finetune.training.resume import checkpoint_to_resume
 
 logger = logging.getLogger(__name__)
 
@@ -51,6 +54,7 @@ class Run:
 
     config: Any  # a recipe's config, with every default resolved
     accelerator: Accelerator
+    checkpoint: Path | None = None  # that it goes on from
 
     @property
     def output_dir(self) -> Path:
@@ -87,12 +91,26 @@ class Run:
         self.accelerator.wait_for_everyone()
 
     def save_model(self, model: Any, tokenizer: Any) -> None:
-        """Writes the model, without its wrappers, and the tokenizer as `from_pretrained` expects them."""
+        """Writes the model, without its wrappers, and the tokenizer as `from_pretrained` expects them.
+
+        Raises:
+            OSError: with the number ENOSPC where the disk is full; no half of a file is left.
+        """
         state = self.accelerator.get_state_dict(model)
         if self.accelerator.is_main_process:
-            unwrapped = self.accelerator.unwrap_model(model)
-            unwrapped.save_pretrained(self.output_dir, state_dict=state)
-            tokenizer.save_pretrained(self.output_dir)
+            beside = self.output_dir / ".model.writing"
+            shutil.rmtree(beside, ignore_errors=True)
+            try:
+                self.accelerator.unwrap_model(model).save_pretrained(beside, state_dict=state)
+                tokenizer.save_pretrained(beside)
+            except BaseException as error:
+                shutil.rmtree(beside, ignore_errors=True)
+                if is_full_disk(error):
+                    raise OSError(errno.ENOSPC, f"{self.output_dir}: no room for the trained model") from error
+                raise
+            for path in beside.iterdir():
+                path.replace(self.output_dir / path.name)
+            beside.rmdir()
         self.accelerator.wait_for_everyone()
 
     def finish(self, results: dict[str, float], history: list[dict[str, float]]) -> RunResult:
@@ -143,7 +161,7 @@ def start_run(config: Any, *, metrics: Sequence[str]) -> Run:
         metrics: what `--metric_for_best_model` may name.
 
     Raises:
-        ValueError: naming the flag.
+        ValueError: naming the flag; also where the checkpoint to go on from is damaged, or is one of another run.
     """
     _check_flags(config)
     if config.metric_for_best_model not in metrics:
@@ -182,7 +200,11 @@ def start_run(config: Any, *, metrics: Sequence[str]) -> Run:
     if config.full_determinism:
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # asked for by torch before CUDA starts
     set_seed(config.seed, deterministic=config.full_determinism)
-    return Run(config, accelerator)
+    run = Run(config, accelerator)
+    run.checkpoint, told = checkpoint_to_resume(config, accelerator)
+    if told:
+        run.print(*told)
+    return run
 
 
 def cpu_has_bf16() -> bool:
@@ -205,11 +227,14 @@ def bf16_slowdown() -> float:
 def write_text(path: Path, text: str) -> None:
     """Writes a file whole or not at all."""
     beside = path.with_name(f".{path.name}.writing")
-    with beside.open("w", encoding="utf-8", newline="\n") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    beside.replace(path)
+    try:
+        with beside.open("w", encoding="utf-8", newline="\n") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        beside.replace(path)
+    finally:
+        beside.unlink(missing_ok=True)
 
 
 def peak_memory_mb(device: torch.device) -> float:
@@ -274,7 +299,8 @@ def _check_output_dir(config: TrainingArguments) -> None:
     existing = next(parent for parent in (folder, *folder.absolute().parents) if parent.exists())
     if not os.access(existing, os.W_OK):
         raise ValueError(f"--output_dir {folder}: {existing} is not writable")
-    if not folder.is_dir() or not any(folder.iterdir()):
+    # A run that was killed at its very beginning leaves half a run.yaml.
+    if not folder.is_dir() or not any(path.name != ".run.yaml.writing" for path in folder.iterdir()):
         return
     if not (folder / "run.yaml").exists():
         raise ValueError(f"--output_dir {folder}: this folder holds something that is no run; give another")

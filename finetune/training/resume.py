@@ -1,0 +1,206 @@
+"""Which checkpoint a run goes on from, and whether it may: a resumed run ends as if it had never been stopped.
+
+All flags must be those of the checkpoint's run but for those named here, so that a new flag counts as one that
+changes the training until somebody says otherwise.
+"""
+
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from accelerate import Accelerator
+from accelerate.utils import broadcast_object_list
+
+from finetune.training.checkpoints import checkpoints
+from finetune.training.manifest import damage
+
+# What may be changed freely: the same steps are taken.
+_FREE = {
+    "output_dir",
+    "overwrite_output_dir",
+    "resume_from_checkpoint",
+    "save_strategy",
+    "save_steps",
+    "save_total_limit",
+    "dataloader_num_workers",
+    "report_to",
+    "push_to_hub",
+    "hub_model_id",
+    "disable_tqdm",
+    "dry_run",
+}
+# The same training, yet not the same bytes of every file: this is said.
+_TOLD = {
+    "auto_find_batch_size",
+    "padding_free",
+    "per_device_eval_batch_size",
+    "logging_steps",
+    "load_best_model_at_end",
+}
+# How a step is cut; what counts is their product, with the number of processes.
+_CUT = {"per_device_train_batch_size", "tokens_per_batch", "gradient_accumulation_steps"}
+_LENGTH = {"num_train_epochs", "max_steps"}
+
+
+def find_checkpoint(output_dir: Path, flag: str | None) -> tuple[Path | None, list[str]]:
+    """What `--resume_from_checkpoint` means: a folder, or with `true` the newest whole one, None if there is none.
+
+    Returns:
+        The folder, and a line for each newer one that is damaged.
+
+    Raises:
+        ValueError: for a folder that is no checkpoint or a damaged one, offering the newest whole one beside it.
+    """
+    if flag is None:  # what start_run makes of `false` too
+        return None, []
+    if flag.lower() == "true":
+        passed_over: list[str] = []
+        for folder in reversed(checkpoints(output_dir)):
+            if (reason := damage(folder)) is None:
+                return folder, passed_over
+            passed_over.append(f"{folder} is passed over: {reason}")
+        return None, [*passed_over, "no whole checkpoint is left: from the start"] if passed_over else passed_over
+    folder = Path(flag)
+    if not (folder / "state.json").is_file() and not (folder / "manifest.json").is_file():
+        raise ValueError(
+            f"--resume_from_checkpoint {flag}: no checkpoint here (a folder with a state.json), nor is it 'true'"
+        )
+    if reason := damage(folder):
+        others = (other for other in reversed(checkpoints(folder.absolute().parent)) if not _same(other, folder))
+        whole = next((folder.parent / other.name for other in others if damage(other) is None), None)
+        offer = f"the newest whole one is {whole}" if whole else "there is no whole one beside it"
+        raise ValueError(f"--resume_from_checkpoint {flag}: {reason}; {offer}")
+    return folder, []
+
+
+def training_of(config: Any, accelerator: Accelerator) -> dict[str, Any]:
+    """What a checkpoint tells of its run, for the one that goes on from it: JSON."""
+    return {
+        "flags": asdict(config),
+        "processes": accelerator.num_processes,
+        "mixed_precision": accelerator.mixed_precision,
+    }
+
+
+def checkpoint_to_resume(config: Any, accelerator: Accelerator) -> tuple[Path | None, list[str]]:
+    """The checkpoint that the flags ask for, and what to tell of it. The main process looks, and all go by it.
+
+    Raises:
+        ValueError: where there is none, or a flag would make this another run.
+    """
+    found: list[Any] = [None, [], None]
+    if accelerator.is_main_process:
+        try:
+            folder, told = find_checkpoint(Path(config.output_dir), config.resume_from_checkpoint)
+            if folder is not None:
+                told += _compare(folder, config, accelerator)
+            found = [folder, told, None]
+        except ValueError as error:
+            found[2] = str(error)
+    folder, told, mistake = broadcast_object_list(found)
+    if mistake is not None:
+        raise ValueError(mistake)
+    return folder, told
+
+
+def find_best(folders: list[Path], step: int) -> Path:
+    """The best checkpoint: in the run's folder, or beside the checkpoint that the run was resumed from."""
+    for folder in folders:
+        if (folder / f"checkpoint-{step}").is_dir():
+            return folder / f"checkpoint-{step}"
+    raise ValueError(
+        f"--resume_from_checkpoint: the best checkpoint so far, checkpoint-{step}, is not in {folders[-1]}; put it "
+        "back, or give --load_best_model_at_end false"
+    )
+
+
+def check_length(checkpoint: Path, old: int, new: int) -> None:
+    """Refuses a run of another number of steps than the checkpoint's, when the flags were the same."""
+    if old != new:
+        raise ValueError(
+            f"--resume_from_checkpoint {checkpoint}: its run had {old} steps and the same flags give {new} now, so "
+            "the training data has changed; put back what it was, or begin a new run in another folder"
+        )
+
+
+def _compare(folder: Path, config: Any, accelerator: Accelerator) -> list[str]:
+    """What to tell of the differences between the checkpoint's run and this one; ValueError if it is another one."""
+    new = training_of(config, accelerator)
+    try:
+        state = json.loads((folder / "state.json").read_text())
+        old = state["run"]
+        changed = _changed(old["flags"], new["flags"])
+        cuts = [_cut(side) for side in (old, new)]
+        best = state["best_step"] if state["best_step"] is None else int(state["best_step"])
+        precisions = [side["mixed_precision"] for side in (old, new)]
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise ValueError(f"--resume_from_checkpoint {folder}: its state.json does not tell of its run") from error
+
+    where = f"--resume_from_checkpoint {folder}"
+    others = {name: values for name, values in changed.items() if name not in _FREE | _TOLD | _CUT}
+    if others:
+        differences = ", ".join(f"--{name} is {_shown(b)} and was {_shown(a)}" for name, (a, b) in others.items())
+        longer = "; a run of another length has another schedule" if others.keys() & _LENGTH else ""
+        raise ValueError(f"{where}: {differences}{longer}: give what it was, or begin a new run in another folder")
+    if precisions[0] != precisions[1]:
+        raise ValueError(
+            f"{where}: mixed precision is {precisions[1]} and was {precisions[0]}: give --mixed_precision "
+            f"{precisions[0]} to accelerate launch"
+        )
+    (unit, old_step, old_words), (new_unit, new_step, new_words) = cuts
+    if (unit, old_step) != (new_unit, new_step):
+        raise ValueError(f"{where}: a step is {new_words} and was {old_words}: give what makes the same step")
+    if config.load_best_model_at_end and best is not None:
+        path = find_best([Path(config.output_dir), folder.absolute().parent], best)
+        if reason := damage(path):  # now, not after hours
+            raise ValueError(
+                f"{where}: the best checkpoint so far, {path}, is damaged: {reason}; give --load_best_model_at_end "
+                "false, or an older checkpoint"
+            )
+    told = []
+    if old_words != new_words:
+        told.append(
+            f"a step is {new_words} and was {old_words}: it holds the same rows, so the training goes on, but not to "
+            "the same last digits"
+        )
+    if some := sorted(changed.keys() & _TOLD):
+        names = ", ".join(f"--{name}" for name in some)
+        told.append(f"{names}: not as before, so the files of this run may differ from those of one never stopped")
+    return told
+
+
+def _changed(old: Mapping[str, Any], new: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:
+    """The flags that both know and that differ, with the old value and the new one."""
+    return {
+        name: (old[name], value)
+        for name, value in new.items()
+        if name in old and old[name] != value and not _same(old[name], value)
+    }
+
+
+def _same(old: Any, new: Any) -> bool:
+    """Whether two values name one file, as a relative and an absolute path may."""
+    if not isinstance(old, str | Path) or not isinstance(new, str | Path):  # a number would be a file descriptor
+        return False
+    try:
+        return os.path.samefile(old, new)
+    except (OSError, ValueError):
+        return False
+
+
+def _cut(run: Mapping[str, Any]) -> tuple[str, int, str]:
+    """What a step is counted in, how many of these it holds, and this in words."""
+    flags, processes = run["flags"], run["processes"]
+    unit = "tokens_per_batch" if flags["tokens_per_batch"] else "per_device_train_batch_size"
+    parts = (int(flags[unit]), int(flags["gradient_accumulation_steps"]), int(processes))
+    words = "--{} {} x --gradient_accumulation_steps {} x {} process{}".format(
+        unit, *parts, "" if processes == 1 else "es"
+    )
+    return unit, parts[0] * parts[1] * parts[2], words
+
+
+def _shown(value: Any) -> str:
+    return "not given" if value is None else str(value).lower() if isinstance(value, bool) else str(value)

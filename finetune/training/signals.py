@@ -1,0 +1,95 @@
+"""SIGTERM and Ctrl-C while a model trains: finish the step, save, and leave with the usual code.
+
+Python runs a signal's handler in the main thread, between two of its instructions, so the handler here only notes
+what came; the loop asks after each step. Over several processes the answer is the same on each, whichever the signal
+reached, so that all leave after the same step.
+"""
+
+import os
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, NoReturn
+
+import torch
+from accelerate import Accelerator
+
+_NOTED = (signal.SIGTERM, signal.SIGINT)
+
+
+@dataclass
+class Signals:
+    """What came while handlers were in place."""
+
+    accelerator: Accelerator
+    arrived: int = 0  # the first one's number, 0 for none; of this process alone
+    handled: bool = False
+
+    def agreed(self) -> int:
+        """The signal that any process got, the same number on each, or 0. All processes ask together.
+
+        With one process this is a look at an attribute; else one gather of an integer.
+        """
+        if self.accelerator.num_processes == 1:
+            number = self.arrived
+        else:
+            mine = torch.tensor([self.arrived], device=self.accelerator.device)
+            number = int(self.accelerator.gather(mine).max())
+        self.handled = number != 0
+        return number
+
+
+@contextmanager
+def noted_signals(accelerator: Accelerator) -> Iterator[Signals]:
+    """Notes SIGTERM and the first SIGINT instead of acting on them; a second SIGINT raises KeyboardInterrupt.
+
+    Outside the main thread, where Python takes no handlers, and for a signal that this process was told to ignore,
+    nothing changes. Afterwards the handlers are those of before, and a signal that nobody asked about is sent again.
+    """
+    signals = Signals(accelerator)
+    owner = os.getpid()
+
+    def note(number: int, frame: Any) -> None:
+        if os.getpid() != owner:  # forked with this handler; a Ctrl-C goes to the whole group, and we see to it
+            if number == signal.SIGTERM:
+                signal.signal(number, signal.SIG_DFL)
+                os.kill(os.getpid(), number)
+        elif number == signal.SIGINT and signals.arrived:
+            raise KeyboardInterrupt
+        elif not signals.arrived:
+            signals.arrived = number
+            if accelerator.is_main_process:  # not print(), in the middle of which this may be
+                os.write(2, f"\n{name_of(number)}: stops after this step; Ctrl-C leaves at once\n".encode())
+
+    before: dict[signal.Signals, Any] = {}
+    if threading.current_thread() is threading.main_thread():
+        handlers = {number: signal.getsignal(number) for number in _NOTED}
+        before = {number: old for number, old in handlers.items() if old not in (signal.SIG_IGN, None)}
+    try:
+        for number in before:
+            signal.signal(number, note)
+        yield signals
+    finally:
+        for number, old in before.items():
+            signal.signal(number, old)
+    if signals.arrived and not signals.handled:
+        os.kill(owner, signals.arrived)
+
+
+def name_of(number: int) -> str:
+    """SIGTERM, or what people call SIGINT."""
+    return "Ctrl-C" if number == signal.SIGINT else signal.Signals(number).name
+
+
+def leave(number: int, sentence: str) -> NoReturn:
+    """Ends what was interrupted.
+
+    Raises:
+        KeyboardInterrupt: for SIGINT; `finetune.cli.run` makes it exit status 130.
+        SystemExit: with status 128 + number for another signal.
+    """
+    if number == signal.SIGINT:
+        raise KeyboardInterrupt(sentence)
+    raise SystemExit(128 + number)

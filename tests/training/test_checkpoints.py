@@ -1,0 +1,354 @@
+"""Checkpoints: damage is recognised and named, another run's are refused, and a full disk leaves the last one."""
+
+import errno
+import hashlib
+import json
+import os
+import shutil
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from finetune import cli, training
+from finetune.training.checkpoints import remove_old_checkpoints
+from finetune.training.manifest import NEEDED, damage
+from recipes.ner import NerConfig, finetune_ner
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture(scope="module")
+def config(checkpoints, tmp_path_factory):
+    """Ten steps with a checkpoint at 3, 6, 9 and 10, the best of which is not the last."""
+    return NerConfig(
+        dataset_name="samples",
+        model_name_or_path=str(checkpoints["wordpiece"]),
+        output_dir=str(tmp_path_factory.mktemp("runs") / "whole"),
+        max_seq_length=32,
+        max_train_samples=20,
+        max_eval_samples=9,
+        max_steps=10,
+        per_device_train_batch_size=4,
+        learning_rate=1e-3,
+        logging_steps=2,
+        eval_strategy="steps",
+        eval_steps=3,
+        save_strategy="steps",
+        save_steps=3,
+        save_total_limit=9,
+        disable_tqdm=True,
+        seed=5,
+    )
+
+
+@pytest.fixture(scope="module")
+def whole(config):
+    finetune_ner(config)
+    return Path(config.output_dir)
+
+
+@pytest.fixture
+def killed(whole, config, tmp_path):
+    """A copy of the run as a kill leaves it after step 9, and the config that goes on with it."""
+    folder = tmp_path / "run"
+    shutil.copytree(whole, folder)
+    shutil.rmtree(folder / "checkpoint-10")
+    (folder / "model.safetensors").unlink()
+    return replace(config, output_dir=str(folder), resume_from_checkpoint="true")
+
+
+def outcome(folder):
+    """Weights, predictions, history and results, times aside, and where the training ended."""
+    told = [json.loads(line) for line in (folder / "history.jsonl").read_text().splitlines()]
+    told.append(json.loads((folder / "all_results.json").read_text()))
+    times = ("runtime", "per_second", "memory")
+    numbers = [{k: v for k, v in line.items() if not any(word in k for word in times)} for line in told]
+    files = ("model.safetensors", "predictions_eval.conll", "predictions_test.conll")
+    last = training.checkpoints(folder)[-1]
+    paths = [*(folder / name for name in files), *sorted(last.glob("*.safetensors"))]
+    return numbers, last.name, [hashlib.sha256(path.read_bytes()).hexdigest() for path in paths]
+
+
+def flip(path):
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+
+
+def truncate(path):
+    path.write_bytes(path.read_bytes()[:-1])
+
+
+def link(path):
+    elsewhere = path.with_name(".elsewhere")
+    path.rename(elsewhere)
+    path.symlink_to(elsewhere)
+
+
+def pipe(path):
+    path.unlink()
+    os.mkfifo(path)
+
+
+DAMAGE = {
+    flip: "the SHA-256 of {} is not the one in manifest.json",
+    truncate: "{} has ",
+    Path.unlink: "{} is missing",
+    link: "{} is no file",
+    pipe: "{} is no file",
+}
+
+
+def test_the_manifest_names_every_file(whole):
+    folders = training.checkpoints(whole)
+    assert [folder.name for folder in folders] == ["checkpoint-3", "checkpoint-6", "checkpoint-9", "checkpoint-10"]
+    for folder in folders:
+        files = json.loads((folder / "manifest.json").read_text())["files"]
+        assert files == {
+            path.name: {"size": len(path.read_bytes()), "sha256": hashlib.sha256(path.read_bytes()).hexdigest()}
+            for path in folder.iterdir()
+            if path.name != "manifest.json"
+        }
+        assert set(NEEDED) < set(files)
+        assert damage(folder) is None
+
+
+@pytest.mark.parametrize("harm", DAMAGE)
+def test_damage_is_recognised_and_named(whole, tmp_path, harm):
+    names = [path.name for path in (whole / "checkpoint-3").iterdir() if path.name != "manifest.json"]
+    for name in names:
+        folder = tmp_path / name
+        shutil.copytree(whole / "checkpoint-3", folder)
+        harm(folder / name)
+        assert DAMAGE[harm].format(name) in str(damage(folder))
+
+
+@pytest.mark.parametrize("name", ["../state.json", "/etc/hostname", "a/b", "..", ".", "", ".hidden", "a\\b", "a\0b"])
+def test_a_manifest_names_files_of_its_own_folder(whole, tmp_path, name):
+    folder = tmp_path / "checkpoint-3"
+    shutil.copytree(whole / "checkpoint-3", folder)
+    shutil.copy(folder / "state.json", tmp_path)
+    manifest = json.loads((folder / "manifest.json").read_text())
+    manifest["files"][name] = manifest["files"]["state.json"]
+    (folder / "manifest.json").write_text(json.dumps(manifest))
+    assert "is not the plain name of a file beside it" in str(damage(folder))
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("", "is not a list of files"),
+        ("[]", "is not a list of files"),
+        ('{"files": {"state.json": {"size": "1", "sha256": "0"}}}', "is not a list of files"),
+        ('{"files": {"state.json": 3}}', "is not a list of files"),
+        ('{"files": {}}', "does not name model.safetensors"),
+        ("[" * 100_000, "is not a list of files"),
+        ('{"files": {"' + "x" * 2**20 + '": {}}}', "is larger than any"),
+    ],
+)
+def test_a_manifest_of_another_form(whole, tmp_path, text, message):
+    folder = tmp_path / "checkpoint-3"
+    shutil.copytree(whole / "checkpoint-3", folder)
+    (folder / "manifest.json").write_text(text)
+    assert message in str(damage(folder))
+
+
+def test_the_one_before_a_damaged_one_is_taken(killed, whole, capfd):
+    folder = Path(killed.output_dir)
+    flip(folder / "checkpoint-9/optimizer.safetensors")
+    (folder / "checkpoint-6/manifest.json").unlink()
+    finetune_ner(replace(killed, save_total_limit=1))
+    said = capfd.readouterr().out
+    assert f"{folder}/checkpoint-9 is passed over: the SHA-256 of optimizer.safetensors" in said
+    assert f"{folder}/checkpoint-6 is passed over: it has no manifest.json" in said
+    assert f"resumed from {folder}/checkpoint-3 after step 3" in said
+    assert outcome(folder) == outcome(whole)
+    assert all(damage(path) is None for path in training.checkpoints(folder)), "damaged ones are replaced or removed"
+
+
+def test_without_a_whole_one_the_run_begins_again(killed, whole, capfd):
+    folder = Path(killed.output_dir)
+    for path in training.checkpoints(folder):
+        flip(path / "state.json")
+    finetune_ner(killed)
+    assert "no whole checkpoint is left: from the start" in capfd.readouterr().out
+    assert outcome(folder) == outcome(whole)
+
+
+def test_a_damaged_folder_that_was_asked_for_is_refused(killed):
+    folder = Path(killed.output_dir)
+    flip(folder / "checkpoint-9/model.safetensors")
+    truncate(folder / "checkpoint-6/random.safetensors")
+    before = sorted(folder.rglob("*"))
+    for asked, message in (
+        ("checkpoint-9", f"the SHA-256 of model.safetensors .*; the newest whole one is {folder}/checkpoint-3$"),
+        ("checkpoint-6", rf"random.safetensors has [\d,]+ bytes and not .* is {folder}/checkpoint-3$"),
+    ):
+        with pytest.raises(ValueError, match=f"^--resume_from_checkpoint {folder}/{asked}: {message}"):
+            finetune_ner(replace(killed, resume_from_checkpoint=str(folder / asked)))
+    flip(folder / "checkpoint-3/model.safetensors")
+    with pytest.raises(ValueError, match="there is no whole one beside it"):
+        finetune_ner(replace(killed, resume_from_checkpoint=str(folder / "checkpoint-9")))
+    assert sorted(folder.rglob("*")) == before
+
+
+def test_a_damaged_best_checkpoint_is_found_at_the_start(killed):
+    folder = Path(killed.output_dir)
+    state = json.loads((folder / "checkpoint-9/state.json").read_text())
+    assert state["best_step"] < 9, "this run does not test what it should"
+    flip(folder / f"checkpoint-{state['best_step']}/model.safetensors")
+    with pytest.raises(ValueError, match=f"the best checkpoint so far, .*-{state['best_step']}, is damaged: the SHA"):
+        finetune_ner(killed)
+    shutil.rmtree(folder / f"checkpoint-{state['best_step']}")
+    with pytest.raises(ValueError, match=f"checkpoint-{state['best_step']}, is not in "):
+        finetune_ner(killed)
+
+
+def test_the_best_and_the_newest_whole_one_are_never_removed(tmp_path):
+    for step in (2, 4, 6, 8, 20):
+        (tmp_path / f"checkpoint-{step}").mkdir()
+    # After a resume from 6: what was just written, at 8, stays, though a damaged one of step 20 is there.
+    remove_old_checkpoints(tmp_path, keep=1, best_step=2, step=8)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["checkpoint-2", "checkpoint-20", "checkpoint-8"]
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"learning_rate": 0.5}, "--learning_rate is 0.5 and was 0.001"),
+        ({"seed": 6}, "--seed is 6 and was 5"),
+        ({"max_steps": 12}, "--max_steps is 12 and was 10; a run of another length has another schedule"),
+        ({"num_train_epochs": 7.0}, "--num_train_epochs is 7.0 and was 3"),
+        ({"lr_scheduler_type": "cosine"}, "--lr_scheduler_type is cosine and was linear"),
+        ({"model_name_or_path": "lstm"}, "--model_name_or_path is lstm and was "),
+        ({"train_file": "other.conll", "dataset_name": None}, "--dataset_name is not given and was samples"),
+        ({"max_train_samples": None}, "--max_train_samples is not given and was 20"),
+        ({"label_all_tokens": True}, "--label_all_tokens is true and was false"),
+        ({"eval_steps": 6, "seed": 2}, "--seed is 2 and was 5, --eval_steps is 6 and was 3"),
+        ({"per_device_train_batch_size": 8}, "a step is --per_device_train_batch_size 8 x .* and was .* 4 x "),
+        ({"tokens_per_batch": 64, "train_sampling_strategy": "random"}, "a step is --tokens_per_batch 64 x "),
+    ],
+)
+def test_a_flag_that_makes_another_run_is_refused(killed, change, message):
+    folder = Path(killed.output_dir)
+    before = {path: path.stat().st_mtime_ns for path in folder.rglob("*")}
+    with pytest.raises(ValueError, match=f"^--resume_from_checkpoint {folder}/checkpoint-9: {message}"):
+        finetune_ner(replace(killed, **change))
+    assert before == {path: path.stat().st_mtime_ns for path in folder.rglob("*")}
+
+
+def test_flags_that_do_not_matter_may_change(killed, whole, tmp_path, monkeypatch):
+    monkeypatch.chdir(Path(killed.model_name_or_path).parent)
+    change = {"save_total_limit": 1, "save_steps": 1, "disable_tqdm": False, "output_dir": str(tmp_path / "other")}
+    change |= {"model_name_or_path": Path(killed.model_name_or_path).name}  # the same folder by another path
+    change |= {"resume_from_checkpoint": f"{killed.output_dir}/checkpoint-6", "dataloader_num_workers": 1}
+    finetune_ner(replace(killed, **change))
+    assert outcome(tmp_path / "other") == outcome(whole)
+
+
+def test_flags_that_change_digits_alone_are_told(killed, capfd):
+    finetune_ner(replace(killed, padding_free=False, logging_steps=3))
+    said = capfd.readouterr().out
+    assert "--logging_steps, --padding_free: not as before, so the files of this run may differ" in said
+
+
+def test_the_same_step_cut_another_way_goes_on(killed, whole, capfd):
+    finetune_ner(replace(killed, per_device_train_batch_size=1, gradient_accumulation_steps=4))
+    said = capfd.readouterr().out
+    assert "a step is --per_device_train_batch_size 1 x --gradient_accumulation_steps 4 x 1 process and was" in said
+    tokens = [[line.get("tokens") for line in outcome(f)[0]] for f in (whole, Path(killed.output_dir))]
+    assert tokens[0] == tokens[1]
+
+
+def test_other_data_under_the_same_name_is_refused(killed, tmp_path):
+    lines = ["Ada\tB-PER\nflew\tO\nhome\tO\n\n"] * 16
+    (tmp_path / "train.conll").write_text("".join(lines))
+    change = {"dataset_name": None, "train_file": str(tmp_path / "train.conll"), "max_steps": -1, "save_steps": 2}
+    change |= {"validation_file": str(tmp_path / "train.conll"), "output_dir": str(tmp_path / "new")}
+    change |= {"load_best_model_at_end": False, "num_train_epochs": 1, "max_train_samples": None}
+    config = replace(killed, **change)
+    finetune_ner(config)
+    (tmp_path / "train.conll").write_text("".join(lines * 2))
+    with pytest.raises(ValueError, match="its run had 4 steps and the same flags give 8 now"):
+        finetune_ner(config)
+
+
+def test_another_number_of_processes(killed):
+    """One process before, two now: refused with the same flags, since a step would be twice as large."""
+    for batch, code in ((4, 1), (2, 0)):
+        settings = {"per_device_train_batch_size": batch}
+        done = on_two_processes(replace(killed, **settings))
+        assert done.returncode == code, done.stderr[-3000:]
+        words = f"a step is --per_device_train_batch_size {batch} x --gradient_accumulation_steps 1 x 2 processes and"
+        assert words in (done.stderr if code else done.stdout)
+    assert "it holds the same rows, so the training goes on" in done.stdout
+
+
+def on_two_processes(config):
+    file = Path(config.output_dir) / "flags.yaml"
+    file.write_text(cli.to_yaml(config))
+    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"]
+    return subprocess.run(
+        [*launcher, "recipes/ner.py", "--config", str(file)],
+        capture_output=True,
+        text=True,
+        timeout=600,
+        check=False,
+        cwd=ROOT,
+        env=os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"},
+    )
+
+
+@pytest.fixture
+def small_disk(tmp_path, whole):
+    """A file system with room for a checkpoint and a half."""
+    place = tmp_path / "disk"
+    place.mkdir()
+    size = sum(path.stat().st_size for path in (whole / "checkpoint-3").iterdir())
+    mount = ["mount", "-t", "tmpfs", "-o", f"size={int(1.5 * size)}", "tmpfs", str(place)]
+    if shutil.which("mount") is None or subprocess.run(mount, capture_output=True, check=False).returncode:
+        pytest.skip("needs a small file system, and mounting one is not allowed here")
+    yield place
+    subprocess.run(["umount", "--lazy", str(place)], check=True)
+
+
+def test_a_full_disk_leaves_the_last_checkpoint(config, whole, small_disk):
+    run = replace(config, output_dir=str(small_disk / "run"))
+    with pytest.raises(OSError, match="no room on the disk") as stopped:
+        finetune_ner(run)
+    assert stopped.value.errno == errno.ENOSPC
+    folder = Path(run.output_dir)
+    assert [path.name for path in training.checkpoints(folder)] == ["checkpoint-3"]
+    assert damage(folder / "checkpoint-3") is None
+    assert not list(folder.glob(".*")), "nothing half-written is left"
+    size = sum(path.stat().st_size for path in (folder / "checkpoint-3").iterdir()) / 2**20
+    free = shutil.disk_usage(folder).free / 2**20
+
+    # Once more from the command line: one sentence, with both sizes.
+    again = replace(run, resume_from_checkpoint="true")
+    with pytest.raises(SystemExit) as ended:
+        cli.run(finetune_ner, again)
+    sentence = str(ended.value.code)
+    assert sentence.startswith(f"error: {folder}/checkpoint-6: no room on the disk: a checkpoint takes ")
+    needed, there = (float(word) for word in sentence.split() if word.replace(".", "").isdigit())
+    assert needed == pytest.approx(size, rel=0.2)
+    assert there == pytest.approx(free, abs=0.1)
+    assert "checkpoint-3 is whole" in sentence
+
+    subprocess.run(["mount", "-o", "remount,size=100m", str(small_disk)], check=True)
+    finetune_ner(again)
+    assert outcome(folder) == outcome(whole)
+
+
+def test_a_disk_without_room_for_the_model(config, small_disk):
+    """The last thing that a run writes: it is whole or not there."""
+    run = replace(config, output_dir=str(small_disk / "run"), load_best_model_at_end=False, save_strategy="no")
+    usage = shutil.disk_usage(small_disk)
+    (small_disk / "filler").write_bytes(bytes(usage.free - 100_000))
+    with pytest.raises(OSError, match="no room for the trained model") as stopped:
+        finetune_ner(run)
+    assert stopped.value.errno == errno.ENOSPC
+    assert {path.name for path in Path(run.output_dir).iterdir()} == {"run.yaml", "history.jsonl"}
