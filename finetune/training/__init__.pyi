@@ -5,8 +5,8 @@ from .evaluation import count_masked as count_masked
 from .evaluation import predict as predict
 from .loop import TrainOutcome as TrainOutcome
 from .loop import train as train
-from .memory import gradients_that_fit as gradients_that_fit
 from .manifest import damage as damage
+from .memory import gradients_that_fit as gradients_that_fit
 from .optimizers import build_optimizer as build_optimizer
 from .optimizers import build_schedule as build_schedule
 from .resume import find_checkpoint as find_checkpoint
