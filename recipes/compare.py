@@ -127,8 +127,11 @@ def _state(config: Any) -> str:
         there = yaml.safe_load((folder / "run.yaml").read_text(encoding="utf-8"))
     except (OSError, ValueError, yaml.YAMLError):
         return "new"
-    wanted = asdict(config)
-    if not isinstance(there, dict) or any(there.get(k) != v for k, v in wanted.items() if k not in _ELSEWHERE):
+    if not isinstance(there, dict):
+        return "new"
+    # A flag that run.yaml does not have came later: the run did what its default does.
+    did = {field.name: there.get(field.name, field.default) for field in fields(config)}
+    if any(did[name] != value for name, value in asdict(config).items() if name not in _ELSEWHERE):
         return "new"
     if config.overwrite_output_dir:
         return "new"
