@@ -30,13 +30,14 @@ class Signals:
     def agreed(self) -> int:
         """The signal that any process got, the same number on each, or 0. All processes ask together.
 
-        With one process this is a look at an attribute; else one gather of an integer.
+        With one process this is a look at an attribute; else one sum over the processes.
         """
         if self.accelerator.num_processes == 1:
             number = self.arrived
         else:
-            mine = torch.tensor([self.arrived], device=self.accelerator.device)
-            number = int(self.accelerator.gather(mine).max())
+            mine = torch.tensor([int(self.arrived == noted) for noted in _NOTED], device=self.accelerator.device)
+            got = self.accelerator.reduce(mine, "sum").tolist()
+            number = next((int(noted) for noted, times in zip(_NOTED, got, strict=True) if times), 0)
         self.handled = number != 0
         return number
 
