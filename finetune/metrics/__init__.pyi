@@ -4,6 +4,7 @@ from .entities import EntityCounts as EntityCounts
 from .entities import EntityF1 as EntityF1
 from .entities import entity_counts as entity_counts
 from .entities import entity_scores as entity_scores
+from .entities import entity_spans as entity_spans
 from .language_modelling import language_modelling_scores as language_modelling_scores
 from .language_modelling import pseudo_perplexity as pseudo_perplexity
 from .language_modelling import unigram_entropy as unigram_entropy

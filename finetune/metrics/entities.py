@@ -97,6 +97,21 @@ def entity_scores(
     return scores
 
 
+def entity_spans(tags: Sequence[str]) -> list[tuple[int, int, str]]:
+    """The entities of one sentence's IOB1 or IOB2 tags, as conlleval finds them: the first word, the one after the
+    last, and the type of each, in order.
+    """
+    spans: list[tuple[int, int, str]] = []
+    previous = "O"
+    for i, tag in enumerate(tags):
+        if tag.startswith("I-") and previous[2:] == tag[2:]:
+            spans[-1] = (spans[-1][0], i + 1, tag[2:])
+        elif tag != "O":
+            spans.append((i, i + 1, tag[2:]))
+        previous = tag
+    return spans
+
+
 class EntityF1(evaluate.Metric):
     """`entity_scores` as an `evaluate.Metric` that works with no network.
 
