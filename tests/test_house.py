@@ -79,7 +79,8 @@ def test_recipes_have_the_same_steps_and_are_short():
 
 def test_importing_finetune_costs_no_torch():
     code = (
-        "import sys, finetune, finetune.arguments, finetune.cli, recipes.ner, recipes.sentiment, recipes.pretrain; "
+        "import sys, finetune, finetune.arguments, finetune.cli, recipes.ner, recipes.predict, "
+        "recipes.pretrain, recipes.sentiment; "
         "print([name for name in ('torch', 'transformers', 'datasets', 'accelerate') if name in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT)

@@ -1,5 +1,6 @@
 from .alignment import Alignment as Alignment
 from .alignment import align as align
+from .alignment import align_words as align_words
 from .alignment import encode_words as encode_words
 from .alignment import special_tokens as special_tokens
 from .audit import InstanceAudit as InstanceAudit
@@ -9,6 +10,7 @@ from .batches import EvalBatches as EvalBatches
 from .batches import TrainBatches as TrainBatches
 from .batches import collate as collate
 from .batches import train_batches as train_batches
+from .conll import conll_sentences as conll_sentences
 from .conll import read_conll as read_conll
 from .conll import write_conll as write_conll
 from .documents import Corpus as Corpus
@@ -29,8 +31,15 @@ from .readers import read_tagged as read_tagged
 from .report import AlignmentReport as AlignmentReport
 from .report import alignment_report as alignment_report
 from .rows import Rows as Rows
+from .streams import FORMS as FORMS
+from .streams import Record as Record
+from .streams import in_chunks as in_chunks
+from .streams import read_records as read_records
+from .tags import TAG as TAG
 from .tags import detect_scheme as detect_scheme
 from .tags import invalid_iob2 as invalid_iob2
 from .tags import to_iob2 as to_iob2
 from .texts import Encoded as Encoded
+from .texts import encode_strings as encode_strings
 from .texts import encode_texts as encode_texts
+from .words import split_words as split_words

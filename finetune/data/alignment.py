@@ -52,14 +52,14 @@ class Alignment:
         return len(self.gold)
 
     def to_words(self, token_predictions: np.ndarray, outside: int = 0) -> tuple[np.ndarray, int]:
-        """One prediction for every word.
+        """One prediction for every word, or one score.
 
         Args:
-            token_predictions: int (T,), a label index for every token of `rows`, in their order.
-            outside: the index of `O`, for words that have no subword.
+            token_predictions: (T,), a label index or a score for every token of `rows`, in their order.
+            outside: the index of `O`, for words that have no subword; of scores, theirs.
 
         Returns:
-            int64 (W,) label indices, and the number of words that received exactly one.
+            (W,) of the same dtype, and the number of words that received exactly one.
 
         Raises:
             RuntimeError: if that number is not W.
@@ -67,7 +67,7 @@ class Alignment:
         at = np.flatnonzero(self.word_of_token >= 0)
         words = self.word_of_token[at]
         times = np.bincount(words, minlength=self.words)
-        predictions = np.full(self.words, outside, dtype=np.int64)
+        predictions = np.full(self.words, outside, dtype=token_predictions.dtype)
         predictions[words] = token_predictions[at]
         times[self.word_counts == 0] += 1
         scored = int((times == 1).sum())
@@ -98,6 +98,38 @@ def align(
     Raises:
         ValueError: for a window that is too short, or shares too much with its neighbour.
     """
+    table = dataset.with_format("arrow")[:]
+    words, sentence_offsets = _flatten(table["tokens"])
+    gold = _indices(_flatten(table["ner_tags"])[0], labels)
+    inside = np.array([_inside(label, labels) for label in labels]) if label_all_tokens else None
+    return align_words(
+        words,
+        sentence_offsets,
+        tokenizer,
+        gold,
+        max_seq_length=max_seq_length,
+        doc_stride=doc_stride,
+        inside=inside,
+    )
+
+
+def align_words(
+    words: pa.Array,
+    sentence_offsets: np.ndarray,
+    tokenizer: Any,
+    gold: np.ndarray | None = None,
+    *,
+    max_seq_length: int = 128,
+    doc_stride: int | None = None,
+    inside: np.ndarray | None = None,
+) -> Alignment:
+    """`align` for words that are no data set, and that may have no labels.
+
+    Args:
+        words: W strings.
+        sentence_offsets, gold, inside: as `cut_windows` takes them. Without `gold`, label 0 stands on the subwords to
+            predict: a CRF labels those that are not -100.
+    """
     if max_seq_length < 8:
         raise ValueError(f"--max_seq_length {max_seq_length}: 8 is the least that leaves room for words")
     prefix, suffix = special_tokens(tokenizer)
@@ -105,10 +137,8 @@ def align(
     overlap = content // 2 if doc_stride is None else doc_stride
     if not 0 <= overlap < content:
         raise ValueError(f"--doc_stride {overlap}: must be from 0 to {content - 1}, a window less one subword")
-    table = dataset.with_format("arrow")[:]
-    words, sentence_offsets = _flatten(table["tokens"])
-    gold = _indices(_flatten(table["ner_tags"])[0], labels)
-    inside = np.array([_inside(label, labels) for label in labels]) if label_all_tokens else None
+    if gold is None:
+        gold = np.zeros(len(words), dtype=np.int64)
     subwords = encode_words(tokenizer, words)
     return cut_windows(subwords, sentence_offsets, gold, prefix, suffix, content, overlap, inside)
 

@@ -1,7 +1,7 @@
 """CoNLL column files: a word a line, an empty line between sentences."""
 
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -33,51 +33,77 @@ def read_conll(path: str | os.PathLike[str], word_column: int = 0, tag_column: i
             is neither `O` nor `<prefix>-<type>`, bytes that are not UTF-8, and a file without a word.
     """
     result = Sentences([], [], [])
+    for words, tags, line in conll_sentences(enumerate(read_lines(path), start=1), path, word_column, tag_column):
+        result.words.append(words)
+        result.tags.append(tags)
+        result.lines.append(line)
+    if not result.words:
+        raise ValueError(f"{path}: no sentence in this file")
+    return result
+
+
+def conll_sentences(
+    lines: Iterable[tuple[int, str]],
+    path: str | os.PathLike[str],
+    word_column: int = 0,
+    tag_column: int | None = -1,
+) -> Iterator[tuple[list[str], list[str], int]]:
+    """Words, tags and the number of the first line of each sentence, as soon as it has ended.
+
+    Args:
+        lines: numbered, without their ends.
+        path: what messages call the file.
+        tag_column: None where there are no tags to read: one column is enough then, and tags are `O`. The words are
+            those that are read with the tags of the last column, where it has tags.
+
+    Raises:
+        ValueError: as `read_conll`.
+    """
     words: list[str] = []
     tags: list[str] = []
     columns: int | None = None
     separator: str | None = None
-    first_line = 0
-    needed = max(2, word_column + 1, -word_column, tag_column + 1, -tag_column)
+    first_line = sentence_line = 0
+    needed = max(1 if tag_column is None else 2, word_column + 1, -word_column)
+    if tag_column is not None:
+        needed = max(needed, tag_column + 1, -tag_column)
 
-    def end_sentence() -> None:
-        nonlocal words, tags
-        if words:
-            result.words.append(words)
-            result.tags.append(tags)
-            words, tags = [], []
-
-    for number, line in enumerate(read_lines(path), start=1):
+    for number, line in lines:
         if not line.strip(" \t") or line.startswith("-DOCSTART-"):
-            end_sentence()
+            if words:
+                yield words, tags, sentence_line
+                words, tags = [], []
             continue
         if separator is None and not line.startswith("# "):
             separator = "\t" if "\t" in line else " "
         cells = line.split("\t") if separator == "\t" else [cell for cell in line.split(" ") if cell]
-        is_word = columns in (None, len(cells)) and len(cells) >= needed and bool(TAG.fullmatch(cells[tag_column]))
+        is_word = columns in (None, len(cells)) and len(cells) >= needed
+        if tag_column is not None:
+            is_word = is_word and bool(TAG.fullmatch(cells[tag_column]))
+        else:
+            is_word = is_word and (len(cells) == 1 or line[1] == "\t" or bool(TAG.fullmatch(cells[-1])))
         if line.startswith("#") and not words and not is_word and (len(line) == 1 or line[1] in " \t"):
             continue
         if columns is None:
             columns, first_line = len(cells), number
         if len(cells) != columns or columns < needed:
             of = f"line {first_line} has {columns}" if len(cells) != columns else f"{needed} are needed"
+            holds = "the word" if tag_column is None else "the word, its tag"
             raise ValueError(
                 f"{path}:{number}: {len(cells)} column(s) where {of}; "
-                "a word line holds the word, its tag, and the same number of columns throughout"
+                f"a word line holds {holds}, and the same number of columns throughout"
             )
-        word, tag = cells[word_column], cells[tag_column]
+        word, tag = cells[word_column], "O" if tag_column is None else cells[tag_column]
         if not word:
             raise ValueError(f"{path}:{number}: the word is empty")
         if not TAG.fullmatch(tag):
             raise ValueError(f"{path}:{number}: {tag!r} is no tag; tags are O, B-TYPE, I-TYPE (or IOBES)")
         if not words:
-            result.lines.append(number)
+            sentence_line = number
         words.append(word)
         tags.append(tag)
-    end_sentence()
-    if not result.words:
-        raise ValueError(f"{path}: no sentence in this file")
-    return result
+    if words:
+        yield words, tags, sentence_line
 
 
 def write_conll(

@@ -37,13 +37,35 @@ def encode_texts(
         labels: the labels that an index stands for.
         max_seq_length: special tokens included; at least 8.
     """
+    index = {label: i for i, label in enumerate(labels)}
+    return encode_strings(
+        list(dataset["text"]),
+        list(dataset["text_pair"]) if "text_pair" in dataset.column_names else None,
+        tokenizer,
+        np.array([index[label] for label in dataset["label"]], dtype=np.int32),
+        max_seq_length=max_seq_length,
+    )
+
+
+def encode_strings(
+    texts: Sequence[str],
+    pairs: Sequence[str] | None,
+    tokenizer: Any,
+    targets: np.ndarray | None = None,
+    *,
+    max_seq_length: int = 128,
+) -> Encoded:
+    """`encode_texts` for N texts that are no data set, and that may have no labels.
+
+    Args:
+        pairs: N second texts.
+        targets: int32 (N,); without them, each is 0.
+    """
     if max_seq_length < 8:
         raise ValueError(f"--max_seq_length {max_seq_length}: 8 is the least that leaves room for words")
-    texts = list(dataset["text"])
-    pairs = list(dataset["text_pair"]) if "text_pair" in dataset.column_names else None
     full = tokenizer(texts, pairs, return_attention_mask=False, verbose=False)
     lengths = np.array([len(ids) for ids in full["input_ids"]])
-    cut = np.flatnonzero(lengths > max_seq_length)
+    cut = np.flatnonzero(lengths > max_seq_length).tolist()
     if len(cut):
         short = tokenizer(
             [texts[i] for i in cut],
@@ -61,7 +83,7 @@ def encode_texts(
         if key in full
     }
     offsets = np.concatenate([[0], np.cumsum([len(ids) for ids in full["input_ids"]], dtype=np.int64)])
-    index = {label: i for i, label in enumerate(labels)}
-    targets = np.array([index[label] for label in dataset["label"]], dtype=np.int32)
+    if targets is None:
+        targets = np.zeros(len(texts), dtype=np.int32)
     unknown = int((tokens["input_ids"] == tokenizer.unk_token_id).sum()) if tokenizer.unk_token_id is not None else 0
     return Encoded(Rows(offsets, tokens, {"labels": targets}), len(cut), unknown)

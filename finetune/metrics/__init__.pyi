@@ -1,7 +1,5 @@
-from .breakdown import Span as Span
 from .breakdown import entities_by as entities_by
 from .breakdown import entity_confusion as entity_confusion
-from .breakdown import entity_spans as entity_spans
 from .breakdown import fertility_group as fertility_group
 from .breakdown import length_group as length_group
 from .breakdown import sentence_counts as sentence_counts
@@ -10,8 +8,10 @@ from .classification import classification_scores as classification_scores
 from .cost import flops_per_token as flops_per_token
 from .entities import EntityCounts as EntityCounts
 from .entities import EntityF1 as EntityF1
+from .entities import Span as Span
 from .entities import entity_counts as entity_counts
 from .entities import entity_scores as entity_scores
+from .entities import entity_spans as entity_spans
 from .language_modelling import language_modelling_scores as language_modelling_scores
 from .language_modelling import pseudo_perplexity as pseudo_perplexity
 from .language_modelling import unigram_entropy as unigram_entropy

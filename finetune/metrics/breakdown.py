@@ -1,6 +1,6 @@
 """Where a model is right and where it is not: counts of one prediction, split up.
 
-An entity is `(first word, word after its last, type)`, as conlleval reads tags (see `entities`).
+Entities are those of `entity_spans`.
 
 Shapes: S sentences, K entity types.
 """
@@ -9,24 +9,9 @@ from collections.abc import Callable, Hashable, Sequence
 
 import numpy as np
 
-Span = tuple[int, int, str]
+from finetune.metrics.entities import Span
 
 LENGTHS = ((1, 10), (11, 20), (21, 30), (31, 50))
-
-
-def entity_spans(tags: Sequence[str], *, strict: bool = False) -> list[Span]:
-    """The entities of one sentence's IOB2 tags; `strict`: only those that start with `B-`."""
-    spans: list[Span] = []
-    begin, kind, proper = 0, None, False
-    for word, tag in enumerate([*tags, "O"]):
-        prefix, _, this = tag.partition("-")
-        if kind is not None and not (prefix == "I" and this == kind):
-            if proper or not strict:
-                spans.append((begin, word, kind))
-            kind = None
-        if kind is None and tag != "O":
-            begin, kind, proper = word, this, prefix == "B"
-    return spans
 
 
 def entities_by(

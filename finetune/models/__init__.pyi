@@ -3,6 +3,7 @@ from .checkpoints import BASELINES as BASELINES
 from .checkpoints import first_position as first_position
 from .checkpoints import is_baseline as is_baseline
 from .checkpoints import load as load
+from .checkpoints import load_finetuned as load_finetuned
 from .checkpoints import load_tokenizer as load_tokenizer
 from .checkpoints import position_limit as position_limit
 from .checkpoints import resolve as resolve

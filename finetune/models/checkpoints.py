@@ -24,7 +24,7 @@ from transformers.utils import logging as transformers_logging
 
 from finetune.arguments import DEFAULT_MODEL, ModelArguments
 from finetune.models.attention import run_without_padding
-from finetune.models.configuration import EncoderCrfConfig, RecurrentConfig
+from finetune.models.configuration import EncoderCrfConfig, RecurrentConfig, labels_of
 from finetune.models.crf import EncoderCrfForTokenClassification, token_starts_word
 from finetune.models.embeddings import checkpoint_words, read_vectors, standardised, vectors_from_checkpoint
 from finetune.models.recurrent import RecurrentForSequenceClassification, RecurrentForTokenClassification
@@ -45,7 +45,7 @@ _AUTO = {
     "token-classification": AutoModelForTokenClassification,
     "sequence-classification": AutoModelForSequenceClassification,
 }
-_ARCHITECTURE = {
+_ARCHITECTURE: dict[Task, str] = {
     "token-classification": "ForTokenClassification",
     "sequence-classification": "ForSequenceClassification",
 }
@@ -133,6 +133,32 @@ def load(
     if arguments.padding_free:
         run_without_padding(model.encoder if isinstance(model, EncoderCrfForTokenClassification) else model)
     return model, tokenizer
+
+
+def load_finetuned(
+    arguments: ModelArguments, *, max_seq_length: int | None = None
+) -> tuple[Task, list[str], PreTrainedModel, Any]:
+    """A fine-tuned model as it was saved, in float32, and its tokenizer.
+
+    Returns:
+        What it was trained for, its labels, the model, the tokenizer.
+
+    Raises:
+        ValueError: as `load`, and for a model that labels neither words nor texts, each with one label.
+    """
+    name = arguments.model_name_or_path
+    if _is_new_baseline(name):
+        raise ValueError(f"--model_name_or_path {name}: an untrained baseline; give the folder of a run")
+    config = load_config(resolve(name), name, arguments.model_revision)
+    saved = (config.architectures or ["nothing"])[0]
+    task = next((task for task, ending in _ARCHITECTURE.items() if saved.endswith(ending)), None)
+    if task is None:
+        raise ValueError(f"--model_name_or_path {name}: holds {saved}; fine-tune it for words or for texts first")
+    kind = getattr(config, "problem_type", None) or "single_label_classification"
+    if task == "sequence-classification" and (kind != "single_label_classification" or config.num_labels < 2):
+        raise ValueError(f"--model_name_or_path {name}: a model that gives each text one of several labels is needed")
+    labels = labels_of(config)
+    return task, labels, *load(task, arguments, labels, words=(), max_seq_length=max_seq_length or 1)
 
 
 def load_tokenizer(

@@ -6,7 +6,7 @@ from seqeval.metrics import classification_report as report
 from seqeval.metrics import f1_score, precision_score, recall_score
 from seqeval.scheme import IOB2
 
-from finetune.metrics import EntityF1, entity_counts, entity_scores
+from finetune.metrics import EntityF1, entity_counts, entity_scores, entity_spans
 
 LABELS = ["O", "B-LOC", "I-LOC", "B-PER", "I-PER"]
 TAGS = st.sampled_from(LABELS)
@@ -45,6 +45,11 @@ def test_counts_equal_a_slow_reference(pairs, strict):
             assert counts.gold[s, k] == len(of_kind(gold))
             assert counts.predicted[s, k] == len(of_kind(predicted))
             assert counts.correct[s, k] == len(of_kind(gold) & of_kind(predicted))
+
+
+@given(st.lists(TAGS, max_size=12))
+def test_spans_equal_a_slow_reference(tags):
+    assert entity_spans(tags) == sorted(slow_entities(tags, strict=False))
 
 
 @given(PAIRS)

@@ -1,0 +1,127 @@
+"""Lines of text, as they come in -> what is to be labelled.
+
+| form | a record is | what it holds |
+|---|---|---|
+| `text` | a line, also an empty one | a text |
+| `words` | a line, also an empty one | words, with spaces or tabs between them |
+| `jsonl` | a line that is not blank | an object with `text`, with `text` and `text_pair`, or with `tokens` |
+| `conll` | lines up to an empty one | words, in the first column |
+"""
+
+import queue
+import re
+import threading
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, BinaryIO, TypeVar
+
+from finetune.data.conll import conll_sentences
+from finetune.data.readers import json_rows
+
+FORMS = ("text", "words", "jsonl", "conll")
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Record:
+    """What one answer belongs to."""
+
+    line: int  # where it begins
+    sample: str | tuple[str, str] | list[str]  # a text, a pair of texts, or words
+    row: dict[str, Any] = field(default_factory=dict)  # keys that go through to the answer
+
+
+def read_records(file: BinaryIO, name: str, form: str) -> Iterator[Record]:
+    """The records of a stream, each as soon as it is there.
+
+    Args:
+        file: UTF-8.
+        name: what messages call it.
+        form: one of `FORMS`.
+
+    Raises:
+        ValueError: naming `name` and the line, for what is no record, after those before it.
+    """
+    lines = _numbered_lines(file, name)
+    if form == "conll":
+        for words, _, number in conll_sentences(lines, name, tag_column=None):
+            yield Record(number, words)
+    elif form == "jsonl":
+        for number, row in json_rows(Path(name), lines):
+            yield Record(number, _sample(row, f"{name}:{number}"), row)
+    else:
+        for number, line in lines:
+            words = [word for word in re.split(r"[ \t]+", line) if word]
+            yield Record(number, words) if form == "words" else Record(number, line, {"text": line})
+
+
+def _sample(row: Any, where: str) -> str | tuple[str, str] | list[str]:
+    if isinstance(row, dict):
+        text, pair, tokens = (row.get(key) for key in ("text", "text_pair", "tokens"))
+        if tokens is None and isinstance(text, str) and (pair is None or isinstance(pair, str)):
+            return text if pair is None else (text, pair)
+        if text is None and pair is None and isinstance(tokens, list):
+            return tokens
+    raise ValueError(
+        f'{where}: a line holds {{"text": "..."}}, or with it "text_pair": "...", or {{"tokens": ["...", ...]}}'
+    )
+
+
+def _numbered_lines(file: BinaryIO, name: str) -> Iterator[tuple[int, str]]:
+    """As `read_lines` has them, from 1 on, each as soon as it is there."""
+    number = 0
+    for raw in file:
+        try:
+            text = raw.decode("utf-8" if number else "utf-8-sig")
+        except UnicodeDecodeError as error:
+            raise ValueError(
+                f"{name}:{number + 1}: not UTF-8 (byte 0x{raw[error.start]:02x}); convert it, for example with iconv"
+            ) from error
+        for line in text.replace("\r\n", "\n").replace("\r", "\n").removesuffix("\n").split("\n"):
+            number += 1
+            if "\0" in line:
+                raise ValueError(f"{name}:{number}: a NUL character; is this a text?")
+            yield number, line
+
+
+def in_chunks(items: Iterable[T], size: int, patience: float | None = None) -> Iterator[list[T]]:
+    """Lists of `size` items; of fewer at the end, before an error, and where the next item keeps one waiting.
+
+    The items are made in a thread of their own.
+
+    Args:
+        patience: seconds to wait for the next item; None: as long as it takes.
+
+    Raises:
+        Exception: what `items` raises, after the items before it.
+    """
+    end = object()
+    waiting: queue.Queue[Any] = queue.Queue(maxsize=2 * size)
+    failure: list[Exception] = []
+
+    def fill() -> None:
+        try:
+            for item in items:
+                waiting.put(item)
+        except Exception as error:
+            failure.append(error)
+        waiting.put(end)
+
+    threading.Thread(target=fill, daemon=True).start()
+    chunk: list[T] = []
+    while True:
+        try:
+            item = waiting.get(timeout=patience if chunk else None)
+        except queue.Empty:
+            item = None
+        if item is not None and item is not end:
+            chunk.append(item)
+        if chunk and (item is None or item is end or len(chunk) == size):
+            yield chunk
+            chunk = []
+        if item is end:
+            break
+    if failure:
+        raise failure[0]

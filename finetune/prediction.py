@@ -1,0 +1,282 @@
+"""Using a fine-tuned model: texts or words in, labels, scores and entities out.
+
+Words and texts take the way that they take in an evaluation (the same windows, the same subword of a word, the same
+batches), so that they get the same labels.
+"""
+
+from __future__ import annotations  # names of the lazy parts in signatures would import torch
+
+import functools
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import yaml
+
+from finetune import data, metrics, models, training
+from finetune.arguments import ModelArguments
+
+logger = logging.getLogger(__name__)
+
+Sample = str | tuple[str, str] | list[str]
+
+
+def predict(
+    model_dir: str | Path,
+    texts: Sequence[Sample],
+    *,
+    batch_size: int = 32,
+    max_seq_length: int | None = None,
+    doc_stride: int | None = None,
+) -> list[dict[str, Any]]:
+    """What a model says of each text: `load_predictor(model_dir, ...)(texts)`, where both are explained.
+
+    >>> predict("runs/ner", ["Grace Hopper was born in New York."])[0]["entities"][0]["text"]  # doctest: +SKIP
+    'Grace Hopper'
+    """
+    predictor = load_predictor(model_dir, batch_size=batch_size, max_seq_length=max_seq_length, doc_stride=doc_stride)
+    return predictor(texts)
+
+
+def load_predictor(
+    model_dir: str | Path,
+    *,
+    batch_size: int = 32,
+    max_seq_length: int | None = None,
+    doc_stride: int | None = None,
+    revision: str = "main",
+) -> Predictor:
+    """Loads a model to label words or texts with.
+
+    Args:
+        model_dir: the folder of a run of `recipes/ner.py` or `recipes/sentiment.py`, or any other model for token or
+            sequence classification: a folder or a Hub id.
+        batch_size: windows, or texts, in one batch.
+        max_seq_length: subwords in a window, special tokens included [the run's; without one 128, or what the model
+            has positions for].
+        doc_stride: subwords that neighbouring windows share [the run's; without one, half a window].
+        revision: branch, tag or commit of a Hub model.
+
+    Raises:
+        ValueError: naming the flag of `recipes/predict.py`, for what does not load, or cannot be meant.
+    """
+    from accelerate import Accelerator
+    from torch import accelerator as hardware
+
+    if batch_size < 1:
+        raise ValueError(f"--per_device_eval_batch_size {batch_size}: must be at least 1")
+    settings = _settings_of_run(Path(model_dir) / "run.yaml")
+    if max_seq_length is None:
+        max_seq_length = settings.get("max_seq_length")
+    if doc_stride is None:
+        doc_stride = settings.get("doc_stride")
+    arguments = ModelArguments(
+        model_name_or_path=str(model_dir),
+        model_revision=revision,
+        padding_free=settings.get("padding_free", True),
+    )
+    task, labels, model, tokenizer = models.load_finetuned(arguments, max_seq_length=max_seq_length)
+    if hasattr(model, "crf") and doc_stride == 0:
+        raise ValueError("--doc_stride 0: a CRF works on words, so windows must overlap")
+    if max_seq_length is None:
+        max_seq_length = min(128, models.position_limit(model) or 128)
+    accelerator = Accelerator(cpu=not hardware.is_available())
+    predictor = Predictor(
+        model=accelerator.prepare_model(model, evaluation_mode=True),
+        tokenizer=tokenizer,
+        labels=labels,
+        labels_words=task == "token-classification",
+        pairs=settings["text_pair_column_name"] is not None if "text_pair_column_name" in settings else None,
+        batch_size=batch_size,
+        max_seq_length=max_seq_length,
+        doc_stride=doc_stride,
+        accelerator=accelerator,
+    )
+    predictor([("", "") if predictor.pairs else ""])  # lengths that cannot be meant are refused now
+    return predictor
+
+
+@dataclass(frozen=True)
+class Predictor:
+    """A model that labels words or texts; `load_predictor` makes it."""
+
+    model: Any
+    tokenizer: Any
+    labels: list[str]
+    labels_words: bool  # else texts
+    pairs: bool | None  # whether it learned from pairs of texts; None: unknown
+    batch_size: int
+    max_seq_length: int
+    doc_stride: int | None
+    accelerator: Any
+
+    def __call__(self, samples: Sequence[Sample]) -> list[dict[str, Any]]:
+        """One answer a sample, in their order.
+
+        Args:
+            samples: a model that labels words takes texts, which `finetune.data.split_words` splits, or lists of
+                words; one that labels texts takes texts, which are cut at `max_seq_length` as in training, or tuples
+                of two texts.
+
+        Returns:
+            For texts:
+
+            | key | |
+            |---|---|
+            | `predicted` | the label |
+            | `score` | its probability |
+
+            For words:
+
+            | key | |
+            |---|---|
+            | `tokens` | the words |
+            | `predicted` | the label of each; `O` where the tokenizer makes nothing of a word |
+            | `scores` | the probability of each label; 0 for these words |
+            | `entities` | see below; none if the labels are no tags such as `B-PER` |
+
+            and for each entity, which is what conlleval takes for one (a stray `I-` starts one):
+
+            | key | |
+            |---|---|
+            | `text` | the characters; of given words: these, with a space between |
+            | `label` | the type |
+            | `start`, `end` | where it is in the text: `text[start:end]`; not of given words |
+            | `words` | its first word, and the one after its last, counted from 0 |
+            | `score` | the lowest of its words' scores |
+
+            Scores are rounded to 6 decimals.
+
+        Raises:
+            ValueError: as `check`, with the number of the sample, counted from 0.
+        """
+        if isinstance(samples, str):
+            raise ValueError("the samples are one string; give a list of them")
+        for i, sample in enumerate(samples):
+            try:
+                self.check(sample)
+            except ValueError as error:
+                raise ValueError(f"sample {i}: {error}") from error
+        return self._label_words(samples) if self.labels_words else self._label_texts(samples)
+
+    def check(self, sample: Sample) -> None:
+        """Raises ValueError, in one sentence, for what this model does not label."""
+        if self.labels_words:
+            words = sample if isinstance(sample, list) else []
+            if not isinstance(sample, (str, list)) or not all(isinstance(word, str) for word in words):
+                raise ValueError("this model labels words: give a text or a list of words")
+            for word in words:
+                if not word or any(mark in word for mark in "\t\n\r"):
+                    raise ValueError(f"the word {word!r} is empty or breaks a line")
+            return
+        pair = isinstance(sample, tuple) and len(sample) == 2 and all(isinstance(text, str) for text in sample)
+        if not pair and not isinstance(sample, str):
+            raise ValueError("this model labels texts: give a text, or two as a pair")
+        if self.pairs is not None and self.pairs != pair:
+            given, learned = ("a pair", "single texts") if pair else ("a single text", "pairs of texts")
+            raise ValueError(f"this is {given}, and the model was trained on {learned}")
+
+    def _label_words(self, samples: Sequence[Any]) -> list[dict[str, Any]]:
+        spans = [data.split_words(sample) if isinstance(sample, str) else None for sample in samples]
+        sentences = [
+            sample if places is None else [sample[begin:end] for begin, end in places]
+            for sample, places in zip(samples, spans, strict=True)
+        ]
+        offsets = np.concatenate([[0], np.cumsum([len(words) for words in sentences], dtype=np.int64)])
+        alignment = data.align_words(
+            pa.array([word for words in sentences for word in words], type=pa.string()),
+            offsets,
+            self.tokenizer,
+            max_seq_length=self.max_seq_length,
+            doc_stride=self.doc_stride,
+        )
+        predictions = self._run(alignment.rows)
+        outside = self.labels.index("O") if "O" in self.labels else 0
+        tags = [self.labels[i] for i in alignment.to_words(predictions.labels, outside)[0]]
+        scores = _rounded(alignment.to_words(predictions.scores)[0])
+        return [
+            {
+                "tokens": words,
+                "predicted": tags[begin:end],
+                "scores": scores[begin:end],
+                "entities": self._entities(sample, words, places, tags[begin:end], scores[begin:end]),
+            }
+            for sample, words, places, begin, end in zip(
+                samples, sentences, spans, offsets[:-1], offsets[1:], strict=True
+            )
+        ]
+
+    def _entities(
+        self, text: Any, words: list[str], places: Any, tags: list[str], scores: list[float]
+    ) -> list[dict[str, Any]]:
+        if not all(data.TAG.fullmatch(label) for label in self.labels):
+            return []
+        found = []
+        for begin, end, kind in metrics.entity_spans(data.to_iob2(tags, self._scheme)):
+            if places is None:
+                entity: dict[str, Any] = {"text": " ".join(words[begin:end]), "label": kind}
+            else:
+                start, stop = places[begin][0], places[end - 1][1]
+                entity = {"text": text[start:stop], "label": kind, "start": start, "end": stop}
+            found.append(entity | {"words": [begin, end], "score": min(scores[begin:end])})
+        return found
+
+    @functools.cached_property
+    def _scheme(self) -> Any:
+        scheme = data.detect_scheme([self.labels])
+        return scheme if scheme == "IOBES" else "IOB2"
+
+    def _label_texts(self, samples: Sequence[Any]) -> list[dict[str, Any]]:
+        answers: list[dict[str, Any]] = [{} for _ in samples]
+        for paired in (False, True):
+            ids = [i for i, sample in enumerate(samples) if isinstance(sample, tuple) is paired]
+            if not ids:
+                continue
+            texts = [samples[i][0] if paired else samples[i] for i in ids]
+            pairs = [samples[i][1] for i in ids] if paired else None
+            encoded = data.encode_strings(texts, pairs, self.tokenizer, max_seq_length=self.max_seq_length)
+            if encoded.texts_cut:
+                _warn_of_cut_texts(self.max_seq_length)
+            predictions = self._run(encoded.rows)
+            for i, label, score in zip(ids, predictions.labels, _rounded(predictions.scores), strict=True):
+                answers[i] = {"predicted": self.labels[label], "score": score}
+        return answers
+
+    def _run(self, rows: Any) -> Any:
+        batches = data.EvalBatches(rows, self.tokenizer.pad_token_id, self.batch_size)
+        return training.predict(self.accelerator, self.model, batches)
+
+
+def _settings_of_run(file: Path) -> dict[str, Any]:
+    """What a run's `run.yaml` says of how its inputs were cut; nothing where there is none."""
+    if not file.is_file():
+        return {}
+    try:
+        written = yaml.safe_load(file.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ValueError(f"{file}: not a YAML file: {' '.join(str(error).split())}") from error
+    kinds: dict[str, Any] = {
+        "max_seq_length": int,
+        "doc_stride": int | None,
+        "padding_free": bool,
+        "text_pair_column_name": str | None,
+    }
+    settings = {key: written[key] for key in kinds if key in written} if isinstance(written, dict) else {}
+    for key, value in settings.items():
+        if not isinstance(value, kinds[key]):
+            raise ValueError(f"{file}: {key} is {value!r}, which no run has written")
+    return settings
+
+
+def _rounded(scores: np.ndarray) -> list[float]:
+    rounded: list[float] = scores.astype(np.float64).round(6).tolist()
+    return rounded
+
+
+@functools.cache
+def _warn_of_cut_texts(max_seq_length: int) -> None:
+    logger.warning("texts of more than %d subwords are cut there, as in training and evaluation", max_seq_length)

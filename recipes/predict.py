@@ -1,0 +1,178 @@
+"""Use a model: texts or words in, entities or labels with their scores out, as they come in.
+
+echo "Grace Hopper was born in New York." | python recipes/predict.py --model_name_or_path runs/ner
+python recipes/predict.py --model_name_or_path runs/ner --input_file test.conll --output_file predicted.conll
+python recipes/predict.py --model_name_or_path runs/sentiment --input_file reviews.jsonl --output_file labelled.jsonl
+
+import finetune
+finetune.predict("runs/ner", ["Grace Hopper was born in New York."])[0]["entities"]
+
+Input: text, a line each; words, a line of them each; jsonl, lines of {"text": ...}, with "text_pair" for pairs, or of
+{"tokens": [...]}, whose other keys go through to the output; conll, a word a line, in the first column.
+Output: jsonl, with the keys that finetune.prediction explains; or conll, the word and its label.
+Line n of the output belongs to line n of texts and words.
+"""
+
+from __future__ import annotations  # names of the lazy parts in signatures would import torch
+
+import contextlib
+import io
+import json
+import os
+import stat
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, BinaryIO, Literal, TextIO
+
+import finetune
+from finetune import cli, data
+from finetune.arguments import flag
+
+CHUNK = 256  # records that are labelled together, sorted by length
+PATIENCE = 0.02  # seconds that those which are here wait for more, where the input is no file
+
+
+@dataclass
+class PredictConfig:
+    """All flags of this recipe."""
+
+    model_name_or_path: str | None = flag(None, "The folder of a run, or a fine-tuned model of the Hub.")
+    model_revision: str = flag("main", "Branch, tag or commit of a Hub model.")
+    input_file: str = flag("-", "What to label; - is the standard input.")
+    output_file: str = flag("-", "Where the answers go; - is the standard output.")
+    input_format: Literal["auto", "text", "words", "jsonl", "conll"] = flag(
+        "auto", "auto: .jsonl and .conll by their ending; the standard input is text."
+    )
+    output_format: Literal["auto", "jsonl", "conll"] = flag("auto", "auto: conll for a .conll file, else jsonl.")
+    per_device_eval_batch_size: int = flag(32, "Windows, or texts, in one batch.")
+    max_seq_length: int | None = flag(None, "Subwords in one window, special tokens included [the run's, or 128].")
+    doc_stride: int | None = flag(None, "Subwords that neighbouring windows share [the run's, or half a window].")
+
+
+def predict_stream(config: PredictConfig) -> int:
+    """Labels what comes in and returns how many records it were. Raises ValueError for what a user can mend."""
+    # 1. What comes in and what goes out, refused before a model is loaded.
+    if config.model_name_or_path is None:
+        raise ValueError("--model_name_or_path is missing: give the folder of a run, or a model of the Hub")
+    if int(os.environ.get("WORLD_SIZE", 1)) > 1:
+        raise ValueError("several processes would read the same input; start this recipe in one")
+    input_format, output_format = formats(config)
+    with opened_input(config.input_file) as file, opened_output(config.output_file) as output:
+        # 2. The model.
+        predictor = finetune.load_predictor(
+            config.model_name_or_path,
+            batch_size=config.per_device_eval_batch_size,
+            max_seq_length=config.max_seq_length,
+            doc_stride=config.doc_stride,
+            revision=config.model_revision,
+        )
+        if output_format == "conll" and not predictor.labels_words:
+            raise ValueError("--output_format conll: this model labels texts, not words; give jsonl")
+
+        # 3. The records, a chunk at a time. Nobody who types a line waits for a chunk to fill.
+        name = "standard input" if config.input_file == "-" else config.input_file
+        records = checked(data.read_records(file, name, input_format), predictor, name)
+        patience = None if stat.S_ISREG(os.fstat(file.fileno()).st_mode) else PATIENCE
+        total, words, seconds = 0, 0, 0.0
+        for chunk in data.in_chunks(records, CHUNK, patience):
+            # 4. Their answers.
+            began = time.perf_counter()
+            answers = predictor([record.sample for record in chunk])
+            for record, answer in zip(chunk, answers, strict=True):
+                output.write(as_conll(answer) if output_format == "conll" else as_json(record.row | answer))
+            output.flush()
+            total, seconds = total + len(chunk), seconds + time.perf_counter() - began
+            words += sum(len(answer.get("tokens", ())) for answer in answers)
+    if total:
+        rate = f"{total / seconds:,.0f} inputs" + (f" and {words / seconds:,.0f} words" if words else "")
+        print(f"{total:,} inputs labelled in {seconds:.1f} s: {rate} a second", file=sys.stderr)
+    return total
+
+
+def formats(config: PredictConfig) -> tuple[str, str]:
+    """The formats of input and output, deduced where the flags leave them open."""
+    given, wanted = str(config.input_format), str(config.output_format)
+    if given == "auto":
+        endings = {".jsonl": "jsonl", ".json": "jsonl", ".conll": "conll"}
+        ending = Path(config.input_file).suffix.lower()
+        if config.input_file != "-" and ending not in endings:
+            forms = " or ".join(data.FORMS)
+            raise ValueError(f"--input_file {config.input_file}: say what it holds with --input_format {forms}")
+        given = endings.get(ending, "text")
+    if wanted == "auto":
+        wanted = "conll" if Path(config.output_file).suffix.lower() == ".conll" else "jsonl"
+    return given, wanted
+
+
+def checked(records: Iterator[data.Record], predictor: Any, name: str) -> Iterator[data.Record]:
+    """The records, as far as the model can label them."""
+    for record in records:
+        try:
+            predictor.check(record.sample)
+        except ValueError as error:
+            raise ValueError(f"{name}:{record.line}: {error}") from error
+        yield record
+
+
+def as_json(answer: dict[str, Any]) -> str:
+    """A line of JSON."""
+    return json.dumps(answer, ensure_ascii=False) + "\n"
+
+
+def as_conll(answer: dict[str, Any]) -> str:
+    """A word and its label a line, and an empty line."""
+    lines = zip(answer["tokens"], answer["predicted"], strict=True)
+    return "".join(f"{word}\t{tag}\n" for word, tag in lines) + "\n"
+
+
+@contextlib.contextmanager
+def opened_input(name: str) -> Iterator[BinaryIO]:
+    """A file, or the standard input."""
+    try:
+        # Not sys.stdin: at the end the interpreter would want its lock, which a thread that waits for a line holds.
+        file = open(0 if name == "-" else name, "rb", closefd=name != "-")  # noqa: SIM115
+    except OSError as error:
+        raise ValueError(f"--input_file {name}: {error.strerror}") from error
+    yield file
+    file.close()  # not after an error, when a thread may still be reading it
+
+
+@contextlib.contextmanager
+def opened_output(name: str) -> Iterator[TextIO]:
+    """The standard output, or a file that appears whole or not at all."""
+    if name == "-":
+        if isinstance(sys.stdout, io.TextIOWrapper):
+            sys.stdout.reconfigure(encoding="utf-8", newline="\n")
+        yield sys.stdout
+        return
+    path = Path(name)
+    beside = path.with_name(f".{path.name}.writing")
+    try:
+        file = beside.open("w", encoding="utf-8", newline="\n")
+    except OSError as error:
+        raise ValueError(f"--output_file {name}: {error.strerror}") from error
+    try:
+        with file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        beside.replace(path)
+    finally:
+        beside.unlink(missing_ok=True)
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """The command line."""
+    config = cli.parse(PredictConfig, argv)
+    try:
+        cli.run(predict_stream, config)
+    except BrokenPipeError:  # whoever read the answers has read enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        raise SystemExit(1) from None
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,183 @@
+"""`recipes/predict.py` as a user runs it: through pipes, from files, with mistakes."""
+
+import io
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import finetune
+from finetune import data
+from recipes import predict as recipe
+from recipes.ner import NerConfig, finetune_ner
+from recipes.predict import PredictConfig, predict_stream
+from recipes.sentiment import SentimentConfig, finetune_sentiment
+
+ROOT = Path(__file__).parents[2]
+TINY = {
+    "dataset_name": "samples",
+    "max_train_samples": 60,
+    "max_eval_samples": 40,
+    "num_train_epochs": 12,
+    "per_device_train_batch_size": 8,
+    "learning_rate": 1e-2,
+    "hidden_size": 32,
+    "embedding_size": 32,
+    "dropout": 0.1,
+    "eval_strategy": "no",
+    "save_strategy": "no",
+    "disable_tqdm": True,
+}
+
+
+@pytest.fixture(scope="module")
+def ner_run(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("runs") / "ner"
+    finetune_ner(NerConfig(**TINY, output_dir=str(folder), model_name_or_path="gru"))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def sentiment_run(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("runs") / "sentiment"
+    finetune_sentiment(SentimentConfig(**TINY, output_dir=str(folder), model_name_or_path="gru"))
+    return folder
+
+
+def start(*flags):
+    return subprocess.Popen(
+        [sys.executable, "recipes/predict.py", *map(str, flags)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        cwd=ROOT,
+        env=os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"},
+    )
+
+
+def test_a_line_is_answered_before_the_next_one_is_sent(ner_run):
+    process = start("--model_name_or_path", ner_run)
+    expected = finetune.predict(ner_run, ["Ada flew to Oslo.", "", "Grace saw Rome."])
+    for text, answer in zip(["Ada flew to Oslo.", "", "Grace saw Rome."], expected, strict=True):
+        process.stdin.write(text.encode() + b"\n")
+        process.stdin.flush()
+        assert json.loads(process.stdout.readline()) == {"text": text} | answer
+    out, err = process.communicate(timeout=120)
+    assert (out, process.returncode) == (b"", 0)
+    assert err.decode().startswith("3 inputs labelled in ")
+
+
+def test_what_comes_before_a_bad_line_is_answered(ner_run):
+    lines = [{"text": "Ada flew."}, {"tokens": ["Ada", "flew"], "id": 7, "predicted": "old"}, {"tokens": ["a", ""]}]
+    out, err = start("--model_name_or_path", ner_run, "--input_format", "jsonl").communicate(
+        "".join(json.dumps(line) + "\n" for line in [*lines, lines[0]]).encode(), timeout=120
+    )
+    answers = [json.loads(line) for line in out.decode().splitlines()]
+    assert [list(answer) for answer in answers] == [
+        ["text", "tokens", "predicted", "scores", "entities"],
+        ["tokens", "id", "predicted", "scores", "entities"],
+    ]
+    assert answers[1]["id"] == 7
+    assert answers[1]["predicted"] != "old"
+    assert err.decode().splitlines() == ["error: standard input:3: the word '' is empty or breaks a line"]
+
+
+def test_a_reader_that_has_read_enough_is_no_error(ner_run):
+    process = start("--model_name_or_path", ner_run)
+    process.stdin.write(b"Ada\n")
+    process.stdin.flush()
+    process.stdout.readline()
+    process.stdout.close()
+    process.stdin.write(b"Grace\n")
+    process.stdin.flush()  # it stays open: the recipe must not wait for a line that nobody needs
+    assert process.wait(timeout=120) == 1
+    assert process.stderr.read() == b""
+    process.stdin.close()
+    process.stderr.close()
+
+
+def test_column_files_come_back_with_the_labels_of_the_evaluation(ner_run, tmp_path, monkeypatch):
+    monkeypatch.setattr(recipe, "CHUNK", 16)
+    evaluated = data.read_conll(ner_run / "predictions_test.conll", tag_column=2)
+    assert sum(tag != "O" for tags in evaluated.tags for tag in tags) >= 10
+    config = PredictConfig(
+        model_name_or_path=str(ner_run),
+        input_file=str(ner_run / "predictions_test.conll"),
+        output_file=str(tmp_path / "out.conll"),
+    )
+    assert predict_stream(config) == 40
+    written = data.read_conll(tmp_path / "out.conll")
+    assert (written.words, written.tags) == (evaluated.words, evaluated.tags)
+    assert [path.name for path in tmp_path.iterdir()] == ["out.conll"]
+
+    (tmp_path / "words").write_text("".join(" ".join(words) + "\n" for words in evaluated.words))
+    config.input_file, config.input_format = str(tmp_path / "words"), "words"
+    config.output_file = str(tmp_path / "out.jsonl")
+    predict_stream(config)
+    answers = [json.loads(line) for line in (tmp_path / "out.jsonl").read_text().splitlines()]
+    assert [answer["predicted"] for answer in answers] == evaluated.tags
+
+
+def test_texts_with_labels(sentiment_run, tmp_path, capsys):
+    rows = [line.split("\t") for line in (sentiment_run / "predictions_test.tsv").read_text().splitlines()[1:]]
+    given = [{"text": row[0], "label": row[1]} for row in rows]
+    (tmp_path / "in.jsonl").write_text("".join(json.dumps(row) + "\n\n" for row in given))
+    config = PredictConfig(model_name_or_path=str(sentiment_run), input_file=str(tmp_path / "in.jsonl"))
+    assert predict_stream(config) == 40
+    answers = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert [{key: answer[key] for key in ("text", "label")} for answer in answers] == given
+    assert [answer["predicted"] for answer in answers] == [row[2] for row in rows]
+    assert [answer["score"] for answer in answers] == pytest.approx([float(row[3]) for row in rows], abs=2e-6)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"model_name_or_path": None}, "--model_name_or_path is missing"),
+        ({"model_name_or_path": "gru"}, "--model_name_or_path gru: an untrained baseline"),
+        ({"input_file": "{folder}/nope.jsonl"}, "--input_file .*nope.jsonl: No such file"),
+        ({"input_file": "{folder}"}, "--input_file .*: Is a directory"),
+        ({"input_file": "{folder}/in.txt", "input_format": "auto"}, "in.txt: say what it holds with --input_format"),
+        ({"output_file": "{folder}/no/out.jsonl"}, "--output_file .*out.jsonl: No such file or directory"),
+        ({"input_format": "jsonl"}, "in.txt:1: not JSON"),
+        ({"input_format": "text"}, r"in.txt:2: not UTF-8 \(byte 0xff\)"),
+        (
+            {"model_name_or_path": "{sentiment}", "output_file": "{folder}/o.conll"},
+            "--output_format conll: this model",
+        ),
+        ({"model_name_or_path": "{sentiment}", "input_format": "words"}, "in.txt:1: this model labels texts"),
+        ({"max_seq_length": 7}, "--max_seq_length 7: 8 is the least"),
+    ],
+)
+def test_a_refused_input_leaves_no_output(change, message, ner_run, sentiment_run, tmp_path):
+    (tmp_path / "in.txt").write_bytes(b"Ada\n\xff\n")
+    (tmp_path / "out.jsonl").write_text("older answers")
+    settings = {
+        "model_name_or_path": str(ner_run),
+        "input_file": str(tmp_path / "in.txt"),
+        "input_format": "text",
+        "output_file": str(tmp_path / "out.jsonl"),
+    }
+    places = {"folder": tmp_path, "sentiment": sentiment_run}
+    change = {key: value.format(**places) if isinstance(value, str) else value for key, value in change.items()}
+    with pytest.raises(ValueError, match=message):
+        predict_stream(PredictConfig(**settings | change))
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["in.txt", "out.jsonl"]
+    assert (tmp_path / "out.jsonl").read_text() == "older answers"
+
+
+def test_one_process_reads(monkeypatch, ner_run):
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    with pytest.raises(ValueError, match="several processes would read the same input"):
+        predict_stream(PredictConfig(model_name_or_path=str(ner_run)))
+
+
+def test_output_is_utf_8_whatever_the_locale(ner_run, tmp_path, monkeypatch):
+    (tmp_path / "in.jsonl").write_text('{"text": "Zoë 東"}\n')
+    raw = io.BytesIO()
+    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(raw, encoding="latin-1"))
+    predict_stream(PredictConfig(model_name_or_path=str(ner_run), input_file=str(tmp_path / "in.jsonl")))
+    assert json.loads(raw.getvalue().decode("utf-8"))["text"] == "Zoë 東"
