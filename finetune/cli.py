@@ -62,19 +62,25 @@ def yaml_to_argv(file: str | Path, known: set[str]) -> list[str]:
         root = yaml.compose(Path(file).read_text(encoding="utf-8"), Loader=yaml.SafeLoader)
     except OSError as error:
         raise ValueError(f"--config {file}: {error.strerror}") from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+    except (yaml.YAMLError, UnicodeDecodeError, RecursionError) as error:
         raise ValueError(f"--config {file}: not a YAML file: {' '.join(str(error).split())}") from error
     if root is None:
         return []
     if not isinstance(root, yaml.MappingNode):
         raise ValueError(f"{file}:1: a config is a mapping of flags to values, like 'max_seq_length: 128'")
-    argv = []
+    argv: list[str] = []
+    seen: set[str] = set()
     for key, value in root.value:
         where = f"{file}:{key.start_mark.line + 1}"
+        if not isinstance(key, yaml.ScalarNode):
+            raise ValueError(f"{where}: the name of a flag is one plain value")
         if key.value not in known:
             raise ValueError(f"{where}: unknown flag {key.value!r}; --help lists the flags")
         if not isinstance(value, yaml.ScalarNode):
             raise ValueError(f"{where}: {key.value} takes one plain value")
+        if key.value in seen:
+            raise ValueError(f"{where}: {key.value} stands here a second time")
+        seen.add(key.value)
         # The text as it is written: YAML would turn `eval_strategy: no` into a boolean.
         if value.tag != "tag:yaml.org,2002:null":
             argv.append(f"--{key.value}={value.value}")
@@ -113,6 +119,9 @@ def run(recipe: Callable[[Any], Any], config: Any) -> Any:
         return recipe(config)
     except (ValueError, FloatingPointError) as error:
         raise SystemExit(f"error: {error}") from error
+    except OSError as error:  # no permission, no space, no connection
+        place = f"{error.filename}: " if error.filename is not None else ""
+        raise SystemExit(f"error: {place}{error.strerror or error}") from error
 
 
 def _start_missing_processes() -> None:
