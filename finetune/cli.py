@@ -90,7 +90,7 @@ def _compose(file: str | Path) -> yaml.Node | None:
         return yaml.compose(Path(file).read_text(encoding="utf-8"), Loader=yaml.SafeLoader)
     except OSError as error:
         raise ValueError(f"--config {file}: {error.strerror}") from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+    except (yaml.YAMLError, UnicodeDecodeError, RecursionError) as error:
         raise ValueError(f"--config {file}: not a YAML file: {' '.join(str(error).split())}") from error
 
 
@@ -101,13 +101,19 @@ def _to_argv(file: str | Path, root: yaml.Node | None, known: set[str]) -> list[
         raise ValueError(
             f"{file}:{root.start_mark.line + 1}: a config is a mapping of flags to values, like 'max_seq_length: 128'"
         )
-    argv = []
+    argv: list[str] = []
+    seen: set[str] = set()
     for key, value in root.value:
         where = f"{file}:{key.start_mark.line + 1}"
+        if not isinstance(key, yaml.ScalarNode):
+            raise ValueError(f"{where}: the name of a flag is one plain value")
         if key.value not in known:
             raise ValueError(f"{where}: unknown flag {key.value!r}; --help lists the flags")
         if not isinstance(value, yaml.ScalarNode):
             raise ValueError(f"{where}: {key.value} takes one plain value")
+        if key.value in seen:
+            raise ValueError(f"{where}: {key.value} stands here a second time")
+        seen.add(key.value)
         # The text as it is written: YAML would turn `eval_strategy: no` into a boolean.
         if value.tag != "tag:yaml.org,2002:null":
             argv.append(f"--{key.value}={value.value}")
@@ -147,11 +153,15 @@ def run(recipe: Callable[[Any], Any], config: Any) -> Any:
         return recipe(config)
     except (ValueError, FloatingPointError) as error:
         raise SystemExit(f"error: {error}") from error
-    except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
-            raise
-        where = f": {error.filename or config.output_dir}" if error.strerror == os.strerror(error.errno) else ""
-        raise SystemExit(f"error: {error.strerror}{where}") from error
+    except OSError as error:  # no room, no permission, no connection
+        place = error.filename
+        if (
+            place is None
+            and error.errno in (errno.ENOSPC, errno.EDQUOT)
+            and error.strerror == os.strerror(error.errno)
+        ):
+            place = config.output_dir
+        raise SystemExit(f"error: {f'{place}: ' if place is not None else ''}{error.strerror or error}") from error
     except KeyboardInterrupt as interrupt:
         raise SystemExit(130) from interrupt
 

@@ -101,7 +101,7 @@ def align(
     table = dataset.with_format("arrow")[:]
     words, sentence_offsets = _flatten(table["tokens"])
     gold = _indices(_flatten(table["ner_tags"])[0], labels)
-    inside = np.array([_inside(label, labels) for label in labels]) if label_all_tokens else None
+    inside = _inside(labels) if label_all_tokens else None
     return align_words(
         words,
         sentence_offsets,
@@ -321,9 +321,10 @@ def _indices(tags: pa.Array, labels: Sequence[str]) -> np.ndarray:
     return indices.to_numpy().astype(np.int64)
 
 
-def _inside(label: str, labels: Sequence[str]) -> int:
-    inside = "I" + label[1:] if label.startswith("B-") else label
-    return list(labels).index(inside)
+def _inside(labels: Sequence[str]) -> np.ndarray:
+    """For each label that of a word's further subwords, int64 (L,)."""
+    index = {label: i for i, label in enumerate(labels)}
+    return np.array([index["I" + label[1:] if label.startswith("B-") else label] for label in labels])
 
 
 def _offsets(lengths: np.ndarray) -> np.ndarray:

@@ -5,6 +5,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from finetune.data.messages import shown
 from finetune.data.tags import TAG
 
 CONLL_ENDINGS = (".conll", ".conll03", ".conllu", ".bio", ".iob", ".iob2", ".iobes", ".txt")
@@ -96,8 +97,13 @@ def conll_sentences(
         word, tag = cells[word_column], "O" if tag_column is None else cells[tag_column]
         if not word:
             raise ValueError(f"{path}:{number}: the word is empty")
+        if "\t" in word:
+            raise ValueError(
+                f"{path}:{number}: a tab in the word {shown(word)}, while line {first_line} has spaces between its "
+                "columns; give the file one separator throughout"
+            )
         if not TAG.fullmatch(tag):
-            raise ValueError(f"{path}:{number}: {tag!r} is no tag; tags are O, B-TYPE, I-TYPE (or IOBES)")
+            raise ValueError(f"{path}:{number}: {shown(tag)} is no tag; tags are O, B-TYPE, I-TYPE (or IOBES)")
         if not words:
             sentence_line = number
         words.append(word)
@@ -129,14 +135,18 @@ def read_lines(path: str | os.PathLike[str]) -> list[str]:
     try:
         text = raw.decode("utf-8-sig")
     except UnicodeDecodeError as error:
-        line = raw.count(b"\n", 0, error.start) + 1
+        line = _line_ends(raw[: error.start].decode("utf-8")) + 1
         raise ValueError(
             f"{path}:{line}: not UTF-8 (byte 0x{raw[error.start]:02x}); convert the file, for example with iconv"
         ) from error
     if "\0" in text:
-        line = text.count("\n", 0, text.index("\0")) + 1
+        line = _line_ends(text[: text.index("\0")]) + 1
         raise ValueError(f"{path}:{line}: a NUL character; is this a text file?")
     lines = text.replace("\r\n", "\n").replace("\r", "\n").split("\n")
     if lines[-1] == "":
         lines.pop()
     return lines
+
+
+def _line_ends(text: str) -> int:
+    return text.count("\n") + text.count("\r") - text.count("\r\n")

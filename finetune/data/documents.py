@@ -33,7 +33,8 @@ import numpy as np
 from tokenizers import Tokenizer
 
 from finetune.data.flags import check_pretraining_flags, parallel_columns
-from finetune.data.readers import SPLITS, json_rows, load_saved, read_columns
+from finetune.data.messages import listed
+from finetune.data.readers import SPLITS, json_rows, load_hub, load_saved, open_parquet, read_columns
 
 Sentences = Literal["line", "split"]
 _ARRAYS = {
@@ -326,11 +327,8 @@ def _file(path: Path, config: Any, parallel: tuple[str, ...]) -> Corpus:
         saved = load_saved(path)
         return Corpus(str(path), language, partial(_read_rows, saved, str(path), column, sentences), identity)
     if path.suffix.lower() == ".parquet":
-        try:
-            table = datasets.Dataset.from_parquet(str(path))
-        except (OSError, ValueError, RuntimeError) as error:
-            raise ValueError(f"{path}: not a Parquet file") from error
-        return Corpus(str(path), language, partial(_read_rows, table, str(path), column, sentences), identity)
+        open_parquet(path)  # is it one?
+        return Corpus(str(path), language, partial(_read_parquet, path, column, sentences), identity)
     if path.suffix.lower() in (".jsonl", ".json"):
         return Corpus(str(path), language, partial(_read_jsonl, path, column, sentences), identity)
     if path.suffix.lower() in (".csv", ".tsv", ".conll"):
@@ -344,11 +342,7 @@ def _data_set(config: Any) -> dict[str, list[Corpus]]:
         loaded = load_saved(name)
         splits = dict(loaded) if isinstance(loaded, datasets.DatasetDict) else {"train": loaded}
     else:
-        try:
-            splits = dict(datasets.load_dataset(name, config.dataset_config_name, streaming=config.streaming))
-        except (OSError, ValueError, RuntimeError) as error:
-            reason = str(error).strip().split("\n")[0]
-            raise ValueError(f"--dataset_name {name}: not loaded: {reason}") from error
+        splits = dict(load_hub(name, config.dataset_config_name, streaming=config.streaming))
     corpora = {}
     for split, rows in splits.items():
         if split in SPLITS:
@@ -379,19 +373,39 @@ def _read_text(path: Path, sentences: Sentences) -> Iterator[Document]:
 def _read_jsonl(path: Path, column: str, sentences: Sentences) -> Iterator[Document]:
     for number, row in json_rows(path, _lines(path)):
         if not isinstance(row, dict) or column not in row:
-            has = ", ".join(map(repr, row)) if isinstance(row, dict) else type(row).__name__
+            has = listed(list(row)) if isinstance(row, dict) else type(row).__name__
             raise ValueError(f"{path}:{number}: no {column!r}; it has: {has}. Name the text with --text_column_name")
         yield Document(str(path), number, _of_value(row[column], sentences, f"{path}:{number}", column))
 
 
-def _read_rows(rows: Any, name: str, column: str, sentences: Sentences) -> Iterator[Document]:
-    for number, row in enumerate(rows, start=1):
+def _read_parquet(path: Path, column: str, sentences: Sentences) -> Iterator[Document]:
+    file = open_parquet(path)
+    columns = [column] if column in file.schema_arrow.names else None  # without it, all are named in the message
+    rows = (row for batch in file.iter_batches(batch_size=1000, columns=columns) for row in batch.to_pylist())
+    return _read_rows(rows, str(path), column, sentences)
+
+
+def _read_rows(rows: Iterable[Any], name: str, column: str, sentences: Sentences) -> Iterator[Document]:
+    for number, row in _numbered(rows, name):
         if column not in row:
             raise ValueError(
-                f"{name}: no column {column!r}; it has: {', '.join(map(repr, row))}. Name the text with "
-                "--text_column_name"
+                f"{name}: no column {column!r}; it has: {listed(list(row))}. Name the text with --text_column_name"
             )
         yield Document(name, -number, _of_value(row[column], sentences, f"{name}, row {number}", column))
+
+
+def _numbered(rows: Iterable[Any], name: str) -> Iterator[tuple[int, Any]]:
+    left, number = iter(rows), 0
+    while True:
+        number += 1
+        try:
+            row = next(left)
+        except StopIteration:
+            return
+        except Exception as error:  # text that is not UTF-8, a broken file, a connection that ends
+            reason = str(error).strip().split("\n")[0][:300]
+            raise ValueError(f"{name}, row {number} or soon after: not read: {reason}") from error
+        yield number, row
 
 
 def _read_parallel(path: Path, languages: tuple[str, ...], column_names: str | None) -> Iterator[Document]:

@@ -7,6 +7,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from finetune.data.conll import CONLL_ENDINGS
+from finetune.data.messages import listed, shown
 
 
 def entity_labels(train: datasets.Dataset) -> list[str]:
@@ -21,7 +22,7 @@ def class_labels(train: datasets.Dataset) -> list[str]:
     """The labels of column `label`: whole numbers in numeric order, anything else sorted as text."""
     labels = _distinct(train, "label")
     if len(labels) < 2:
-        raise ValueError(f"{_where(train, 0)}: every training row has the label {labels[0]!r}; two are needed")
+        raise ValueError(f"{_where(train, 0)}: every training row has the label {shown(labels[0])}; two are needed")
     if all(label.lstrip("-").isdecimal() for label in labels):
         return sorted(labels, key=int)
     return sorted(labels)
@@ -41,8 +42,8 @@ def check_labels(splits: Mapping[str, datasets.Dataset], labels: Sequence[str], 
                 for word, label in enumerate([cell] if isinstance(cell, str) else cell):
                     if label in strangers:
                         raise ValueError(
-                            f"{_where(split, row, word)}: the label {label!r} does not occur in the training "
-                            f"data, which has: {', '.join(labels)}"
+                            f"{_where(split, row, word)}: the label {shown(label)} does not occur in the training "
+                            f"data, which has: {listed(labels)}"
                         )
 
 

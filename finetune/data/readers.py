@@ -12,6 +12,7 @@ number there.
 import csv
 import json
 import logging
+import re
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -23,11 +24,13 @@ import pyarrow.parquet
 
 from finetune.arguments import DataArguments
 from finetune.data.conll import CONLL_ENDINGS, read_conll, read_lines
+from finetune.data.messages import listed, shown
 from finetune.data.tags import TAG, detect_scheme, to_iob2
 
 logger = logging.getLogger(__name__)
 
 SPLITS = ("train", "validation", "test")
+_FLOAT = re.compile(r"[+-]?(\d+\.\d*|\.\d+|\d+(?=[eE]))([eE][+-]?\d+)?")
 _FORMS = "a .conll, .jsonl, .csv, .tsv or .parquet file, or a folder written by save_to_disk"
 
 
@@ -74,7 +77,7 @@ def read_labelled(
         for name in (text, text_pair):
             for value, line in zip(columns.get(name or "", []), lines, strict=False):
                 if not isinstance(value, str):
-                    raise ValueError(f"{_at(source, line)}: column {name!r} holds {value!r}, not a text")
+                    raise ValueError(f"{_at(source, line)}: column {name!r} holds {shown(value)}, not a text")
         if split != "train" and all(value in (None, -1) for value in columns[label]):
             logger.warning("the %s split has no labels; it is left out", split)
             continue
@@ -98,11 +101,7 @@ def _sources(config: DataArguments, samples: str) -> dict[str, Path | datasets.D
             saved = datasets.DatasetDict(train=saved)
         sources.update({name: saved[name] for name in SPLITS if name in saved})
     elif config.dataset_name is not None:
-        try:
-            hub = datasets.load_dataset(config.dataset_name, config.dataset_config_name)
-        except (OSError, ValueError, RuntimeError) as error:
-            reason = str(error).strip().split("\n")[0]
-            raise ValueError(f"--dataset_name {config.dataset_name}: not loaded: {reason}") from error
+        hub = load_hub(config.dataset_name, config.dataset_config_name)
         sources.update({name: hub[name] for name in SPLITS if name in hub})
     for split, name in files.items():
         if name is not None:
@@ -117,10 +116,30 @@ def _sources(config: DataArguments, samples: str) -> dict[str, Path | datasets.D
 
 def load_saved(folder: str | Path) -> Any:
     """A data set that `save_to_disk` wrote."""
+    if not any((Path(folder) / name).is_file() for name in ("dataset_info.json", "dataset_dict.json")):
+        raise ValueError(f"{folder}: no folder that save_to_disk wrote")
     try:
         return datasets.load_from_disk(str(folder))
-    except (OSError, ValueError) as error:
-        raise ValueError(f"{folder}: no folder that save_to_disk wrote") from error
+    except Exception as error:  # of any kind, where its files are not what datasets wrote
+        raise ValueError(f"{folder}: a broken save_to_disk folder: {_reason(error)}") from error
+
+
+def load_hub(name: str, config_name: str | None, *, streaming: bool = False) -> Any:
+    """The splits of a Hub data set; a stream of each where asked for."""
+    try:
+        return datasets.load_dataset(name, config_name, streaming=streaming)
+    except Exception as error:  # of the network, of the Hub, of a file's form
+        raise ValueError(f"--dataset_name {name}: not loaded: {_reason(error)}") from error
+
+
+def open_parquet(path: Path) -> pyarrow.parquet.ParquetFile:
+    """A Parquet file whose columns have different names."""
+    try:
+        file = pyarrow.parquet.ParquetFile(path)
+    except (pa.ArrowException, OSError) as error:
+        raise ValueError(f"{path}: not a Parquet file: {_reason(error)}") from error
+    _check_once(file.schema_arrow.names, str(path))
+    return file
 
 
 def read_columns(
@@ -136,11 +155,13 @@ def read_columns(
         return _read_dataset(saved, names, str(source))
     suffix = source.suffix.lower()
     if suffix == ".parquet":
+        file = open_parquet(source)
+        _check_columns(names, file.schema_arrow.names, str(source))
         try:
-            table = pyarrow.parquet.read_table(source)
-        except pa.ArrowInvalid as error:
-            raise ValueError(f"{source}: not a Parquet file: {error}") from error
-        return _read_dataset(datasets.Dataset(table), names, str(source))
+            dataset = datasets.Dataset(file.read(columns=list(names)))
+        except Exception as error:  # of pyarrow, and of datasets where it does not know the features
+            raise ValueError(f"{source}: not read: {_reason(error)}") from error
+        return _read_dataset(dataset, names, str(source))
     if suffix in (".jsonl", ".json"):
         return _read_jsonl(source, names)
     if suffix in (".csv", ".tsv"):
@@ -158,12 +179,24 @@ def _read_dataset(
     for name in names:
         feature = dataset.features[name]
         inner = getattr(feature, "feature", feature)
-        values = dataset[name][:]
+        try:
+            column = dataset.select_columns(name).with_format("arrow")[:][name]
+            column.validate(full=True)  # among other things, that text is UTF-8
+            values = column.to_pylist()
+        except (pa.ArrowException, OSError) as error:
+            raise ValueError(f"{source}: column {name!r} is broken: {_reason(error)}") from error
         if isinstance(inner, datasets.ClassLabel):
-            if inner is feature:
-                values = [inner.int2str(value) if value >= 0 else None for value in values]
-            else:
-                values = [[inner.int2str(value) for value in row] for row in values]
+            named = {None: None, -1: None} | dict(enumerate(inner.names))
+            try:
+                if inner is feature:
+                    values = [named[value] for value in values]
+                else:
+                    values = [row and [named[value] for value in row] for row in values]
+            except KeyError as error:
+                raise ValueError(
+                    f"{source}: column {name!r} holds the label number {error}, but has names for "
+                    f"{len(inner.names)} labels, from 0 on"
+                ) from error
         columns[name] = values
     return columns, [-row for row in range(1, len(dataset) + 1)]
 
@@ -189,11 +222,20 @@ def json_rows(path: Path, lines: Iterable[tuple[int, str]]) -> Iterator[tuple[in
         if not line.strip():
             continue
         try:
-            row = json.loads(line)
+            row = json.loads(line, object_pairs_hook=_object)
             json.dumps(row, ensure_ascii=False).encode("utf-8")  # refuses half surrogate pairs, which no text has
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise ValueError(f"{path}:{number}: not JSON: {error}; a .jsonl file holds an object a line") from error
         yield number, row
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    row = dict(pairs)
+    if len(row) != len(pairs):
+        names = [name for name, _ in pairs]
+        twice = next(name for name in names if names.count(name) > 1)
+        raise ValueError(f"the name {shown(twice)} stands twice in one object")
+    return row
 
 
 def _read_delimited(
@@ -209,6 +251,7 @@ def _read_delimited(
     csv.field_size_limit(2**31 - 1)
     header = [name.strip() for name in column_names.split(",")] if column_names else None
     if header is not None:
+        _check_once(header, f"--column_names {column_names}")
         _check_columns(names, header, f"--column_names {column_names}")
     columns: dict[str, list[Any]] = {name: [] for name in names}
     lines: list[int] = []
@@ -220,13 +263,12 @@ def _read_delimited(
                 continue
             if header is None:
                 header = cells
-                if len(set(header)) != len(header):
-                    twice = next(name for name in header if header.count(name) > 1)
-                    raise ValueError(f"{path}:{line}: two columns are named {twice!r}")
+                _check_once(header, f"{path}:{line}")
                 _check_columns(names, header, f"{path}:{line}", " (no header line? then give --column_names)")
                 continue
             if cells == header:
-                raise ValueError(f"{path}:{line}: this is a header line; leave out --column_names")
+                what = "leave out --column_names" if column_names else "the file has one already"
+                raise ValueError(f"{path}:{line}: this is a header line; {what}")
             if len(cells) != len(header):
                 raise ValueError(f"{path}:{line}: {len(cells)} column(s) where the header has {len(header)}")
             for name in names:
@@ -239,11 +281,17 @@ def _read_delimited(
     return columns, lines
 
 
+def _check_once(names: Sequence[str], where: str) -> None:
+    if len(set(names)) != len(names):
+        twice = next(name for name in names if names.count(name) > 1)
+        raise ValueError(f"{where}: two columns are named {shown(twice)}")
+
+
 def _check_columns(names: Sequence[str], present: Sequence[str], where: str, hint: str = "") -> None:
     for name in names:
         if name not in present:
             raise ValueError(
-                f"{where}: no column {name!r}; it has: {', '.join(map(repr, present))}. "
+                f"{where}: no column {name!r}; it has: {listed(present)}. "
                 "Name the right one with --text_column_name, --text_pair_column_name or --label_column_name"
                 f"{hint}"
             )
@@ -268,16 +316,23 @@ def _check_tagged(
         if len(row_words) != len(row_tags):
             raise ValueError(f"{where}: {len(row_words)} words but {len(row_tags)} tags")
         for word, tag in zip(row_words, row_tags, strict=True):
-            if not word or any(mark in word for mark in "\t\n\r"):
-                raise ValueError(f"{where}: the word {word!r} is empty or breaks a line; words go into column files")
+            if not word or any(mark in word for mark in "\t\n\r\0"):
+                raise ValueError(
+                    f"{where}: the word {shown(word)} is empty or breaks a line, or has a NUL in it; words go into "
+                    "column files"
+                )
             if not TAG.fullmatch(tag):
-                raise ValueError(f"{where}: {tag!r} is no tag; tags are O, B-TYPE, I-TYPE (or IOBES)")
+                raise ValueError(f"{where}: {shown(tag)} is no tag; tags are O, B-TYPE, I-TYPE (or IOBES)")
 
 
 def _label(value: Any, source: Path | datasets.Dataset, line: int, column: str) -> str:
-    if isinstance(value, (str, int)) and value != "":
+    # A cell of CSV has no type: one that reads as a measurement is one.
+    untyped = isinstance(source, Path) and source.suffix.lower() in (".csv", ".tsv")
+    if isinstance(value, (str, int)) and value != "" and not (untyped and _FLOAT.fullmatch(str(value))):
         return str(value)
-    raise ValueError(f"{_at(source, line)}: column {column!r} holds {value!r}; a label is a word or a whole number")
+    raise ValueError(
+        f"{_at(source, line)}: column {column!r} holds {shown(value)}; a label is a word or a whole number"
+    )
 
 
 def _conll_columns(words: str, tags: str) -> tuple[int, int]:
@@ -285,6 +340,12 @@ def _conll_columns(words: str, tags: str) -> tuple[int, int]:
         return int(name) if name.lstrip("-").isdecimal() else default
 
     return number(words, 0), number(tags, -1)
+
+
+def _reason(error: BaseException) -> str:
+    text = str(error).strip().split("\n")[0][:300]
+    bare = isinstance(error, (LookupError, TypeError, AttributeError))  # these say little by themselves
+    return f"{type(error).__name__}: {text}" if bare or not text else text
 
 
 def _at(source: Path | datasets.Dataset, line: int) -> str:

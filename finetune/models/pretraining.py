@@ -13,7 +13,6 @@ from tokenizers import Tokenizer
 from torch import nn
 from torch.nn.functional import cross_entropy
 from transformers import (
-    AutoConfig,
     BertConfig,
     BertForMaskedLM,
     BertForPreTraining,
@@ -26,7 +25,14 @@ from transformers import (
 from transformers.modeling_outputs import ModelOutput
 
 from finetune.models.attention import run_without_padding
-from finetune.models.checkpoints import load_config, load_pretrained, load_tokenizer, position_limit, resolve
+from finetune.models.checkpoints import (
+    check_tokenizer,
+    load_config,
+    load_pretrained,
+    load_tokenizer,
+    position_limit,
+    resolve,
+)
 from finetune.models.tokenizers import SUBWORDS, subword_tokenizer, train_tokenizer
 
 SHAPE = ("num_hidden_layers", "hidden_size", "num_attention_heads", "intermediate_size")
@@ -112,10 +118,9 @@ def load_for_pretraining(
         config = _CONFIGS[config_name]()
     elif config_name is not None:
         try:
-            config = AutoConfig.from_pretrained(config_name, revision=revision)
-        except (OSError, ValueError) as error:
-            reason = str(error).strip().split("\n")[0]
-            raise ValueError(f"--config_name {config_name}: {reason}; or give bert, roberta, xlm-roberta") from error
+            config = load_config(resolve(config_name), config_name, revision, flag="--config_name")
+        except ValueError as error:
+            raise ValueError(f"{error}; or give bert, roberta, xlm-roberta") from error
     else:
         config = load_config(resolve(name), name, revision)
     if config.model_type not in _MASKED:
@@ -141,11 +146,7 @@ def load_for_pretraining(
     limit = position_limit(model)
     if limit is not None and max_seq_length > limit:
         raise ValueError(f"--max_seq_length {max_seq_length}: {name} has positions for {limit} tokens")
-    if len(tokenizer) > model.get_input_embeddings().num_embeddings:
-        raise ValueError(
-            f"the tokenizer has {len(tokenizer)} pieces but {name} has embeddings for "
-            f"{model.get_input_embeddings().num_embeddings}; they do not belong together"
-        )
+    check_tokenizer(tokenizer, model, name)
     if padding_free:
         run_without_padding(model)
     return project_masked_positions(model)

@@ -13,10 +13,10 @@ from typing import Any
 import torch
 import transformers
 from tokenizers import Tokenizer
-from transformers import AutoConfig, AutoModel, AutoTokenizer
+from transformers import AutoModel, AutoTokenizer, PreTrainedModel
 
 from finetune.models.attention import KINDS
-from finetune.models.checkpoints import first_position, load_pretrained, load_tokenizer, resolve
+from finetune.models.checkpoints import first_position, load_config, load_pretrained, load_tokenizer, resolve
 
 _BYTE = re.compile("<0x[0-9A-F]{2}>")  # pieces for what has no other
 _AT_ONCE = 2000  # texts tokenised together
@@ -221,8 +221,9 @@ def _renumbered_processor(processor: dict[str, Any] | None, new_id: dict[int, in
 
 def _model(path: str, revision: str) -> Any:
     """The checkpoint with the head that it has."""
-    config = AutoConfig.from_pretrained(path, revision=revision)
-    model_class = getattr(transformers, (config.architectures or [""])[0], AutoModel)
+    config = load_config(path, path, revision, flag="checkpoint")
+    named = getattr(transformers, str((config.architectures or [""])[0]), None)
+    model_class = named if isinstance(named, type) and issubclass(named, PreTrainedModel) else AutoModel
     return load_pretrained(model_class, path, revision, config=None, keep_head=True)
 
 

@@ -1,0 +1,158 @@
+"""Files of every form that are as they should be, and what becomes of them."""
+
+import json
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+from hypothesis import strategies as st
+
+from finetune import data
+from finetune.arguments import DataArguments
+from recipes.pretrain import PretrainConfig
+
+TAGGED = [{"tokens": ["Ada", "ran", "é"], "ner_tags": ["B-PER", "O", "I-LOC"]}, {"tokens": ["#"], "ner_tags": ["O"]}]
+LABELLED = [{"text": 'so "good"', "label": "pos"}, {"text": "bad,\nvery é", "label": "neg"}, {"text": "", "label": 1}]
+
+
+def _lines(rows: list[dict]) -> bytes:
+    return "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows).encode()
+
+
+def _parquet(columns: dict) -> bytes:
+    sink = pa.BufferOutputStream()
+    pq.write_table(pa.table(columns), sink, compression="none")
+    return sink.getvalue().to_pybytes()
+
+
+def tagged(path: Path):
+    """Reads it as words with tags; raises what a user is told."""
+    split = data.read_tagged(DataArguments(train_file=str(path)))["train"]
+    data.entity_labels(split)
+    return split
+
+
+def labelled(path: Path):
+    split = data.read_labelled(DataArguments(train_file=str(path)))["train"]
+    data.class_labels(split)
+    return split
+
+
+def headless(path: Path):
+    return data.read_labelled(DataArguments(train_file=str(path), column_names="text,label"))["train"]
+
+
+def corpus(path: Path, **flags: object):
+    config = PretrainConfig(train_file=str(path), validation_split_percentage=0, **flags)
+    return list(data.read_corpus(config)["train"][0])
+
+
+def split_corpus(path: Path):
+    return corpus(path, sentences="split")
+
+
+def pairs(path: Path):
+    return corpus(path, objective="tlm", parallel_columns="en,de")
+
+
+# A name -> the file's name, its reader, what it holds.
+FORMS = {
+    "column file": ("a.conll", tagged, "# id\nAda NNP B-PER\nran VB O\n\n-DOCSTART- -X- O\n\né NN I-LOC\n".encode()),
+    "column file with tabs": ("a.bio", tagged, "Ada\tB-PER\r\nran\tO\r\n\r\n#\tO\r\né\tI-LOC\r\n".encode()),
+    "tagged lines": ("a.jsonl", tagged, _lines(TAGGED)),
+    "tagged Parquet": (
+        "a.parquet",
+        tagged,
+        _parquet({key: [row[key] for row in TAGGED] for key in ("tokens", "ner_tags")}),
+    ),
+    "labelled lines": ("a.jsonl", labelled, _lines(LABELLED)),
+    "CSV": ("a.csv", labelled, 'text,label\n"so ""good""",pos\n"bad,\nvery é",neg\r\nx,1\n'.encode()),
+    "CSV without header": ("a.csv", headless, b'good,pos\n"bad",neg\n'),
+    "TSV": ("a.tsv", labelled, 'text\tlabel\nso "good\tpos\nbad é\tneg\n'.encode()),
+    "labelled Parquet": ("a.parquet", labelled, _parquet({"text": ["good", "bad é"], "label": ["pos", "neg"]})),
+    "corpus": ("a.txt", corpus, "One. Two.\nThree é.\n\n\nFour.\r\nFive.\r".encode()),
+    "corpus to be split": ("en.txt", split_corpus, "One. Two!\nThree é. Dr. Four?\n\n\nFive.\n".encode()),
+    "corpus of lines": ("a.jsonl", corpus, _lines([{"text": "One.\nTwo."}, {"text": ["Three é.", "Four."]}])),
+    "corpus in Parquet": ("a.parquet", corpus, _parquet({"text": ["One.\nTwo.", "Three é."]})),
+    "translation pairs": ("a.tsv", pairs, "en\tde\nOne\tEins é\nTwo\tZwei\n".encode()),
+}
+
+# What readers look at: separators, line ends, quotes, marks, halves of characters, words of the forms above.
+PIECES = [
+    b"\n",
+    b"\r",
+    b"\r\n",
+    b"\t",
+    b" ",
+    b",",
+    b";",
+    b'"',
+    b'""',
+    b"\\",
+    b"\0",
+    b"\xff",
+    b"\xc3",
+    b"\xef\xbb\xbf",
+]
+PIECES += [
+    b"\xe2\x80\xa8",
+    b"\xc2\x85",
+    b"#",
+    b"# ",
+    b"-DOCSTART-",
+    b"O",
+    b"B-",
+    b"I-X",
+    b"B-PER",
+    b"{",
+    b"}",
+    b"[",
+    b"]",
+]
+PIECES += [
+    b":",
+    b"null",
+    b"NaN",
+    b"1e999",
+    b"0.5",
+    b"-1",
+    b'"text"',
+    b'"label"',
+    b'"tokens": []',
+    b"\\ud800",
+    b"\\u0000",
+]
+PIECES += [b"text", b"label", b"text,label\n", b"text\tlabel\n", b"en\tde\n"]
+
+
+@st.composite
+def damaged(draw: st.DrawFn, whole: bytes) -> bytes:
+    """A file with parts cut out, doubled, put in or changed."""
+    content = whole
+    for _ in range(draw(st.integers(1, 6))):
+        begin = draw(st.integers(0, len(content)))
+        end = min(len(content), begin + draw(st.integers(0, 12)))
+        kind = draw(st.sampled_from(["cut", "drop", "double", "put", "piece", "flip"]))
+        if kind == "cut":
+            content = content[:begin]
+        elif kind == "drop":
+            content = content[:begin] + content[end:]
+        elif kind == "double":
+            content = content[:end] + content[begin:]
+        elif kind == "put":
+            content = content[:begin] + draw(st.binary(min_size=1, max_size=6)) + content[end:]
+        elif kind == "piece":
+            content = content[:begin] + draw(st.sampled_from(PIECES)) + content[end:]
+        elif begin < len(content):
+            flipped = content[begin] ^ (1 << draw(st.integers(0, 7)))
+            content = content[:begin] + bytes([flipped]) + content[begin + 1 :]
+    return content
+
+
+def refused(path: Path, error: ValueError) -> None:
+    """A refusal is one sentence that names the file, and not a library's own kind of error."""
+    message = str(error)
+    assert type(error) is ValueError, repr(error)
+    assert path.name in message, message
+    assert "\n" not in message, message
+    assert len(message) < 1000, message

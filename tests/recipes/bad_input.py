@@ -1,0 +1,520 @@
+"""The cases of docs/ERRORS.md: bad input, the command it is given to, and the sentence that comes back.
+
+    python tests/recipes/bad_input.py     # writes docs/ERRORS.md anew from this list
+
+`test_bad_input.py` runs every case in a folder of its own. In an answer, `…` stands for words of a library.
+"""
+
+import json
+import pickle
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import datasets
+import pyarrow as pa
+import pyarrow.parquet as pq
+import torch
+from safetensors.torch import load_file, save_file
+
+ERRORS = Path(__file__).parents[2] / "docs/ERRORS.md"
+Change = Callable[[Path], object]
+
+
+@dataclass(frozen=True)
+class Case:
+    what: str
+    command: str  # the recipe and its flags
+    answer: str
+    files: dict[str, str | bytes | Change] = field(default_factory=dict)  # content, or what makes the file
+    model: str = ""  # a tiny checkpoint of this kind is in the folder `model`, before `files` are made
+    status: int = 1
+    leaves: tuple[str, ...] = ()  # files of `out` that are there afterwards
+
+
+def table(**columns: object) -> Change:
+    return lambda path: pq.write_table(pa.table(columns), path)
+
+
+def cut(keep: int, change: Change = lambda path: None) -> Change:
+    """The first bytes of what is there, or of what `change` writes."""
+
+    def write(path: Path) -> None:
+        change(path)
+        path.write_bytes(path.read_bytes()[:keep])
+
+    return write
+
+
+def saved(rows: list[dict[str, object]], then: Change = lambda folder: None, **features: object) -> Change:
+    def write(folder: Path) -> None:
+        kinds = datasets.Features(features) if features else None
+        datasets.Dataset.from_list(rows, features=kinds).save_to_disk(folder)
+        then(folder)
+
+    return write
+
+
+def numbered_tags(*rows: list[int]) -> Change:
+    """Tags as numbers, with names for the numbers 0 and 1 alone."""
+    words = {"feature": {"dtype": "string", "_type": "Value"}, "_type": "List"}
+    tags = {"feature": {"names": ["O", "B-PER"], "_type": "ClassLabel"}, "_type": "List"}
+    known = json.dumps({"info": {"features": {"tokens": words, "ner_tags": tags}}})
+    columns = pa.table({"tokens": [["a"] * len(row) for row in rows], "ner_tags": list(rows)})
+    return lambda path: pq.write_table(columns.replace_schema_metadata({"huggingface": known}), path)
+
+
+def twice_named(path: Path) -> None:
+    columns = [pa.array(["a"]), pa.array(["b"]), pa.array(["x"])]
+    pq.write_table(pa.table(columns, names=["text", "text", "label"]), path)
+
+
+def not_utf8(*names: str) -> Change:
+    broken = pa.Array.from_buffers(
+        pa.string(), 2, [None, pa.py_buffer(b"\0\0\0\0\2\0\0\0\4\0\0\0"), pa.py_buffer(b"a\xffok")]
+    )
+    return table(**dict.fromkeys(names, broken), label=["x", "y"])
+
+
+def settings(**changes: object) -> Change:
+    """Another value in a JSON file."""
+    return lambda path: path.write_text(json.dumps(json.loads(path.read_text()) | changes))
+
+
+def weights(change: Callable[[dict[str, torch.Tensor]], object]) -> Change:
+    def write(path: Path) -> None:
+        values = load_file(path)
+        change(values)
+        save_file(values, path, metadata={"format": "pt"})
+
+    return write
+
+
+class Payload:
+    """Unpickled, it makes a file."""
+
+    def __reduce__(self) -> tuple[object, tuple[str, str]]:
+        return open, ("UNPICKLED", "w")
+
+
+def pickled(path: Path) -> None:
+    path.write_bytes(pickle.dumps({"weight": Payload()}))
+
+
+def pickled_parts(path: Path) -> None:
+    """An index of safetensors files that names a pickle."""
+    values = load_file(path.with_name("model.safetensors"))
+    path.with_name("model.safetensors").unlink()
+    pickled(path.with_name("part.bin"))
+    path.write_text(json.dumps({"metadata": {}, "weight_map": dict.fromkeys(values, "part.bin")}))
+
+
+def without_special_tokens(path: Path) -> None:
+    definition = json.loads(path.read_text())
+    for token in definition["added_tokens"]:
+        definition["model"]["vocab"].pop(token["content"])
+    path.write_text(json.dumps(definition | {"added_tokens": [], "post_processor": None}))
+
+
+def nan(values: dict[str, torch.Tensor]) -> None:
+    values["bert.embeddings.LayerNorm.weight"] *= float("nan")
+
+
+def remove(path: Path) -> None:
+    path.unlink()
+
+
+NER, SENTIMENT, TLM = (
+    "ner --train_file",
+    "sentiment --train_file",
+    "pretrain --model_name_or_path model --objective tlm --parallel_columns en,de --train_file",
+)
+PRETRAIN = "pretrain --model_name_or_path model --train_file"
+MODEL = "ner --dataset_name samples --max_seq_length 32 --model_name_or_path model"
+MORE = "pretrain --dataset_name samples --max_seq_length 32 --model_name_or_path model"
+GOOD = "Ada\tB-PER\nran\tO\n"
+CSV = "text,label\ngood,1\nbad,0\n"
+HINT = "Name the right one with --text_column_name, --text_pair_column_name or --label_column_name"
+COLUMNS = "a word line holds the word, its tag, and the same number of columns throughout"
+ICONV = "convert the file, for example with iconv"
+OBJECT = "a .jsonl file holds an object a line"
+NUL = "a NUL character; is this a text file?"
+TAGS = "tags are O, B-TYPE, I-TYPE (or IOBES)"
+NO_LIST = (
+    "is no list of strings, like ['O', 'B-PER']; numbered tags need a data set that names them; for one word a line, "
+    "give the file the ending .conll"
+)
+TEXTS = {"text": ["good", "bad"], "label": ["x", "y"]}
+PICKLED = (
+    "model: its weights are pickled (pytorch_model.bin), and unpickling can run code, so they are not loaded; "
+    "whoever trusts them saves them as model.safetensors"
+)
+HUB = "… connect to … couldn't find them in the cached files."
+
+GROUPS: dict[str, list[Case]] = {
+    "Truncated files": [
+        Case("CoNLL, cut within a line", f"{NER} a.conll", f"a.conll:3: 1 column(s) where line 1 has 2; {COLUMNS}",
+             {"a.conll": GOOD + "Oslo"}),
+        Case("CoNLL, cut within a tag", f"{NER} a.conll", f"a.conll:3: 'B-' is no tag; {TAGS}",
+             {"a.conll": GOOD + "Oslo\tB-"}),
+        Case("CoNLL, cut within a character", f"{NER} a.conll", f"a.conll:3: not UTF-8 (byte 0xc3); {ICONV}",
+             {"a.conll": GOOD.encode() + "é".encode()[:1]}),
+        Case("JSON lines, cut within an object", f"{SENTIMENT} a.jsonl",
+             f"a.jsonl:2: not JSON: …; {OBJECT}", {"a.jsonl": '{"text": "a", "label": 1}\n{"text": "b", "la'}),
+        Case("CSV, cut within a quoted cell", f"{SENTIMENT} a.csv", "a.csv:4: not CSV: unexpected end of data",
+             {"a.csv": CSV + '"not so'}),
+        Case("CSV, cut within a row", f"{SENTIMENT} a.csv", "a.csv:4: 1 column(s) where the header has 2",
+             {"a.csv": CSV + "fine"}),
+        Case("TSV, cut within a row", f"{SENTIMENT} a.tsv", "a.tsv:2: 1 column(s) where the header has 2",
+             {"a.tsv": "text\tlabel\ngood"}),
+        Case("Parquet", f"{SENTIMENT} a.parquet", "a.parquet: not a Parquet file: …",
+             {"a.parquet": cut(200, table(**TEXTS))}),
+        Case("save_to_disk, its table cut", f"{SENTIMENT} a", "a: a broken save_to_disk folder: …",
+             {"a": saved([{"text": "a", "label": "x"}],
+                         lambda folder: cut(300)(folder / "data-00000-of-00001.arrow"))}),
+        Case("save_to_disk, a file of it gone", f"{SENTIMENT} a", "a: a broken save_to_disk folder: …",
+             {"a": saved([{"text": "a", "label": "x"}], lambda folder: (folder / "state.json").unlink())}),
+        Case("save_to_disk, an empty state", f"{SENTIMENT} a", "a: a broken save_to_disk folder: KeyError: …",
+             {"a": saved([{"text": "a", "label": "x"}], lambda folder: (folder / "state.json").write_text("{}"))}),
+        Case("a corpus of text, cut within a character", f"{PRETRAIN} a.txt",
+             f"a.txt:3: not UTF-8 (byte 0xc3); {ICONV}", {"a.txt": "One.\n\né".encode()[:-1]}, "wordpiece"),
+        Case("a corpus of JSON lines", f"{PRETRAIN} a.jsonl", f"a.jsonl:2: not JSON: …; {OBJECT}",
+             {"a.jsonl": '{"text": "a"}\n{"te'}, "wordpiece"),
+        Case("a corpus in Parquet", f"{PRETRAIN} a.parquet", "a.parquet: not a Parquet file: …",
+             {"a.parquet": cut(200, table(**TEXTS))}, "wordpiece"),
+        Case("translation pairs", f"{TLM} a.tsv", "a.tsv:2: 1 column(s) where the header has 2",
+             {"a.tsv": "en\tde\nOne"}, "wordpiece"),
+    ],
+    "Wrong delimiters": [
+        Case("CoNLL with commas", f"{NER} a.conll", f"a.conll:1: 1 column(s) where 2 are needed; {COLUMNS}",
+             {"a.conll": "Ada,B-PER\nran,O\n"}),
+        Case("CoNLL, tabs and then spaces", f"{NER} a.conll", f"a.conll:3: 1 column(s) where line 1 has 2; {COLUMNS}",
+             {"a.conll": GOOD + "Oslo B-LOC\n"}),
+        Case("CoNLL, spaces and then a tab", f"{NER} a.conll",
+             "a.conll:2: a tab in the word 'ran\\tO', while line 1 has spaces between its columns; give the file one "
+             "separator throughout", {"a.conll": "Ada B-PER\nran\tO O\n"}),
+        Case("a tab within a tag", f"{NER} a.conll", f"a.conll:2: 'B-X\\tO' is no tag; {TAGS}",
+             {"a.conll": "Ada B-PER\nran B-X\tO\n"}),
+        Case("CSV with semicolons", f"{SENTIMENT} a.csv",
+             f"a.csv:1: no column 'text'; it has: 'text;label'. {HINT} (no header line? then give --column_names)",
+             {"a.csv": CSV.replace(",", ";")}),
+        Case("CSV with tabs", f"{SENTIMENT} a.csv",
+             f"a.csv:1: no column 'text'; it has: 'text\\tlabel'. {HINT} (no header line? then give --column_names)",
+             {"a.csv": CSV.replace(",", "\t")}),
+        Case("TSV with commas", f"{SENTIMENT} a.tsv",
+             f"a.tsv:1: no column 'text'; it has: 'text,label'. {HINT} (no header line? then give --column_names)",
+             {"a.tsv": CSV}),
+        Case("a JSON list, not a line each", f"{SENTIMENT} a.json", f"a.json:1: not JSON: …; {OBJECT}",
+             {"a.json": '[\n {"text": "a", "label": 1}\n]\n'}),
+        Case("translation pairs with commas in TSV", f"{TLM} a.tsv",
+             f"a.tsv:1: no column 'en'; it has: 'en,de'. {HINT} (no header line? then give --column_names)",
+             {"a.tsv": "en,de\nOne,Eins\n"}, "wordpiece"),
+        Case("a table as a corpus", f"{PRETRAIN} a.csv",
+             "a.csv: not a form of documents; give text, .jsonl, .parquet, or name --parallel_columns",
+             {"a.csv": CSV}, "wordpiece"),
+    ],
+    "NUL bytes": [
+        Case("CoNLL", f"{NER} a.conll", f"a.conll:2: {NUL}", {"a.conll": "Ada\tB-PER\nr\0n\tO\n"}),
+        Case("CSV", f"{SENTIMENT} a.csv", f"a.csv:3: {NUL}", {"a.csv": CSV.replace("bad", "b\0d")}),
+        Case("TSV", f"{SENTIMENT} a.tsv", f"a.tsv:2: {NUL}", {"a.tsv": "text\tlabel\n\0\t1\n"}),
+        Case("JSON lines", f"{SENTIMENT} a.jsonl", f"a.jsonl:1: {NUL}", {"a.jsonl": '{"text": "\0", "label": 1}\n'}),
+        Case("a word with an escaped NUL in JSON", f"{NER} a.jsonl",
+             "a.jsonl:1: the word 'a\\x00' is empty or breaks a line, or has a NUL in it; words go into column files",
+             {"a.jsonl": '{"tokens": ["a\\u0000"], "ner_tags": ["O"]}\n'}),
+        Case("a word with a NUL in Parquet", f"{NER} a.parquet",
+             "a.parquet, row 1: the word '\\x00' is empty or breaks a line, or has a NUL in it; words go into column "
+             "files", {"a.parquet": table(tokens=[["\0"]], ner_tags=[["O"]])}),
+        Case("UTF-16 without a mark", f"{NER} a.conll", f"a.conll:1: {NUL}", {"a.conll": GOOD.encode("utf-16-le")}),
+        Case("a corpus of text", f"{PRETRAIN} a.txt", f"a.txt:2: {NUL}", {"a.txt": "One.\nTw\0.\n"}, "wordpiece"),
+        Case("translation pairs", f"{TLM} a.tsv", f"a.tsv:2: {NUL}", {"a.tsv": "en\tde\n\0\tEins\n"}, "wordpiece"),
+    ],
+    "Invalid UTF-8 in the middle": [
+        Case("CoNLL", f"{NER} a.conll", f"a.conll:2: not UTF-8 (byte 0xe9); {ICONV}",
+             {"a.conll": b"Ada\tB-PER\nArr\xe9\tO\n" + GOOD.encode()}),
+        Case("after lines that end with CR", f"{NER} a.conll", f"a.conll:3: not UTF-8 (byte 0xff); {ICONV}",
+             {"a.conll": b"Ada\tB-PER\rran\tO\r\n\xff\tO\n"}),
+        Case("UTF-16", f"{NER} a.conll", f"a.conll:1: not UTF-8 (byte 0xff); {ICONV}",
+             {"a.conll": GOOD.encode("utf-16")}),
+        Case("CSV", f"{SENTIMENT} a.csv", f"a.csv:2: not UTF-8 (byte 0xe4); {ICONV}",
+             {"a.csv": b"text,label\nsch\xe4n,1\nbad,0\n"}),
+        Case("TSV", f"{SENTIMENT} a.tsv", f"a.tsv:2: not UTF-8 (byte 0xe4); {ICONV}",
+             {"a.tsv": b"text\tlabel\nsch\xe4n\t1\nbad\t0\n"}),
+        Case("JSON lines", f"{SENTIMENT} a.jsonl", f"a.jsonl:1: not UTF-8 (byte 0xe4); {ICONV}",
+             {"a.jsonl": b'{"text": "sch\xe4n", "label": 1}\n'}),
+        Case("half of a surrogate pair in JSON", f"{SENTIMENT} a.jsonl",
+             f"a.jsonl:1: not JSON: …surrogates not allowed; {OBJECT}",
+             {"a.jsonl": '{"text": "\\ud83d", "label": 1}\n'}),
+        Case("a text in Parquet", f"{SENTIMENT} a.parquet", "a.parquet: column 'text' is broken: …UTF8…",
+             {"a.parquet": not_utf8("text")}),
+        Case("a corpus of text", f"{PRETRAIN} a.txt", f"a.txt:3: not UTF-8 (byte 0xff); {ICONV}",
+             {"a.txt": b"One.\n\nTwo \xff.\n\nThree.\n"}, "wordpiece"),
+        Case("a corpus in Parquet", f"{PRETRAIN} a.parquet",
+             "a.parquet, row 1 or soon after: not read: 'utf-8' codec can't decode byte 0xff …",
+             {"a.parquet": not_utf8("text")}, "wordpiece"),
+    ],
+    "Empty documents": [
+        Case("an empty CoNLL file", f"{NER} a.conll", "a.conll: no sentence in this file", {"a.conll": ""}),
+        Case("blank lines alone", f"{NER} a.conll", "a.conll: no sentence in this file", {"a.conll": "\n \n\t\n"}),
+        Case("an empty CSV file", f"{SENTIMENT} a.csv", "a.csv: no row in this file", {"a.csv": ""}),
+        Case("a header without rows", f"{SENTIMENT} a.tsv", "a.tsv: no row in this file", {"a.tsv": "text\tlabel\n"}),
+        Case("an empty JSON lines file", f"{SENTIMENT} a.jsonl", "a.jsonl: no row in this file", {"a.jsonl": "\n\n"}),
+        Case("an empty Parquet file", f"{SENTIMENT} a.parquet", "a.parquet: not a Parquet file: …",
+             {"a.parquet": ""}),
+        Case("Parquet without rows", f"{SENTIMENT} a.parquet", "a.parquet: no row in this data",
+             {"a.parquet": table(text=pa.array([], pa.string()), label=pa.array([], pa.string()))}),
+        Case("sentences without words", f"{NER} a.jsonl --eval_strategy no",
+             "a.jsonl:1: the training split has no entity, only O tags",
+             {"a.jsonl": '{"tokens": [], "ner_tags": []}\n' * 3}),
+        Case("a corpus of blank lines", f"{PRETRAIN} a.txt --validation_split_percentage 0 --eval_strategy no",
+             "a.txt: no text in it", {"a.txt": "\n\n  \n"}, "wordpiece"),
+        Case("a corpus in Parquet without rows",
+             f"{PRETRAIN} a.parquet --validation_split_percentage 0 --eval_strategy no", "a.parquet: no text in it",
+             {"a.parquet": table(text=pa.array([], pa.string()))}, "wordpiece"),
+    ],
+    "Columns and labels": [
+        Case("two columns of one name, CSV", f"{SENTIMENT} a.csv", "a.csv:1: two columns are named 'text'",
+             {"a.csv": "text,text,label\na,b,1\n"}),
+        Case("two columns of one name, TSV", f"{SENTIMENT} a.tsv", "a.tsv:1: two columns are named 'label'",
+             {"a.tsv": "text\tlabel\tlabel\na\tb\t1\n"}),
+        Case("one name twice in --column_names", f"{SENTIMENT} a.csv --column_names text,text,label",
+             "--column_names text,text,label: two columns are named 'text'", {"a.csv": "a,b,1\nc,d,0\n"}),
+        Case("one name twice in a JSON object", f"{SENTIMENT} a.jsonl",
+             f"a.jsonl:1: not JSON: the name 'text' stands twice in one object; {OBJECT}",
+             {"a.jsonl": '{"text": "a", "text": "b", "label": 1}\n'}),
+        Case("two columns of one name, Parquet", f"{SENTIMENT} a.parquet", "a.parquet: two columns are named 'text'",
+             {"a.parquet": twice_named}),
+        Case("the same in a corpus", f"{PRETRAIN} a.parquet", "a.parquet: two columns are named 'text'",
+             {"a.parquet": twice_named}, "wordpiece"),
+        Case("the header line once more, between rows", f"{SENTIMENT} a.csv",
+             "a.csv:4: this is a header line; the file has one already", {"a.csv": CSV + CSV}),
+        Case("labels that are floats, CSV", f"{SENTIMENT} a.csv",
+             "a.csv:2: column 'label' holds '0.5'; a label is a word or a whole number",
+             {"a.csv": "text,label\ngood,0.5\nbad,0.25\n"}),
+        Case("labels that are floats, JSON lines", f"{SENTIMENT} a.jsonl",
+             "a.jsonl:1: column 'label' holds 0.5; a label is a word or a whole number",
+             {"a.jsonl": '{"text": "a", "label": 0.5}\n'}),
+        Case("labels that are floats, Parquet", f"{SENTIMENT} a.parquet",
+             "a.parquet, row 1: column 'label' holds 1.0; a label is a word or a whole number",
+             {"a.parquet": table(text=["a", "b"], label=[1.0, 0.0])}),
+        Case("a missing label", f"{SENTIMENT} a.parquet",
+             "a.parquet, row 2: column 'label' holds None; a label is a word or a whole number",
+             {"a.parquet": table(text=["a", "b"], label=["x", None])}),
+        Case("a missing label where numbers have names", f"{SENTIMENT} a",
+             "a, row 2: column 'label' holds None; a label is a word or a whole number",
+             {"a": saved([{"text": "a", "label": 0}, {"text": "b", "label": None}], text=datasets.Value("string"),
+                         label=datasets.ClassLabel(names=["neg", "pos"]))}),
+        Case("a number that names no tag", f"{NER} a.parquet",
+             "a.parquet: column 'ner_tags' holds the label number 7, but has names for 2 labels, from 0 on",
+             {"a.parquet": numbered_tags([0, 1], [7])}),
+        Case("numbers without names", f"{NER} a.parquet", f"a.parquet, row 1: column 'ner_tags' {NO_LIST}",
+             {"a.parquet": table(tokens=[["a"]], ner_tags=[[0]])}),
+        Case("a row without tags", f"{NER} a.parquet", f"a.parquet, row 2: column 'ner_tags' {NO_LIST}",
+             {"a.parquet": table(tokens=[["a"], ["b"]], ner_tags=[["O"], None])}),
+        Case("a text that is none", f"{PRETRAIN} a.parquet",
+             "a.parquet, row 2: 'text' is NoneType, neither a text nor a list of sentences",
+             {"a.parquet": table(text=["a", None])}, "wordpiece"),
+        Case("100,000 labels, and another one in the test split", f"{SENTIMENT} a.csv --test_file b.csv "
+             "--eval_strategy no", "b.csv:2: the label 'new' does not occur in the training data, which has: "
+             "'l0', 'l1', 'l10', …and 99,980 more",
+             {"a.csv": "text,label\n" + "".join(f"a,l{i}\n" for i in range(100_000)),
+              "b.csv": "text,label\na,new\n"}),
+        Case("JSON nested 100,000 deep", f"{SENTIMENT} a.jsonl",
+             f"a.jsonl:1: not JSON: maximum recursion depth exceeded …; {OBJECT}", {"a.jsonl": "[" * 100_000}),
+        Case("features that are no JSON", f"{SENTIMENT} a.parquet", "a.parquet: not read: …",
+             {"a.parquet": lambda path: pq.write_table(
+                 pa.table(TEXTS).replace_schema_metadata({"huggingface": "{"}), path)}),
+    ],
+    "Flags and --config": [
+        Case("a config that is no YAML", "ner --config a.yaml", "--config a.yaml: not a YAML file: …",
+             {"a.yaml": "seed: [1\n"}, status=2),
+        Case("a config that runs code, for a reader that would", "ner --config a.yaml",
+             "a.yaml:1: seed takes one plain value", {"a.yaml": "seed: !!python/object/apply:os.mkdir [RUN]\n"},
+             status=2),
+        Case("the same as a flag's name", "ner --config a.yaml", "a.yaml:1: the name of a flag is one plain value",
+             {"a.yaml": "? !!python/object/apply:os.mkdir [RUN]\n: 1\n"}, status=2),
+        Case("a config nested 5,000 deep", "ner --config a.yaml",
+             "--config a.yaml: not a YAML file: maximum recursion depth exceeded…", {"a.yaml": "[" * 5_000},
+             status=2),
+        Case("a flag twice in one config", "ner --config a.yaml", "a.yaml:3: seed stands here a second time",
+             {"a.yaml": "seed: 1\nhead: crf\nseed: 2\n"}, status=2),
+        Case("an unknown flag", "ner --lerning_rate 1", "unknown flag --lerning_rate; --help lists the flags",
+             status=2),
+        Case("a number that is none", "ner --seed one", "argument --seed: invalid int value: 'one'", status=2),
+        Case("output_dir is a file", "ner --dataset_name samples --output_dir taken",
+             "--output_dir taken: this is a file; give a folder", {"taken": ""}),
+        Case("output_dir lies below a file",
+             f"{MODEL} --output_dir taken/run --max_steps 1", "taken/run: Not a directory",
+             {"taken": ""}, "wordpiece"),
+        Case("output_dir holds something else", "ner --dataset_name samples --output_dir other",
+             "--output_dir other: this folder holds something that is no run; give another",
+             {"other": lambda folder: (folder.mkdir(), (folder / "thesis.txt").touch())}),
+    ],
+    "The Hub cannot be reached": [
+        Case("a data set", "ner --dataset_name nobody/nothing", "--dataset_name nobody/nothing: not loaded: …"),
+        Case("a streamed corpus", "pretrain --dataset_name nobody/nothing --streaming true",
+             "--dataset_name nobody/nothing: not loaded: …"),
+        Case("a model", "ner --dataset_name samples --model_name_or_path nobody/nothing",
+             f"--model_name_or_path nobody/nothing: {HUB}"),
+        Case("a tokenizer", f"{MODEL} --tokenizer_name nobody/nothing",
+             f"--tokenizer_name nobody/nothing: its tokenizer does not load: {HUB}", model="wordpiece"),
+        Case("a config", "pretrain --dataset_name samples --config_name nobody/nothing --tokenizer_name model",
+             f"--config_name nobody/nothing: {HUB}; or give bert, roberta, xlm-roberta", model="wordpiece"),
+        Case("an upload, asked for before the training", "ner --dataset_name samples --push_to_hub true",
+             "--push_to_hub: no access to the Hub: …"),
+    ],
+    "Checkpoints": [
+        Case("of another architecture", MODEL,
+             "model: 37 weights of the encoder are not in the checkpoint or have another shape, such as "
+             "roberta.embeddings.LayerNorm.bias; is it a roberta checkpoint?",
+             {"model/config.json": settings(model_type="roberta")}, "wordpiece"),
+        Case("of a kind with no such head", MODEL,
+             "model: the weights do not load: Unrecognized configuration class …",
+             {"model/config.json": settings(model_type="clip")}, "wordpiece"),
+        Case("of another vocabulary size", MODEL,
+             "model: 1 weights of the encoder are not in the checkpoint or have another shape, such as "
+             "bert.embeddings.word_embeddings.weight; is it a bert checkpoint?",
+             {"model/config.json": settings(vocab_size=600)}, "wordpiece"),
+        Case("with a tokenizer of more pieces", MODEL,
+             "the tokenizer has 501 pieces but model has embeddings for 500; they do not belong together",
+             {"model/tokenizer.json": lambda path: settings(model=json.loads(path.read_text())["model"] | {
+                 "vocab": json.loads(path.read_text())["model"]["vocab"] | {"unheard-of": 500}})(path)}, "wordpiece"),
+        Case("with pickled weights", MODEL,
+             PICKLED,
+             {"model/model.safetensors": remove, "model/pytorch_model.bin": pickled}, "wordpiece"),
+        Case("the same, to go on pretraining", MORE,
+             PICKLED,
+             {"model/model.safetensors": remove, "model/pytorch_model.bin": pickled}, "wordpiece"),
+        Case("with an index that names a pickle", MODEL,
+             "model/model.safetensors.index.json: names 'part.bin', which is no .safetensors file of this folder",
+             {"model/model.safetensors.index.json": pickled_parts}, "wordpiece"),
+        Case("cut weights", MODEL, "model: the weights do not load: …",
+             {"model/model.safetensors": cut(1000)}, "wordpiece"),
+        Case("no weights", MODEL, "model: the weights do not load: …", {"model/model.safetensors": remove},
+             "wordpiece"),
+        Case("weights that are NaN", MODEL,
+             "model: NaN or infinity in 1 weights, such as bert.embeddings.LayerNorm.weight",
+             {"model/model.safetensors": weights(nan)}, "wordpiece"),
+        Case("a kind that brings its own code", MODEL,
+             "--model_name_or_path model: it comes with code of its own, which is not run here (trust_remote_code is "
+             "off)",
+             {"model/config.json": settings(model_type="own", auto_map={"AutoConfig": "own.Config"}),
+              "model/own.py": "open('RUN', 'w')\n"}, "wordpiece"),
+        Case("the same as the config of a new model",
+             "pretrain --dataset_name samples --config_name model --tokenizer_name model",
+             "--config_name model: it comes with code of its own, which is not run here (trust_remote_code is off); "
+             "or give bert, roberta, xlm-roberta",
+             {"model/config.json": settings(model_type="own", auto_map={"AutoConfig": "own.Config"}),
+              "model/own.py": "open('RUN', 'w')\n"}, "wordpiece"),
+        Case("a config that asks for code of the Hub", MODEL,
+             "--model_name_or_path model: its config.json asks for code of the Hub (nobody/attention), which is not "
+             "run here (trust_remote_code is off)",
+             {"model/config.json": settings(attn_implementation="nobody/attention")}, "wordpiece"),
+        Case("a config of nonsense", MODEL, "--model_name_or_path model: …",
+             {"model/config.json": settings(hidden_size="wide")}, "wordpiece"),
+        Case("no heads", MODEL, "model: the weights do not load: ZeroDivisionError: …",
+             {"model/config.json": settings(num_attention_heads=0)}, "wordpiece"),
+        Case("a config that is `null`", MODEL, "--model_name_or_path model: TypeError: …",
+             {"model/config.json": "null"}, "wordpiece"),
+        Case("a config nested 100,000 deep", MODEL,
+             "--model_name_or_path model: maximum recursion depth exceeded …", {"model/config.json": "[" * 100_000},
+             "wordpiece"),
+    ],
+    "Tokenizers": [
+        Case("all special tokens lost", MODEL, "--model_name_or_path model: its tokenizer does not load: …[UNK]…",
+             {"model/tokenizer.json": without_special_tokens}, "wordpiece"),
+        Case("RoBERTa's lost", MODEL,
+             "the tokenizer's padding token has the id …, that of model has 1; they do not belong together, or the "
+             "tokenizer has lost its special tokens", {"model/tokenizer.json": without_special_tokens}, "byte-bpe"),
+        Case("none around a text", MODEL,
+             "the tokenizer puts no special tokens around a text, as model needs them ([CLS] and [SEP], <s> and "
+             "</s>); has its tokenizer.json lost them?",
+             {"model/tokenizer.json": settings(post_processor=None),
+              "model/tokenizer_config.json": '{"tokenizer_class": "PreTrainedTokenizerFast", "pad_token": "[PAD]"}'},
+             "wordpiece"),
+        Case("no padding token", MODEL, "--model_name_or_path model: the tokenizer has no padding token",
+             {"model/tokenizer_config.json": settings(pad_token=None)}, "wordpiece"),
+        Case("no mask token, in pretraining", MORE,
+             "the tokenizer (BertTokenizer) has no mask token, so nothing can be masked",
+             {"model/tokenizer_config.json": settings(mask_token=None)}, "wordpiece"),
+        Case("tokenizer.json is not there", MODEL,
+             "--model_name_or_path model: the tokenizer has no piece but special tokens; is a file of it missing?",
+             {"model/tokenizer.json": remove}, "wordpiece"),
+        Case("tokenizer.json is cut", MODEL, "--model_name_or_path model: its tokenizer does not load: …",
+             {"model/tokenizer.json": cut(3000)}, "wordpiece"),
+        Case("a chat template that would be saved elsewhere", MODEL,
+             "--model_name_or_path model: the tokenizer has a chat template '../../evil', which is no file name",
+             {"model/tokenizer_config.json": settings(chat_template=[
+                 {"name": "default", "template": "x"}, {"name": "../../evil", "template": "x"}])}, "wordpiece"),
+    ],
+    "During the training": [
+        Case("the loss becomes NaN", f"{MODEL} --learning_rate 1e38 --max_steps 9 "
+             "--max_train_samples 20 --max_eval_samples 5",
+             "the … is not finite at step 2 (learning rate 8.89e+37); nothing was changed by this step and the "
+             "checkpoints before it stay. A lower --learning_rate, more --warmup_steps or a smaller --max_grad_norm "
+             "may help", model="wordpiece", leaves=("history.jsonl", "run.yaml")),
+    ],
+}  # fmt: skip
+
+# What is no error, or no sentence of ours: (what, what happens, the test of test_bad_input.py that shows it).
+OTHERS: dict[str, list[tuple[str, str, str]]] = {
+    "What simply works": [
+        ("LF, CRLF and CR in one file", "each ends a line; no word is lost", "test_mixed_line_ends"),
+        ("a line of 10 MB, in every form", "is read whole; its word is scored once", "test_long_lines"),
+        ("100,000 labels", "are 100,000 classes, or 200,001 tags; no row is lost", "test_many_labels"),
+        ("empty texts, sentences without words", "are rows like others", "test_empty_rows"),
+        ("a clock that runs backwards", "changes no weight; times stay positive, and the newest checkpoint is the "
+         "one of the most steps", "test_a_clock_that_runs_backwards"),
+    ],
+    "What stands beside a model": [
+        ("a config.json of a known kind that names code beside it", "the code is not run, nor is anybody asked "
+         "whether it should be", "test_code_beside_a_known_model_is_not_run"),
+        ("a tokenizer_config.json that names code beside it", "the same",
+         "test_code_beside_a_known_model_is_not_run"),
+    ],
+    "The machine": [
+        ("output_dir is not writable", "`error: --output_dir FOLDER/out: FOLDER is not writable`, exit status 1",
+         "test_a_folder_that_is_not_writable"),
+        ("a process of a two-process run is killed", "the launcher ends the others, says which one died of what, and "
+         "exits with status 1", "test_a_dead_process_ends_the_run"),
+    ],
+}  # fmt: skip
+
+
+def document() -> str:
+    """docs/ERRORS.md."""
+    lines = [
+        "# Errors",
+        "",
+        "What comes back for bad input: one sentence on standard error that names file and line, column or flag, and",
+        "exit status 1 (2 where the command line or its `--config` cannot be read). A refused input leaves no output",
+        "behind. Each row is a test (`tests/recipes/test_bad_input.py`), held against what the command answers; `…`",
+        "stands for words of a library. `model` is a tiny checkpoint that was changed as the row says.",
+        "From Python, the recipe functions raise a `ValueError` with the same sentence.",
+        "",
+        "    python tests/recipes/bad_input.py     # writes this file anew from the list of cases",
+    ]
+    for group, cases in GROUPS.items():
+        lines += ["", f"## {group}", "", "| given | command | answer |", "|---|---|---|"]
+        for case in cases:
+            rest = f", exit status {case.status}" if case.status != 1 else ""
+            rest += f"; {' and '.join(case.leaves)} stay in output_dir" if case.leaves else ""
+            lines.append(f"| {case.what} | `{_cell(case.command)}` | `error: {_cell(case.answer)}`{rest} |")
+    for group, rows in OTHERS.items():
+        lines += ["", f"## {group}", "", "| given | what happens | test |", "|---|---|---|"]
+        lines += [f"| {what} | {happens} | `{test}` |" for what, happens, test in rows]
+    lines += [
+        "",
+        "Where the Hub is known but does not answer, `huggingface_hub` tries six times before the sentence comes",
+        "(about a minute); `HF_HUB_OFFLINE=1` skips that.",
+        "",
+    ]
+    return "\n".join(lines)
+
+
+def _cell(text: str) -> str:
+    return text.replace("|", "\\|")
+
+
+if __name__ == "__main__":
+    ERRORS.parent.mkdir(exist_ok=True)
+    ERRORS.write_text(document(), encoding="utf-8")
