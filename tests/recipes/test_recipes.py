@@ -1,4 +1,4 @@
-"""The recipes as a user runs them: every kind of model, the files of a run, two processes, a notebook."""
+"""The recipes as a user runs them: every kind of model, the files of a run, two processes."""
 
 import json
 import os
@@ -350,18 +350,6 @@ def test_real_xlmr_checkpoint(shared, xlmr_mini, tmp_path):
     assert result.results["total_parameters"] > 40_000_000
     assert result.results["eval_words_scored"] == result.results["eval_words"] > 200
     assert pipeline("token-classification", model=str(tmp_path / "run")).model.config.model_type == "xlm-roberta"
-
-
-def test_notebooks_run(tmp_path):
-    nbformat = pytest.importorskip("nbformat")
-    nbclient = pytest.importorskip("nbclient")
-    notebooks = sorted((ROOT / "notebooks").glob("*.ipynb"))
-    assert notebooks
-    for path in notebooks:
-        notebook = nbformat.read(path, as_version=4)
-        assert not any(cell.get("outputs") for cell in notebook.cells), f"{path}: strip the outputs"
-        os.environ["FINETUNE_NOTEBOOK_FOLDER"] = str(tmp_path / path.stem)
-        nbclient.NotebookClient(notebook, timeout=600, resources={"metadata": {"path": str(ROOT)}}).execute()
 
 
 def test_mixed_precision_survives_a_checkpoint(checkpoints, tmp_path):

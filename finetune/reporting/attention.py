@@ -1,0 +1,350 @@
+"""What a model looks at: the attention maps of an encoder, or the weights of a recurrent classifier's pooling.
+
+Shapes: W words (special tokens count as words), T tokens, L layers, A heads.
+"""
+
+import base64
+import html
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from io import BytesIO
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+_LONGEST = 24  # characters of a word on an axis
+
+
+@dataclass(frozen=True, eq=False)
+class AttentionMaps:
+    """The attention of a model over the words of a text.
+
+    `weights` is float32 (L, A, W, W): of layer and head, from the word of a row to the word of a column, each row
+    adding up to 1. For a recurrent classifier it is (W,): each word's share of the pooled vector. Layers, heads and
+    words are counted from 0. In a notebook, an object shows itself as HTML.
+    """
+
+    words: tuple[str, ...]
+    weights: np.ndarray
+
+    def plot(self, layer: int | None = None, head: int | None = None) -> "Figure":
+        """All maps, a row a layer and a column a head, on one scale; or one large map with its words.
+
+        Raises:
+            ValueError: for a layer or head that is not there, or for one without the other.
+        """
+        from matplotlib.figure import Figure
+
+        if self.weights.ndim == 1:
+            if layer is not None or head is not None:
+                raise ValueError("plot: this model has one weight a word, so give neither layer nor head")
+            return self._plot_bars()
+        L, A, W, _ = self.weights.shape
+        if layer is None and head is None:
+            side = 1.2
+            figure = Figure(figsize=(0.8 + side * A, 0.8 + side * L), layout="constrained")
+            axes = figure.subplots(L, A, squeeze=False)
+            for i, row in enumerate(axes):
+                for j, ax in enumerate(row):
+                    image = ax.imshow(self.weights[i, j], cmap="cividis", norm=_norm(), interpolation="nearest")
+                    ax.set_xticks([])
+                    ax.set_yticks([])
+                    if i == 0:
+                        ax.set_title(f"head {j}", fontsize=8)
+                    if j == 0:
+                        ax.set_ylabel(f"layer {i}", fontsize=8)
+            figure.colorbar(image, ax=axes, label="attention, from a row to a column", shrink=min(1.0, 6 / L))
+            return figure
+        if layer is None or head is None or not 0 <= layer < L or not 0 <= head < A:
+            raise ValueError(
+                f"plot: layer {layer}, head {head}: this model has layers 0 to {L - 1} and heads 0 to {A - 1}; give "
+                "one of each, or neither for all maps"
+            )
+        size = min(max(4.0, 1.8 + 0.32 * W), 40.0)
+        figure = Figure(figsize=(size + 0.8, size), layout="constrained")
+        ax = figure.subplots()
+        image = ax.imshow(self.weights[layer, head], cmap="cividis", norm=_norm(), interpolation="nearest")
+        # parse_math: a word such as $x is no formula.
+        ax.set_xticks(range(W), map(_short, self.words), rotation=90, parse_math=False)
+        ax.set_yticks(range(W), map(_short, self.words), parse_math=False)
+        ax.set_xlabel("to")
+        ax.set_ylabel("from")
+        ax.set_title(f"layer {layer}, head {head}")
+        figure.colorbar(image, ax=ax, label="attention", shrink=0.8)
+        return figure
+
+    def _plot_bars(self) -> "Figure":
+        from matplotlib.figure import Figure
+
+        W = len(self.words)
+        figure = Figure(figsize=(6.0, min(1.2 + 0.28 * W, 40.0)), layout="constrained")
+        ax = figure.subplots()
+        bars = ax.barh(range(W), self.weights, color="#0072B2")
+        ax.bar_label(bars, [f"{weight:.2f}" for weight in self.weights], padding=3, fontsize=8)
+        ax.set_yticks(range(W), map(_short, self.words), parse_math=False)
+        ax.invert_yaxis()
+        ax.margins(x=0.12, y=0.01)
+        ax.set_xlabel("weight in the pooled vector")
+        ax.spines[["top", "right"]].set_visible(False)
+        return figure
+
+    def html(self) -> str:
+        """A fragment for an HTML page, which needs nothing else: no network, no style of the page, no identifiers.
+
+        It shows every map in a small picture and one map with its words in a table; with JavaScript, two lists or a
+        click into the picture choose which. Colours are laid over the page's own background, light or dark.
+        """
+        if self.weights.ndim == 1:
+            return self._html_words()
+        L, A, W, _ = self.weights.shape
+        mean = self.weights.mean((0, 1))
+        # JavaScript gets the root of each weight in a byte, within 0.004 of the weight and nearer for small ones.
+        data = base64.b64encode(np.rint(np.sqrt(self.weights) * 255).astype(np.uint8).tobytes()).decode()
+        layers, heads = (
+            "".join(f"<option value={i}>{i}</option>" for i in ["all", *range(count)]) for count in (L, A)
+        )
+        rows = [
+            f"<tr><th scope=row>{html.escape(word)}</th>"
+            + "".join(f'<td style="--w:{value:.2f}">{_hundredths(value)}</td>' for value in row)
+            + "</tr>"
+            for word, row in zip(self.words, mean, strict=True)
+        ]
+        columns = "".join(f"<th scope=col><span>{html.escape(word)}</span></th>" for word in self.words)
+        return (
+            f'<div class="finetune-attention" data-shape="{L} {A} {W}" data-weights="{data}">\n'
+            f"<style>{_STYLE}</style>\n"
+            f'<p>{L} layers (downwards) of {A} heads (across), each a map from a row to a column:</p>\n<p><img alt="'
+            f'the attention maps of {L} layers and {A} heads" src="data:image/png;base64,{_overview(self.weights)}" '
+            f'width="{A * (W + 1) - 1}" height="{L * (W + 1) - 1}"></p>\n'
+            f"<p hidden>layer <select>{layers}</select> head <select>{heads}</select></p>\n"
+            "<p>Attention in hundredths, from the word of a row to the word of a column, "
+            "<output>mean of all layers and heads</output>:</p>\n"
+            f'<div class="finetune-attention-map"><table><thead><tr><td></td>{columns}</tr></thead>\n<tbody>'
+            + "\n".join(rows)
+            + f"</tbody></table></div>\n<script>{_SCRIPT}</script>\n</div>\n"
+        )
+
+    def _html_words(self) -> str:
+        most = float(self.weights.max())
+        words = " ".join(
+            f'<span style="--w:{weight / most:.2f}">{html.escape(word)}<small>{_hundredths(weight)}</small></span>'
+            for word, weight in zip(self.words, self.weights, strict=True)
+        )
+        return (
+            f'<div class="finetune-attention">\n<style>{_STYLE}</style>\n'
+            f"<p>Each word's weight in the pooled vector, in hundredths:</p>\n<p>{words}</p>\n</div>\n"
+        )
+
+    def _repr_html_(self) -> str:
+        return self.html()
+
+
+def attention(model: Any, text: str | Sequence[str], *, tokenizer: Any = None) -> AttentionMaps:
+    """The attention over a text's words: of an encoder in every layer and head, or of a recurrent classifier.
+
+    Subwords are merged as Clark et al. (2019, section 4.1) do: attention to a word is the sum over its subwords,
+    attention from it their mean. A loaded model is left as it was found: its modes, its attention implementation.
+
+    Args:
+        model: a folder or a Hub id; or a loaded model, whose `tokenizer` is then needed.
+        text: a text, whose words are those that the tokenizer splits it into before it makes subwords; or the words.
+            A word that the tokenizer turns into nothing has no entry, a special token has one of its own.
+
+    Raises:
+        ValueError: for a model without attention (mean pooling, a recurrent tagger), for a checkpoint that does not
+            load, for a text without words or of more tokens than the model has positions for.
+    """
+    if isinstance(model, (str, Path)):
+        model, tokenizer = _load(str(model), tokenizer)
+    elif tokenizer is None:
+        raise ValueError("attention: a loaded model needs its tokenizer, attention(model, text, tokenizer=tokenizer)")
+    words, merge, inputs = _words(text, tokenizer)
+    recurrent = model.config.model_type == "recurrent"  # there the head has the attention
+    found = _attentions(model if recurrent else model.base_model, inputs)
+    if recurrent:
+        return AttentionMaps(words, (merge @ found[0][0]).astype(np.float32))  # (T,) -> (W,)
+    maps = np.stack([layer[0] for layer in found])  # (L, A, T, T)
+    return AttentionMaps(words, (merge @ maps @ merge.T / merge.sum(1)[:, None]).astype(np.float32))
+
+
+def _load(name: str, tokenizer: Any) -> tuple[Any, Any]:
+    from transformers import (
+        AutoConfig,
+        AutoModel,
+        AutoModelForSequenceClassification,
+        AutoModelForTokenClassification,
+        AutoTokenizer,
+    )
+    from transformers.utils import logging
+
+    # The package's own models are known by their heads.
+    heads = {
+        "ForTokenClassification": AutoModelForTokenClassification,
+        "ForSequenceClassification": AutoModelForSequenceClassification,
+    }
+    bars, verbosity = logging.is_progress_bar_enabled(), logging.get_verbosity()
+    logging.disable_progress_bar()
+    logging.set_verbosity_error()  # a head that is not read is no news here
+    try:
+        architecture = (AutoConfig.from_pretrained(name).architectures or [""])[0]
+        auto = next((heads[end] for end in heads if architecture.endswith(end)), AutoModel)
+        model, info = auto.from_pretrained(
+            name, attn_implementation="eager", use_safetensors=True, output_loading_info=True
+        )
+        tokenizer = tokenizer or AutoTokenizer.from_pretrained(name)
+    except (OSError, ValueError) as error:
+        raise ValueError(f"attention: {name} does not load: {str(error).strip().splitlines()[0]}") from error
+    finally:
+        logging.set_verbosity(verbosity)
+        if bars:
+            logging.enable_progress_bar()
+    missing = sorted(key for key in info["missing_keys"] if "pooler" not in key)
+    if missing:
+        raise ValueError(f"attention: {name} lacks {len(missing)} weights of its encoder, such as {missing[0]}")
+    return model, tokenizer
+
+
+def _words(text: str | Sequence[str], tokenizer: Any) -> tuple[tuple[str, ...], np.ndarray, Any]:
+    """The words with special tokens among them, float64 (W, T) with a 1 where a token is of a word, model inputs."""
+    if not getattr(tokenizer, "is_fast", False):
+        raise ValueError(f"attention: {type(tokenizer).__name__} does not tell words; give a fast tokenizer")
+    split = not isinstance(text, str)
+    given: Any = list(text) if split else text
+    inputs = tokenizer(given, is_split_into_words=split, return_offsets_mapping=True, return_tensors="pt")
+    offsets = inputs.pop("offset_mapping")[0].tolist()
+    tokens, word_ids = inputs.tokens(), inputs.word_ids()
+    if all(word is None for word in word_ids):
+        raise ValueError(f"attention: {text!r} has no words for this tokenizer; give a text with some")
+    words: list[str] = []
+    columns: list[list[int]] = []
+    for t, word in enumerate(word_ids):
+        if word is not None and t > 0 and word == word_ids[t - 1]:
+            columns[-1].append(t)
+            continue
+        columns.append([t])
+        words.append(tokens[t] if word is None else given[word] if split else "")
+    for i, of_word in enumerate(columns):
+        if not words[i]:  # a part of the text, not of what the tokenizer made of it
+            words[i] = given[offsets[of_word[0]][0] : offsets[of_word[-1]][1]].strip() or tokens[of_word[0]]
+    merge = np.zeros((len(words), len(tokens)))
+    for i, of_word in enumerate(columns):
+        merge[i, of_word] = 1
+    return tuple(words), merge, inputs
+
+
+def _attentions(model: Any, inputs: Any) -> list[np.ndarray]:
+    """What the model itself says, float64 [(1, A, T, T)] for each layer or [(1, T)]."""
+    import torch
+
+    positions = getattr(getattr(model, "embeddings", None), "position_embeddings", None)
+    if isinstance(positions, torch.nn.Embedding):
+        first = 0 if positions.padding_idx is None else positions.padding_idx + 1  # RoBERTa and XLM-R
+        limit, length = positions.num_embeddings - first, inputs["input_ids"].shape[1]
+        if length > limit:
+            raise ValueError(f"attention: the text has {length} tokens, and the model positions for {limit}; cut it")
+    with _eager(model), torch.no_grad():
+        output = model(**inputs.to(model.device), output_attentions=True)
+    found = getattr(output, "attentions", None)
+    if not found:
+        raise ValueError(
+            f"attention: {type(model).__name__} has none to show; give an encoder such as BERT, or a recurrent "
+            "classifier of texts with attention pooling"
+        )
+    return [weights.double().cpu().numpy() for weights in found]
+
+
+@contextmanager
+def _eager(model: Any) -> Iterator[None]:
+    """Evaluation mode, and the attention that gives its weights; then everything as it was."""
+    modes = [(module, module.training) for module in model.modules()]
+    implementation = model.config._attn_implementation
+    try:
+        model.eval()
+        if implementation != "eager":
+            model.set_attn_implementation("eager")
+        yield
+    finally:
+        if implementation != "eager":
+            model.set_attn_implementation(implementation)
+        for module, training in modes:
+            module.training = training
+
+
+def _norm() -> Any:
+    """From 0 to 1 for every map, so that they compare; the root shows small weights too."""
+    from matplotlib.colors import PowerNorm
+
+    return PowerNorm(0.5, vmin=0, vmax=1)
+
+
+def _short(word: str) -> str:
+    return word if len(word) <= _LONGEST else f"{word[: _LONGEST - 1]}…"
+
+
+def _hundredths(weight: float) -> str:
+    return f"{100 * weight:.0f}"
+
+
+def _overview(weights: np.ndarray) -> str:
+    """All maps in one picture, a pixel a weight, as a PNG in base64."""
+    from matplotlib.image import imsave
+
+    L, A, W, _ = weights.shape
+    pixels = np.zeros((L, W + 1, A, W + 1, 4))  # a transparent line between maps
+    pixels[..., :3] = np.array([86, 180, 233]) / 255
+    pixels[:, :W, :, :W, 3] = 0.08 + 0.92 * np.sqrt(weights.transpose(0, 2, 1, 3))
+    file = BytesIO()
+    imsave(file, pixels.reshape(L * (W + 1), A * (W + 1), 4)[:-1, :-1], format="png")
+    return base64.b64encode(file.getvalue()).decode()
+
+
+# Sky blue of Okabe and Ito, at most so strong that black and white text can be read on it.
+_STYLE = """
+.finetune-attention { font: 13px/1.5 system-ui, sans-serif; }
+.finetune-attention p { margin: .4em 0; }
+.finetune-attention img { image-rendering: pixelated; width: min(100%, 44em); height: auto; }
+.finetune-attention-map { overflow-x: auto; }
+.finetune-attention table { border-collapse: collapse; width: auto; font-size: 12px; }
+.finetune-attention th { font-weight: normal; white-space: nowrap; text-align: right; padding: 0 .5em; }
+.finetune-attention thead th { vertical-align: bottom; padding: .3em 0; }
+.finetune-attention thead span { writing-mode: vertical-rl; transform: rotate(180deg); }
+.finetune-attention tbody td { min-width: 2em; text-align: center; padding: .1em; font-size: 10px; }
+.finetune-attention [style] { background: rgb(86 180 233 / calc(.65 * pow(var(--w), .5))); }
+.finetune-attention span[style] { display: inline-block; margin: .1em 0; padding: 0 .25em; border-radius: .2em; }
+.finetune-attention small { font-size: 9px; margin-left: .3em; }
+"""
+_SCRIPT = """
+(() => {
+  const root = document.currentScript.parentElement;
+  const [L, A, W] = root.dataset.shape.split(" ").map(Number);
+  const data = Uint8Array.from(atob(root.dataset.weights), c => c.charCodeAt(0));
+  const [layer, head] = root.querySelectorAll("select");
+  const cells = root.querySelectorAll("tbody td"), image = root.querySelector("img");
+  const chosen = (select, count) => select.value === "all" ? [...Array(count).keys()] : [Number(select.value)];
+  const show = () => {
+    const layers = chosen(layer, L), heads = chosen(head, A), maps = layers.length * heads.length;
+    for (let i = 0; i < W * W; i++) {
+      let sum = 0;
+      for (const l of layers) for (const a of heads) sum += (data[(l * A + a) * W * W + i] / 255) ** 2;
+      cells[i].textContent = Math.round(100 * sum / maps);
+      cells[i].style.setProperty("--w", sum / maps);
+    }
+    const name = (select, word) => select.value === "all" ? `all ${word}s` : `${word} ${select.value}`;
+    root.querySelector("output").textContent =
+      (maps > 1 ? "mean of " : "") + name(layer, "layer") + ", " + name(head, "head");
+  };
+  image.onclick = event => {
+    layer.value = Math.min(L - 1, Math.floor(event.offsetY / image.clientHeight * L));
+    head.value = Math.min(A - 1, Math.floor(event.offsetX / image.clientWidth * A));
+    show();
+  };
+  image.style.cursor = "pointer";
+  layer.onchange = head.onchange = show;
+  layer.parentElement.hidden = false;
+})();
+"""

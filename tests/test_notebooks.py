@@ -1,0 +1,69 @@
+"""The notebooks run from top to bottom, and end with what they set out to show."""
+
+import itertools
+import json
+from pathlib import Path
+
+import pytest
+
+nbformat = pytest.importorskip("nbformat")
+nbclient = pytest.importorskip("nbclient")
+
+ROOT = Path(__file__).parents[1]
+RUNS = {
+    "ner": {"transformer", "bilstm"},
+    "sentiment": {"transformer", "bilstm"},
+    "pretraining": {"bert", "roberta"},
+    "baselines_and_attention": {"rnn", "lstm", "gru", "lstm-attention", "gradient_flow"},
+}
+TABLES = {
+    "ner": ("test_f1", ["transformer", "bilstm"]),
+    "sentiment": ("test_accuracy", ["transformer", "bilstm"]),
+    "pretraining": ("unigram_entropy", ["bert", "roberta"]),
+    "baselines_and_attention": ("test_accuracy", ["rnn", "lstm", "gru", "lstm, attention"]),
+}
+SHOWN = {  # by the cells that end in a figure, in attention maps, or in a text
+    "ner": ["text/plain", "image/png"],
+    "sentiment": ["text/html"],
+    "pretraining": ["text/plain"],
+    "baselines_and_attention": ["image/png", "image/png", "text/html", "image/png"],
+}
+
+
+def rows(text, column):
+    """The numbers of a column of the last table that has it, by row."""
+    lines = [[cell.strip() for cell in line.split("|")[1:-1]] for line in text.splitlines()]
+    head = max(i for i, cells in enumerate(lines) if column in cells)
+    at = lines[head].index(column)
+    return {cells[0]: float(cells[at]) for cells in itertools.takewhile(len, lines[head + 2 :])}
+
+
+def test_every_notebook_is_run_here():
+    assert {path.stem for path in (ROOT / "notebooks").glob("*.ipynb")} == set(RUNS)
+
+
+@pytest.mark.parametrize("name", list(RUNS))
+def test_no_outputs_are_stored(name):
+    for cell in nbformat.read(ROOT / f"notebooks/{name}.ipynb", as_version=4).cells:
+        assert not cell.get("outputs")
+        assert cell.get("execution_count") is None
+
+
+@pytest.mark.parametrize("name", list(RUNS))
+def test_it_runs_and_ends_with_a_comparison(name, tmp_path, monkeypatch):
+    monkeypatch.setenv("FINETUNE_NOTEBOOK_FOLDER", str(tmp_path))
+    notebook = nbformat.read(ROOT / f"notebooks/{name}.ipynb", as_version=4)
+    nbclient.NotebookClient(notebook, timeout=1800, resources={"metadata": {"path": str(ROOT)}}).execute()
+    outputs = [output for cell in notebook.cells for output in cell.get("outputs", [])]
+    assert {path.name for path in tmp_path.iterdir()} == RUNS[name]
+
+    column, compared = TABLES[name]
+    printed = "".join(output.text for output in outputs if output.output_type == "stream" and output.name == "stdout")
+    table = rows(printed, column)
+    assert list(table) == compared
+    for row, value in table.items():
+        results = json.loads((tmp_path / row.replace(", ", "-") / "all_results.json").read_text())
+        assert value == pytest.approx(results[column], rel=0.01)
+
+    shown = [output.data for output in outputs if output.output_type == "execute_result"]
+    assert [kind for kind, data in zip(SHOWN[name], shown, strict=True) if kind in data] == SHOWN[name]
