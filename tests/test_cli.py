@@ -5,6 +5,7 @@ import pytest
 import yaml
 
 from finetune import cli
+from recipes import compare
 from recipes.ner import NerConfig
 from recipes.pretrain import PretrainConfig
 from recipes.sentiment import SentimentConfig
@@ -88,6 +89,10 @@ def test_every_recipe_config_loads():
             written = yaml.safe_load(file.read_text())
             for key in written:
                 assert key in {field.name for field in dataclasses.fields(config)}
+            checked += 1
+        elif file.parent.name == "compare":
+            compared = compare.parse(["--config", str(file)])
+            assert list(compared.models) == list(yaml.safe_load(file.read_text())["models"])
             checked += 1
     assert checked == len(files) - len(list((ROOT / "recipes/configs/accelerate").glob("*.yaml")))
     assert checked >= 8
