@@ -5,7 +5,7 @@ VENV ?= .venv
 TORCH ?= torch==2.13.0
 BIN := $(VENV)/bin
 
-.PHONY: help demo test lint format bench clean
+.PHONY: help demo test lint format bench verify-resume fuzz clean
 help:  ## This list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 12
 
@@ -35,6 +35,12 @@ bench: $(VENV)/.installed  ## The table of benchmarks/README.md, and how cost gr
 	$(BIN)/python benchmarks/speed.py
 	$(BIN)/python benchmarks/scaling.py
 	$(BIN)/python benchmarks/pretraining.py
+
+verify-resume: $(VENV)/.installed  ## Kill real runs at random moments, resume them, compare the bytes
+	$(BIN)/python benchmarks/verify_resume.py
+
+fuzz: $(VENV)/.installed  ## Fuzz readers, alignment, masking and configs for some minutes
+	$(BIN)/python -m pytest tests/fuzz --hypothesis-profile=fuzz
 
 clean:  ## Remove the environment and the caches, not the runs
 	rm -rf $(VENV) build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
