@@ -94,7 +94,7 @@ def cases(folder: Path) -> list[Case]:
         Case("mlm + nsp", "pretrain", pretraining(steps, 8, 1, **pairs), precision="bf16"),
         Case("ner", "ner", tagging(steps, 1, 4), processes=2, precision="bf16"),
         Case("mlm + nsp", "pretrain", pretraining(steps, 4, 1, **pairs), processes=2),
-        Case("sentiment", "sentiment", tagging(epochs, 8, 1, **bilstm, **last)),
+        Case("bilstm", "sentiment", tagging(epochs, 8, 1, **bilstm, **last)),
     ]
 
 
