@@ -19,7 +19,7 @@ LABELS = ["O", "B-LOC", "I-LOC", "B-PER", "I-PER"]
 def fuzz(examples: int):
     """As in test_readers.py."""
     return settings(
-        max_examples=examples * (100 if LONG else 1),
+        max_examples=examples * (30 if LONG else 1),
         derandomize=not LONG,
         deadline=None,
         suppress_health_check=list(HealthCheck),

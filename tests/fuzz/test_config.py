@@ -20,7 +20,7 @@ KNOWN = {field.name for field in dataclasses.fields(NerConfig)}
 def fuzz(examples: int):
     """As in test_readers.py."""
     return settings(
-        max_examples=examples * (100 if LONG else 1),
+        max_examples=examples * (30 if LONG else 1),
         derandomize=not LONG,
         deadline=None,
         suppress_health_check=list(HealthCheck),
@@ -47,10 +47,10 @@ YAML = st.one_of(
 )
 
 
-@fuzz(150)
+@fuzz(60)
 @given(content=YAML)
 @example(content=b"? [a]\n: 1\n")
-@example(content=b"[" * 5000)
+@example(content=b"[" * 1200)
 @example(content=b"&a [*a]: 1")
 @example(content=b"seed: 1\nseed: 2\n")
 def test_any_config(path, content):
@@ -82,7 +82,7 @@ def values(kind: object) -> st.SearchStrategy:
 
 
 @pytest.mark.parametrize("config_class", [NerConfig, PretrainConfig])
-@fuzz(40)
+@fuzz(20)
 @given(choices=st.data())
 def test_what_is_written_is_taken_back(path, config_class, choices):
     kinds = typing.get_type_hints(config_class)

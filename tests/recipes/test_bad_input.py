@@ -119,6 +119,7 @@ def test_long_lines(tmp_path, tokenizers):
     for text in (f"{word}\tB-X\nb\tO\n", f"b O\n{word} B-X\n"):
         rows = read(tmp_path / "a.conll", text, data.read_tagged)
         assert sorted(rows["tokens"][0]) == sorted([word, "b"])
+    rows = read(tmp_path / "a.conll", f"{word[:1_000_000]}\tB-X\nb\tO\n", data.read_tagged)
     for tokenizer in tokenizers.values():
         aligned = data.align(rows, tokenizer, data.entity_labels(rows), max_seq_length=32)
         assert aligned.to_words(np.zeros(len(aligned.word_of_token), int))[1] == 2
@@ -187,20 +188,25 @@ def test_a_clock_that_runs_backwards(tmp_path, monkeypatch):
 
 
 def test_code_beside_a_known_model_is_not_run(checkpoints, tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
+    (tmp_path / "home").mkdir()
+    monkeypatch.chdir(tmp_path / "home")
     shutil.copytree(checkpoints["wordpiece"], "model")
     Path("model/own.py").write_text("open('RUN', 'w')\nclass Own:\n    pass\n")
+    elsewhere = {"_name_or_path": "../elsewhere", "name_or_path": "/elsewhere", "output_dir": "../elsewhere"}
     changes = {
         "config.json": {"auto_map": {"AutoConfig": "own.Own", "AutoModelForTokenClassification": "own.Own"}},
-        "tokenizer_config.json": {"tokenizer_class": "Own", "auto_map": {"AutoTokenizer": ["own.Own", "own.Own"]}},
+        "tokenizer_config.json": {"tokenizer_class": "Own", "auto_map": {"AutoTokenizer": ["own.Own", "own.Own"]}}
+        | {"vocab_file": "../elsewhere", "tokenizer_file": "../elsewhere", "chat_template": "{{ 1 / 0 }}"},
     }
     for name, change in changes.items():
         path = Path("model", name)
-        path.write_text(json.dumps(json.loads(path.read_text()) | change))
+        path.write_text(json.dumps(json.loads(path.read_text()) | elsewhere | change))
+    before = everything(tmp_path)
     monkeypatch.setattr(sys, "stdin", io.StringIO("y\n" * 9))  # to whoever asks
     finetune_ner(NerConfig(**TINY | {"model_name_or_path": "model", "output_dir": "out", "max_steps": 1}))
     assert sys.stdin.read() == "y\n" * 9
-    assert not Path("RUN").exists()
+    out = f"{tmp_path}/home/out"
+    assert {name: what for name, what in everything(tmp_path).items() if not name.startswith(out)} == before
 
 
 def test_a_folder_that_is_not_writable(capsys):
