@@ -459,13 +459,8 @@ GROUPS: dict[str, list[Case]] = {
 OTHERS: dict[str, list[tuple[str, str, str]]] = {
     "What simply works": [
         ("LF, CRLF and CR in one file", "each ends a line; no word is lost", "test_mixed_line_ends"),
-<<<<<<< HEAD
-        ("a line of 10 MB, in every form", "is read whole; a word of 1 MB is scored once, with each kind of "
-         "tokenizer", "test_long_lines"),
-=======
         ("a line of 10 MB, in every form",
          "is read whole; a word of 1 MB is scored once, with each kind of tokenizer", "test_long_lines"),
->>>>>>> bad
         ("100,000 labels", "are 100,000 classes, or 200,001 tags; no row is lost", "test_many_labels"),
         ("empty texts, sentences without words", "are rows like others", "test_empty_rows"),
         ("a clock that runs backwards", "changes no weight; times stay positive, and the newest checkpoint is the "
