@@ -116,7 +116,8 @@ def _to_argv(file: str | Path, root: yaml.Node | None, known: set[str]) -> list[
         seen.add(key.value)
         # The text as it is written: YAML would turn `eval_strategy: no` into a boolean.
         if value.tag != "tag:yaml.org,2002:null":
-            argv.append(f"--{key.value}={value.value}")
+            infinite = value.tag == "tag:yaml.org,2002:float" and value.value.lower().endswith((".inf", ".nan"))
+            argv.append(f"--{key.value}={value.value.replace('.', '') if infinite else value.value}")
     return argv
 
 
@@ -153,6 +154,8 @@ def run(recipe: Callable[[Any], Any], config: Any) -> Any:
         return recipe(config)
     except (ValueError, FloatingPointError) as error:
         raise SystemExit(f"error: {error}") from error
+    except BrokenPipeError:  # whoever read the output has left; recipes/predict.py ends quietly
+        raise
     except OSError as error:  # no room, no permission, no connection
         place = error.filename
         if (

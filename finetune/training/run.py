@@ -298,7 +298,7 @@ def _check_output_dir(config: TrainingArguments) -> None:
         raise ValueError(f"--output_dir {folder}: this is a file; give a folder")
     existing = next(parent for parent in (folder, *folder.absolute().parents) if os.path.exists(parent))
     if not existing.is_dir():
-        raise ValueError(f"--output_dir {folder}: {existing} is a file; give a folder")
+        raise ValueError(f"--output_dir {folder}: lies below a file; give a folder")
     if not os.access(existing, os.W_OK):
         raise ValueError(f"--output_dir {folder}: {existing} is not writable")
     # A run that was killed at its very beginning leaves half a run.yaml.

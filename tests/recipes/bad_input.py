@@ -343,7 +343,7 @@ GROUPS: dict[str, list[Case]] = {
         Case("output_dir is a file", "ner --dataset_name samples --output_dir taken",
              "--output_dir taken: this is a file; give a folder", {"taken": ""}),
         Case("output_dir lies below a file",
-             f"{MODEL} --output_dir taken/run --max_steps 1", "taken/run: Not a directory",
+             f"{MODEL} --output_dir taken/run --max_steps 1", "--output_dir taken/run: lies below a file; give a folder",
              {"taken": ""}, "wordpiece"),
         Case("output_dir holds something else", "ner --dataset_name samples --output_dir other",
              "--output_dir other: this folder holds something that is no run; give another",

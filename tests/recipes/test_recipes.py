@@ -257,7 +257,7 @@ def test_one_two_and_three_processes_agree(checkpoints, tmp_path):
         ({"output_dir": "{full}"}, "this folder already holds a run"),
         ({"output_dir": "{other}"}, "this folder holds something that is no run"),
         ({"output_dir": "{file}"}, "this is a file; give a folder"),
-        ({"output_dir": "{file}/run"}, "is a file; give a folder"),
+        ({"output_dir": "{file}/run"}, "lies below a file; give a folder"),
         (
             {"validation_file": "{unknown}"},
             r"unknown.conll:1: the label 'B-NEW' does not occur in the training data",
