@@ -31,7 +31,7 @@ format: $(VENV)/.installed  ## Let ruff mend what it can
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-bench: $(VENV)/.installed  ## The table of benchmarks/README.md, and how cost grows (about an hour on 2 cores)
+bench: $(VENV)/.installed  ## The table of benchmarks/README.md, and how cost grows
 	$(BIN)/python benchmarks/speed.py
 	$(BIN)/python benchmarks/scaling.py
 	$(BIN)/python benchmarks/pretraining.py

@@ -2,7 +2,7 @@
 
 import io
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -49,14 +49,16 @@ def inline_svg(figure: Figure, name: str) -> str:
     return re.sub(r"url\(#([^)]+)\)", rf"url(#{name}-\1)", svg).replace("<svg ", '<svg role="img" ', 1)
 
 
-def _figure(draw: Callable[[Any], None], width: float = 7.0, height: float = 3.6) -> Figure:
+def _figure(draw: Callable[..., None], width: float = 7.0, height: float = 3.6, count: int = 1) -> Figure:
+    """`draw` is given the axes of so many plots side by side, which share their y axis."""
     with rc_context({"text.color": _INK, "axes.edgecolor": _INK, "axes.labelcolor": _INK, "font.size": 10}):
         figure = Figure(figsize=(width, height), layout="constrained")
-        axes = figure.add_subplot()
-        axes.patch.set_alpha(0)
-        axes.tick_params(colors=_INK)
-        axes.spines[["top", "right"]].set_visible(False)
-        draw(axes)
+        plots = figure.subplots(1, count, sharey=True, squeeze=False)[0]
+        for axes in plots:
+            axes.patch.set_alpha(0)
+            axes.tick_params(colors=_INK)
+            axes.spines[["top", "right"]].set_visible(False)
+        draw(*plots)
     return figure
 
 
@@ -118,13 +120,9 @@ def _costs(report: Mapping[str, Any]) -> Figure:
         ("predict_sentences_per_second", "sentences a second in prediction"),
         ("total_parameters", "parameters"),
     )
-    with rc_context({"text.color": _INK, "axes.edgecolor": _INK, "axes.labelcolor": _INK, "font.size": 10}):
-        figure = Figure(figsize=(9.0, 3.4), layout="constrained")
-        all_axes = figure.subplots(1, 3, sharey=True)
-        for axes, (key, title) in zip(all_axes, costs, strict=True):
-            axes.patch.set_alpha(0)
-            axes.tick_params(colors=_INK)
-            axes.spines[["top", "right"]].set_visible(False)
+
+    def draw(*plots: Any) -> None:
+        for axes, (key, title) in zip(plots, costs, strict=True):
             for number, (name, model) in enumerate(report["models"].items()):
                 if model["cost"][key] > 0:
                     x, y = model["cost"][key], _score(report, model)["mean"]
@@ -132,10 +130,10 @@ def _costs(report: Mapping[str, Any]) -> Figure:
             axes.set_xscale("log")
             axes.set_xlabel(title)
             axes.grid(alpha=0.3)
-        all_axes[0].set_ylabel(_label(report))
-        handles, labels = all_axes[0].get_legend_handles_labels()
-        figure.legend(handles, labels, loc="outside upper center", ncols=min(4, len(labels)), frameon=False)
-    return figure
+        plots[0].set_ylabel(_label(report))
+        _legend(plots[0])
+
+    return _figure(draw, width=9.0, height=3.4, count=len(costs))
 
 
 def _groups(report: Mapping[str, Any], title: str) -> Figure:
@@ -179,5 +177,5 @@ def _confusion(report: Mapping[str, Any]) -> Figure:
 
 
 def _legend(axes: Any) -> None:
-    handles: Sequence[Any] = axes.get_legend_handles_labels()[0]
-    axes.figure.legend(loc="outside upper center", ncols=min(4, max(len(handles), 1)), frameon=False)
+    handles, labels = axes.get_legend_handles_labels()  # of this plot alone, where it has others beside it
+    axes.figure.legend(handles, labels, loc="outside upper center", ncols=min(4, max(len(handles), 1)), frameon=False)

@@ -1,10 +1,11 @@
-"""Files of every form that are as they should be, and what becomes of them."""
+"""Files of every form that are as they should be, and what becomes of them; how many of them a test tries."""
 
 import json
 from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
+from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 
 from finetune import data
@@ -13,6 +14,17 @@ from recipes.pretrain import PretrainConfig
 
 TAGGED = [{"tokens": ["Ada", "ran", "é"], "ner_tags": ["B-PER", "O", "I-LOC"]}, {"tokens": ["#"], "ner_tags": ["O"]}]
 LABELLED = [{"text": 'so "good"', "label": "pos"}, {"text": "bad,\nvery é", "label": "neg"}, {"text": "", "label": 1}]
+
+
+def fuzz(examples: int):
+    """So many examples, the same ones; with the profile `fuzz` 30 times as many, others each time."""
+    long = settings.get_current_profile_name() == "fuzz"
+    return settings(
+        max_examples=examples * (30 if long else 1),
+        derandomize=not long,
+        deadline=None,
+        suppress_health_check=list(HealthCheck),
+    )
 
 
 def _lines(rows: list[dict]) -> bytes:

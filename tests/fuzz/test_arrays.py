@@ -4,7 +4,8 @@ import itertools
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
+from damage import fuzz
+from hypothesis import given
 from hypothesis import strategies as st
 
 from finetune import data
@@ -12,18 +13,7 @@ from finetune.data.masking import IGNORED, Masking, mask_tokens, row_keys
 from finetune.data.tags import detect_scheme, to_iob2
 from finetune.models.tokenizers import train_word_tokenizer
 
-LONG = settings.get_current_profile_name() == "fuzz"
 LABELS = ["O", "B-LOC", "I-LOC", "B-PER", "I-PER"]
-
-
-def fuzz(examples: int):
-    """As in test_readers.py."""
-    return settings(
-        max_examples=examples * (30 if LONG else 1),
-        derandomize=not LONG,
-        deadline=None,
-        suppress_health_check=list(HealthCheck),
-    )
 
 
 @pytest.fixture(scope="module")

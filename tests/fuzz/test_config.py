@@ -5,26 +5,15 @@ import typing
 
 import pytest
 import yaml
-from damage import refused
-from hypothesis import HealthCheck, example, given, settings
+from damage import fuzz, refused
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from finetune import cli
 from recipes.ner import NerConfig
 from recipes.pretrain import PretrainConfig
 
-LONG = settings.get_current_profile_name() == "fuzz"
 KNOWN = {field.name for field in dataclasses.fields(NerConfig)}
-
-
-def fuzz(examples: int):
-    """As in test_readers.py."""
-    return settings(
-        max_examples=examples * (30 if LONG else 1),
-        derandomize=not LONG,
-        deadline=None,
-        suppress_health_check=list(HealthCheck),
-    )
 
 
 @pytest.fixture(scope="module")

@@ -5,23 +5,11 @@ import json
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from damage import FORMS, PIECES, corpus, damaged, labelled, refused, tagged
-from hypothesis import HealthCheck, example, given, settings
+from damage import FORMS, PIECES, corpus, damaged, fuzz, labelled, refused, tagged
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from finetune.data import read_conll, write_conll
-
-LONG = settings.get_current_profile_name() == "fuzz"
-
-
-def fuzz(examples: int):
-    """So many examples, the same ones; with the profile `fuzz` 30 times as many, others each time."""
-    return settings(
-        max_examples=examples * (30 if LONG else 1),
-        derandomize=not LONG,
-        deadline=None,
-        suppress_health_check=list(HealthCheck),
-    )
 
 
 @pytest.fixture(scope="module")
