@@ -22,10 +22,11 @@ demo: $(VENV)/.installed  ## Fine-tune a transformer and an LSTM on the sample d
 test: $(VENV)/.installed  ## The test suite
 	$(BIN)/python -m pytest -n 2
 
-lint: $(VENV)/.installed  ## ruff (check and format) and mypy
+lint: $(VENV)/.installed  ## ruff (check and format), mypy, pip-audit
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/python .ci/audit.py
 
 format: $(VENV)/.installed  ## Let ruff mend what it can
 	$(BIN)/ruff check --fix .
