@@ -15,6 +15,7 @@ from finetune.training.memory import gradients_that_fit
 from finetune.training.optimizers import build_optimizer, build_schedule
 from finetune.training.resume import check_length, find_best, training_of
 from finetune.training.run import TRACKED_AS, Run, peak_memory_mb, write_text
+from finetune.training.sharding import prepare_for_sharding
 from finetune.training.signals import Signals, leave, name_of, noted_signals
 from finetune.training.steps import accumulate_gradients, clip_gradients
 
@@ -91,6 +92,7 @@ def _train(
     parameters = sum(value.numel() for name, value in model.state_dict().items() if name in names)
     optimizer = build_optimizer(model, config)
     schedule = build_schedule(optimizer, config, total_steps)  # not prepared: it would step once a process
+    prepare_for_sharding(accelerator, model)
     model, optimizer = accelerator.prepare(model, optimizer)
     set_seed(config.seed + accelerator.process_index)  # dropout differs between processes
     state = _State(total_steps=total_steps)
