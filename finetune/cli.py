@@ -152,7 +152,7 @@ def run(recipe: Callable[[Any], Any], config: Any) -> Any:
     _start_missing_processes()
     try:
         return recipe(config)
-    except (ValueError, FloatingPointError) as error:
+    except (ValueError, FloatingPointError, MemoryError) as error:
         raise SystemExit(f"error: {error}") from error
     except BrokenPipeError:  # whoever read the output has left; recipes/predict.py ends quietly
         raise

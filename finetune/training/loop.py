@@ -11,9 +11,9 @@ from typing import Any, NoReturn, Protocol
 from accelerate.utils import set_seed, tqdm
 
 from finetune.training.checkpoints import load_checkpoint, load_weights, remove_old_checkpoints, save_checkpoint
-from finetune.training.memory import gradients_that_fit
+from finetune.training.memory import gradients_that_fit, memory_errors_explained
 from finetune.training.optimizers import build_optimizer, build_schedule
-from finetune.training.resume import check_length, find_best, training_of
+from finetune.training.resume import check_data, find_best, training_of
 from finetune.training.run import TRACKED_AS, Run, peak_memory_mb, write_text
 from finetune.training.sharding import prepare_for_sharding
 from finetune.training.signals import Signals, leave, name_of, noted_signals
@@ -22,6 +22,8 @@ from finetune.training.steps import accumulate_gradients, clip_gradients
 
 class Batches(Protocol):
     """What the loop asks of its batches (see `finetune.data.TrainBatches`)."""
+
+    def digest(self) -> str: ...
 
     def steps_in(self, epoch: int) -> int: ...
 
@@ -47,6 +49,7 @@ class _State:
 
     step: int = 0
     total_steps: int = 0
+    data: str = ""  # a digest of the training data
     tokens: int = 0
     rows: int = 0
     seconds: float = 0.0  # of training steps, without evaluations and checkpoints
@@ -69,6 +72,7 @@ def train(
         evaluate: takes the (wrapped) model and returns scores by name, such as `eval_f1`.
 
     Raises:
+        MemoryError: where a step does not fit, saying what helps.
         FloatingPointError: where loss or gradient is NaN or infinite; the checkpoints written so far stay.
         OSError: where the disk has no room for a checkpoint; those before it stay.
         KeyboardInterrupt, SystemExit: after Ctrl-C or SIGTERM, once the step is done and a checkpoint is written.
@@ -95,10 +99,11 @@ def _train(
     prepare_for_sharding(accelerator, model)
     model, optimizer = accelerator.prepare(model, optimizer)
     set_seed(config.seed + accelerator.process_index)  # dropout differs between processes
-    state = _State(total_steps=total_steps)
+    digest = batches.digest()
+    state = _State(total_steps=total_steps, data=digest)
     if checkpoint is not None:
         state = _State(**_known(load_checkpoint(checkpoint, accelerator, model, optimizer)))
-        check_length(checkpoint, state.total_steps, total_steps)
+        check_data(checkpoint, (state.total_steps, state.data), (total_steps, digest))
         schedule.load_state_dict(state.schedule)
         run.print(f"resumed from {checkpoint} after step {state.step}")
 
@@ -128,15 +133,16 @@ def _train(
         for step_in_epoch, micro_batches in enumerate(batches.epoch(epoch, first_step), start=first_step + 1):
             began = time.perf_counter()
             model.train()
-            if config.auto_find_batch_size:
-                sums, fitting = gradients_that_fit(accelerator, model, micro_batches, pieces)
-                if fitting > pieces:
-                    run.print(
-                        f"out of memory at step {state.step + 1}: each micro-batch in {fitting} pieces from here on"
-                    )
-                    pieces = fitting
-            else:
-                sums = accumulate_gradients(accelerator, model, micro_batches)
+            with memory_errors_explained(state.step + 1):
+                if config.auto_find_batch_size:
+                    sums, fitting = gradients_that_fit(accelerator, model, micro_batches, pieces)
+                else:
+                    sums, fitting = accumulate_gradients(accelerator, model, micro_batches), pieces
+            if fitting > pieces:
+                run.print(
+                    f"out of memory at step {state.step + 1}: each micro-batch in {fitting} pieces from here on"
+                )
+                pieces = fitting
             norm = clip_gradients(accelerator, model, config.max_grad_norm or math.inf)  # 0: measure only
             rate = float(max(schedule.get_last_lr()))
             _check_finite(state.step + 1, rate, sum(sums.losses.values()), norm, accelerator.scaler is None)

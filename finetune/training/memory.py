@@ -1,12 +1,13 @@
 """A step that does not fit into memory is cut into smaller micro-batches, and stays the same step."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import torch
 from accelerate import Accelerator
 
-from finetune.training.steps import StepSums, accumulate_gradients
+from finetune.training.steps import StepSums, add_gradients, count_targets, with_losses
 
 
 def gradients_that_fit(
@@ -15,27 +16,37 @@ def gradients_that_fit(
     """`accumulate_gradients`, with each micro-batch cut into `pieces`, or into twice as many until they fit.
 
     The sums of a step do not hang on how it is cut (see `steps.py`), so its gradient is the same but for the order of
-    additions, and for dropout.
+    additions, and for dropout. Over several processes all begin again if one must: each adds up its own gradients,
+    and only when all are there do they bring them together.
 
     Args:
-        micro_batches: with a `split(pieces)` (see `finetune.data.Batch`). One process alone: over several, one would
-            begin again while the others wait for it.
+        micro_batches: with a `split(pieces)` (see `finetune.data.Batch`).
 
     Returns:
         The sums, and how many pieces fitted.
 
     Raises:
-        Whatever said that memory is out, if it is for one row.
+        Whatever said that memory is out, if it is for one row; MemoryError on the other processes.
     """
+    counts = count_targets(accelerator, micro_batches)
     while True:
         random = torch.get_rng_state()
+        out_of_memory: BaseException | None = None
         try:
             cut = [piece for batch in micro_batches for piece in batch.split(pieces)]
-            return accumulate_gradients(accelerator, model, cut), pieces
+            sums = add_gradients(accelerator, model, cut, counts.targets, reduce=False)
         except (RuntimeError, MemoryError) as error:
-            if not is_out_of_memory(error) or pieces >= max(len(batch.row_ids) for batch in micro_batches):
+            if not is_out_of_memory(error):
                 raise
-        # Outside the handler, where the error's traceback no longer holds the tensors of the step.
+            out_of_memory = error.with_traceback(None)  # which holds the tensors of the step
+        stuck = out_of_memory is not None and pieces >= max(len(batch.row_ids) for batch in micro_batches)
+        said = torch.tensor([out_of_memory is not None, stuck], dtype=torch.int64, device=accelerator.device)
+        any_out, any_stuck = accelerator.reduce(said, "sum").tolist()
+        if not any_out:
+            _average_gradients(accelerator, model)
+            return with_losses(accelerator, counts, sums), pieces
+        if any_stuck:
+            raise out_of_memory or MemoryError("another process is out of memory with one row")
         model.zero_grad(set_to_none=True)
         torch.set_rng_state(random)
         if torch.cuda.is_available():
@@ -43,8 +54,33 @@ def gradients_that_fit(
         pieces *= 2
 
 
+@contextmanager
+def memory_errors_explained(step: int) -> Iterator[None]:
+    """Turns what says that memory is out into a MemoryError that says what helps."""
+    try:
+        yield
+    except (RuntimeError, MemoryError) as error:
+        if not is_out_of_memory(error):
+            raise
+        raise MemoryError(
+            f"out of memory at step {step}: --auto_find_batch_size true cuts the micro-batches for the same step, as "
+            "does a smaller --per_device_train_batch_size with more --gradient_accumulation_steps; a single row "
+            "that is too long needs a smaller --max_seq_length"
+        ) from error
+
+
 def is_out_of_memory(error: BaseException) -> bool:
     """Whether Python, CUDA or torch's allocator for the CPU had no memory left; the last says so in words alone."""
     if isinstance(error, (MemoryError, torch.OutOfMemoryError)):
         return True
     return "DefaultCPUAllocator" in str(error) and "memory" in str(error)
+
+
+def _average_gradients(accelerator: Accelerator, model: torch.nn.Module) -> None:
+    """What DistributedDataParallel does in a backward pass outside `no_sync`."""
+    if accelerator.num_processes == 1:
+        return
+    for parameter in model.parameters():
+        if parameter.grad is not None:
+            torch.distributed.all_reduce(parameter.grad)
+            parameter.grad /= accelerator.num_processes

@@ -117,12 +117,17 @@ def find_best(folders: list[Path], step: int) -> Path:
     )
 
 
-def check_length(checkpoint: Path, old: int, new: int) -> None:
-    """Refuses a run of another number of steps than the checkpoint's, when the flags were the same."""
+def check_data(checkpoint: Path, old: tuple[int, str], new: tuple[int, str]) -> None:
+    """Refuses other training data than the checkpoint's, when the flags were the same.
+
+    Args:
+        old, new: the number of steps, and the digest of the rows.
+    """
     if old != new:
+        how = f"its run had {old[0]} steps and the same flags give {new[0]} now, so " if old[0] != new[0] else ""
         raise ValueError(
-            f"--resume_from_checkpoint {checkpoint}: its run had {old} steps and the same flags give {new} now, so "
-            "the training data has changed; put back what it was, or begin a new run in another folder"
+            f"--resume_from_checkpoint {checkpoint}: {how}the training data, or what the tokenizer makes of it, has "
+            "changed since; put back what it was, or begin a new run in another folder"
         )
 
 

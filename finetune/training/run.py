@@ -63,8 +63,8 @@ class Run:
 
     @property
     def holds_whole_parameters(self) -> bool:
-        """Whether every process has every parameter whole; with FSDP and DeepSpeed it has a part of each."""
-        return self.accelerator.distributed_type not in (DistributedType.FSDP, DistributedType.DEEPSPEED)
+        """Whether every process has every parameter whole; with FSDP it has a part of each."""
+        return self.accelerator.distributed_type != DistributedType.FSDP
 
     def print(self, *lines: object) -> None:
         """Prints on the main process, past a progress bar."""
@@ -164,6 +164,12 @@ def start_run(config: Any, *, metrics: Sequence[str]) -> Run:
         ValueError: naming the flag; also where the checkpoint to go on from is damaged, or is one of another run.
     """
     _check_flags(config)
+    if os.environ.get("ACCELERATE_USE_DEEPSPEED", "false").lower() == "true":
+        raise ValueError(
+            "DeepSpeed takes the optimizer's step inside the backward pass, where a loss that is NaN cannot stop it, "
+            "and pickles its checkpoints, which are not loaded here; to shard a model, launch with "
+            "recipes/configs/accelerate/fsdp.yaml"
+        )
     if config.metric_for_best_model not in metrics:
         raise ValueError(f"--metric_for_best_model {config.metric_for_best_model}: choose from {', '.join(metrics)}")
     _check_output_dir(config)
@@ -184,10 +190,11 @@ def start_run(config: Any, *, metrics: Sequence[str]) -> Run:
             InitProcessGroupKwargs(timeout=timedelta(hours=2)),
         ],
     )
-    if config.auto_find_batch_size and accelerator.num_processes > 1:
+    if config.auto_find_batch_size and accelerator.distributed_type == DistributedType.FSDP:
         raise ValueError(
-            "--auto_find_batch_size: over several processes one would begin a step again while the others wait; give "
-            "a smaller --per_device_train_batch_size and more --gradient_accumulation_steps, which make the same step"
+            "--auto_find_batch_size: under FSDP the processes wait for each other in every layer, so none can begin "
+            "a step again; a smaller --per_device_train_batch_size with more --gradient_accumulation_steps makes the "
+            "same step"
         )
     if accelerator.mixed_precision == "bf16" and accelerator.device.type == "cpu" and not cpu_has_bf16():
         logger.warning(

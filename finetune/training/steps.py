@@ -5,9 +5,9 @@ and all processes. So batch 8 x 1, 2 x 4 and 1 x 8, on one process or two, take 
 several losses (masked tokens, next sentences) has this for each, and the gradient of their sum.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 import torch
@@ -49,16 +49,38 @@ def accumulate_gradients(
         model: returns the mean loss over the targets of its inputs, as the heads of `transformers` do.
         micro_batches: this process's share, at least one; as many on every process.
     """
-    device = accelerator.device
-    names = list(micro_batches[0].targets)
+    counts = count_targets(accelerator, micro_batches)
+    sums = add_gradients(accelerator, model, micro_batches, counts.targets)
+    return with_losses(accelerator, counts, sums)
+
+
+def count_targets(accelerator: Accelerator, micro_batches: Sequence[MicroBatch]) -> StepSums:
+    """What a step holds over all processes; its losses are not known yet. All processes ask together."""
     counted = [(*batch.targets.values(), batch.tokens, len(batch.row_ids)) for batch in micro_batches]
-    counts = torch.tensor(counted, device=device).sum(0)
+    counts = torch.tensor(counted, device=accelerator.device).sum(0)
     *totals, tokens, rows = accelerator.reduce(counts, "sum").tolist()
-    targets = dict(zip(names, totals, strict=True))
-    sums = {name: torch.zeros((), device=device) for name in names}
+    return StepSums({}, dict(zip(micro_batches[0].targets, totals, strict=True)), tokens, rows)
+
+
+def add_gradients(
+    accelerator: Accelerator,
+    model: torch.nn.Module,
+    micro_batches: Sequence[MicroBatch],
+    targets: Mapping[str, int],
+    *,
+    reduce: bool = True,
+) -> dict[str, torch.Tensor]:
+    """Adds this process's share to the parameters' `.grad`, and returns the sums of its losses.
+
+    Args:
+        targets: how many there are over all processes.
+        reduce: whether the last backward pass brings the processes' gradients together.
+    """
+    device = accelerator.device
+    sums = {name: torch.zeros((), device=device) for name in targets}
     for i, batch in enumerate(micro_batches):
         last = i == len(micro_batches) - 1
-        with nullcontext() if last else accelerator.no_sync(model):
+        with nullcontext() if last and reduce else accelerator.no_sync(model):
             output = model(**batch.to(device).inputs)
             loss = torch.zeros((), device=device)
             for name, count in batch.targets.items():
@@ -70,8 +92,12 @@ def accumulate_gradients(
                 else:  # the mean over no targets is NaN; yet every head must take part in the backward pass
                     loss = loss + sum(output[key].float().sum() * 0.0 for key in output if "logits" in key)
             accelerator.backward(loss)
-    losses = {name: float(accelerator.reduce(value, "sum")) for name, value in sums.items()}
-    return StepSums(losses, targets, tokens, rows)
+    return sums
+
+
+def with_losses(accelerator: Accelerator, counts: StepSums, sums: Mapping[str, torch.Tensor]) -> StepSums:
+    """The counts of a step with its losses, summed over all processes. All processes ask together."""
+    return replace(counts, losses={name: float(accelerator.reduce(value, "sum")) for name, value in sums.items()})
 
 
 def clip_gradients(accelerator: Accelerator, model: Any, max_norm: float) -> float:

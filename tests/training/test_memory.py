@@ -17,19 +17,6 @@ sys.path.insert(0, str(Path(__file__).parent))
 ROOT = Path(__file__).parents[2]
 
 
-class Small(torch.nn.Module):
-    """A model for which more than so many rows are too many."""
-
-    def __init__(self, model, rows):
-        super().__init__()
-        self.model, self.rows, self.config = model, rows, model.config
-
-    def forward(self, **inputs):
-        if len(inputs["input_ids"]) > self.rows:
-            raise torch.OutOfMemoryError(f"{len(inputs['input_ids'])} rows")
-        return self.model(**inputs)
-
-
 @pytest.mark.parametrize("head", ["tokens", "sequences", "bilstm-crf", "masked tokens and next sentences"])
 def test_the_step_is_the_same(checkpoints, head):
     import two_processes
@@ -41,7 +28,7 @@ def test_the_step_is_the_same(checkpoints, head):
 
     def gradient(limit):
         model.zero_grad()
-        sums, pieces = training.gradients_that_fit(accelerator, Small(model, limit), micro_batches, 1)
+        sums, pieces = training.gradients_that_fit(accelerator, two_processes.Small(model, limit), micro_batches, 1)
         return torch.cat([p.grad.flatten() for p in model.parameters() if p.grad is not None]), sums, pieces
 
     whole, expected, one = gradient(8)
@@ -69,6 +56,7 @@ def test_pieces_hold_the_rows_without_columns_of_padding(tokenizer, samples):
 
 LIMITED = """
 import resource, sys, torch
+from finetune import cli
 from recipes.ner import NerConfig, finetune_ner
 torch.set_num_threads(1)
 config = NerConfig(
@@ -86,7 +74,7 @@ def limited(*arguments):  # from here on, so that what is loaded before does not
     finally:
         resource.setrlimit(resource.RLIMIT_AS, (resource.RLIM_INFINITY,) * 2)
 setattr(loop, real.__name__, limited)
-finetune_ner(config)
+cli.run(finetune_ner, config)
 """
 
 
@@ -101,7 +89,7 @@ def test_a_process_without_memory_goes_on(tmp_path):
             command, cwd=ROOT, env=os.environ | {"PYTHONPATH": str(ROOT)}, capture_output=True, text=True, check=False
         )
     assert results["false"].returncode != 0
-    assert "memory" in results["false"].stderr
+    assert "error: out of memory at step 1" in results["false"].stderr
     assert results["true"].returncode == 0, results["true"].stderr[-2000:]
     assert "pieces" in results["true"].stdout
     assert json.loads((tmp_path / "true/all_results.json").read_text())["train_steps"] == 2

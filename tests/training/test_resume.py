@@ -272,7 +272,11 @@ def test_other_data_under_the_same_name_is_refused(killed, tmp_path):
     config = replace(killed, **change)
     finetune_ner(config)
     (tmp_path / "train.conll").write_text("".join(lines * 2))
-    with pytest.raises(ValueError, match="its run had 4 steps and the same flags give 8 now"):
+    with pytest.raises(ValueError, match="its run had 4 steps and the same flags give 8 now, so the training data"):
+        finetune_ner(config)
+    # As many rows as before; one word of one of them has another tag.
+    (tmp_path / "train.conll").write_text("".join(lines[:-1]) + lines[-1].replace("home\tO", "home\tB-PER"))
+    with pytest.raises(ValueError, match="checkpoint-4: the training data, or what the tokenizer makes of it, has"):
         finetune_ner(config)
 
 

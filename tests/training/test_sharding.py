@@ -75,3 +75,9 @@ def test_a_tied_head_is_refused_in_one_sentence(checkpoint, tmp_path):
     assert done.returncode != 0
     assert "error: FSDP cannot shard a masked-token head" in done.stderr
     assert not (tmp_path / "run").exists()
+
+
+def test_deepspeed_is_refused_before_anything_is_read(monkeypatch, tmp_path):
+    monkeypatch.setenv("ACCELERATE_USE_DEEPSPEED", "true")
+    with pytest.raises(ValueError, match=r"^DeepSpeed takes .* recipes/configs/accelerate/fsdp.yaml$"):
+        finetune_ner(NerConfig(train_file="absent.conll", output_dir=str(tmp_path / "run")))

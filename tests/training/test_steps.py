@@ -87,7 +87,7 @@ def test_every_cut_takes_the_same_step(gradients, checkpoints, head):
                 assert sums[losses:].tolist() == whole[losses:].tolist()  # targets, tokens, rows: exactly
                 assert sums[:losses].tolist() == pytest.approx(whole[:losses].tolist(), rel=1e-5)
             cuts += 1
-    assert cuts == 7
+    assert cuts == 9  # two of them where a process runs out of memory, and all begin again
 
 
 def test_the_mean_of_means_would_fail(checkpoints):

@@ -86,14 +86,32 @@ class FirstRows:
         return self.rows.in_epoch(0).take(row_ids)
 
 
-def gradients(checkpoint, head, batch_size, accumulation):
-    """The gradient of every step of an epoch, end to end as one vector a step."""
+class Small(torch.nn.Module):
+    """A model for which more than so many rows are too many."""
+
+    def __init__(self, model, rows):
+        super().__init__()
+        self.model, self.rows, self.config = model, rows, model.config
+
+    def forward(self, **inputs):
+        if len(inputs["input_ids"]) > self.rows:
+            raise torch.OutOfMemoryError(f"{len(inputs['input_ids'])} rows")
+        return self.model(**inputs)
+
+
+def gradients(checkpoint, head, batch_size, accumulation, most_rows=None):
+    """The gradient of every step of an epoch, end to end as one vector a step.
+
+    Args:
+        most_rows: what fits into the memory of the last process; the others have enough.
+    """
     accelerator = Accelerator(cpu=True, kwargs_handlers=[DistributedDataParallelKwargs(broadcast_buffers=False)])
     model, rows, pad = a_model(checkpoint, head)
     batches = data.TrainBatches(
         rows, pad, batch_size, accumulation, accelerator.num_processes, accelerator.process_index, seed=3
     )
-    prepared = accelerator.prepare_model(model)
+    short = most_rows is not None and accelerator.process_index == accelerator.num_processes - 1
+    prepared = accelerator.prepare_model(Small(model, most_rows) if short else model)
     # Dropout off, yet in the mode that trains: a CRF does not decode, an LSTM keeps what its backward needs.
     prepared.train()
     for module in model.modules():
@@ -102,9 +120,13 @@ def gradients(checkpoint, head, batch_size, accumulation):
     model.config.word_dropout = 0.0
     if hasattr(model, "encoder") and hasattr(model.encoder, "config"):
         model.encoder.config.word_dropout = 0.0
-    result = []
+    result, pieces = [], 1
     for micro_batches in batches.epoch(0):
-        sums = training.accumulate_gradients(accelerator, prepared, micro_batches)
+        if most_rows is None:
+            sums = training.accumulate_gradients(accelerator, prepared, micro_batches)
+        else:
+            sums, pieces = training.gradients_that_fit(accelerator, prepared, micro_batches, pieces)
+            assert pieces == batch_size // most_rows, pieces
         flat = torch.cat([p.grad.flatten() for p in model.parameters() if p.grad is not None])
         result.append((flat.clone(), sums))
         prepared.zero_grad()
@@ -121,10 +143,11 @@ def main():
         settings |= {"1 x 8": (1, 8), "2 x 4": (2, 4)}
     else:
         settings["2 x 4"] = (1, 4)
+    settings["out of memory"] = (per_device, 1, 2)
     found = {}
     for head in HEADS:
-        for name, (batch_size, accumulation) in settings.items():
-            steps = gradients(checkpoint, head, batch_size, accumulation)
+        for name, setting in settings.items():
+            steps = gradients(checkpoint, head, *setting)
             for i, (flat, sums) in enumerate(steps):
                 found[f"{head}/{name}/{i}"] = flat
                 found[f"{head}/{name}/{i}/sums"] = torch.tensor(
