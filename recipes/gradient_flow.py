@@ -22,25 +22,19 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from transformers import BertConfig, BertModel
 
-from finetune import cli
+from finetune import cli, reporting
 from finetune.arguments import flag
 from finetune.models import RecurrentConfig, RecurrentModel
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
 
 UNIFORM = "rnn, uniform"  # an Elman network as torch starts it; the baseline's recurrent matrix starts orthogonal
 # The LSTM, the GRU and the transformer learn with these; the Elman network did not with 3e-3 either.
 LEARNING_RATES = {UNIFORM: 1e-3, "rnn": 1e-3, "lstm": 1e-2, "gru": 3e-3, "transformer": 2e-3}
-# Of Okabe and Ito.
-COLOURS = {UNIFORM: "#000000", "rnn": "#D55E00", "lstm": "#0072B2", "gru": "#009E73", "transformer": "#CC79A7"}
-TITLES = ("At initialisation", "After training")
 BASELINE = 1 / 6  # the variance of the sum of two numbers between 0 and 1
 BATCH, HEADS, TESTED = 32, 4, 1000
 
@@ -94,13 +88,13 @@ def gradient_flow(config: GradientFlowConfig) -> dict[str, Any]:
         whole = Path(beside, folder.name)
         whole.mkdir()
         (whole / "gradient_flow.json").write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
-        (whole / "gradient_flow.md").write_text(table(result), encoding="utf-8")
-        drawing = figure(result)
+        (whole / "gradient_flow.md").write_text(reporting.gradient_flow_table(result), encoding="utf-8")
+        drawing = reporting.gradient_flow_figure(result)
         drawing.savefig(whole / "gradient_flow.png", dpi=90)
         drawing.savefig(whole / "gradient_flow.svg", metadata={"Date": None})
         shutil.rmtree(folder, ignore_errors=True)
         whole.replace(folder)
-    print(f"\n{table(result)}\n{folder}: gradient_flow.json .md .png .svg")
+    print(f"\n{reporting.gradient_flow_table(result)}\n{folder}: gradient_flow.json .md .png .svg")
     return result
 
 
@@ -202,69 +196,6 @@ def error_on_new_inputs(module: nn.ModuleDict, last_state: Callable[[Tensor], Te
     """The mean squared error on inputs that no seed trains on, the same ones for every model."""
     inputs, targets = adding_problem(TESTED, length, torch.Generator().manual_seed(2**40))
     return nn.functional.mse_loss(module["output"](last_state(inputs))[:, 0], targets).item()
-
-
-def table(result: dict[str, Any]) -> str:
-    """Markdown: how well each model learned, and its gradient by distance, relative to distance 0."""
-    models, length = result["models"], result["config"]["length"]
-    distances = sorted({k for k in (0, 1, 2, 5, 10, 25, 50, 100, 200, 500, 1000) if k < length} | {length - 1})
-    lines = [
-        f"Median over {len(next(iter(models.values()))['loss'])} seeds, and the range.",
-        "",
-        f"| adding problem, {length} positions | mean squared error | steps | seconds |",
-        "|---|---:|---:|---:|",
-        f"| always 1 | {BASELINE:.4f} | | |",
-    ]
-    for name, found in models.items():
-        cells = (_spread(found["loss"], ".4f"), _spread(found["steps"], ".0f"), _spread(found["seconds"], ".0f"))
-        lines.append(f"| {name} | {' | '.join(cells)} |")
-    for when, title in (("before", "at initialisation"), ("after", "after training")):
-        lines += ["", f"| gradient {title}, at distance | {' | '.join(models)} |", f"|---|{'---:|' * len(models)}"]
-        at_0 = (_spread([norms[0] for norms in found[when]], ".3g") for found in models.values())
-        lines.append(f"| 0, its norm | {' | '.join(at_0)} |")
-        for k in distances:
-            relative = ([norms[k] / norms[0] for norms in found[when]] for found in models.values())
-            lines.append(f"| {k} | {' | '.join(_spread(values, '.1e') for values in relative)} |")
-    return "\n".join(lines) + "\n"
-
-
-def figure(result: dict[str, Any]) -> "Figure":
-    """Both tables' gradients as lines, median and range, with the value at the largest distance beside each."""
-    from matplotlib.figure import Figure
-
-    drawing = Figure(figsize=(10.5, 4.2), layout="constrained")
-    panels = drawing.subplots(1, 2, sharey=True)
-    ends: list[list[tuple[float, str]]] = [[], []]
-    for ax, at_end, when, title in zip(panels, ends, ("before", "after"), TITLES, strict=True):
-        for name, found in result["models"].items():
-            relative = torch.tensor([[norm / norms[0] for norm in norms] for norms in found[when]])
-            median = relative.quantile(0.5, dim=0)
-            ax.plot(median, color=COLOURS[name], label=name, linewidth=2)
-            ax.fill_between(
-                range(len(median)), relative.amin(0), relative.amax(0), color=COLOURS[name], alpha=0.2, linewidth=0
-            )
-            at_end.append((max(float(median[-1]), 1e-30), name))
-        ax.set_yscale("log")
-        ax.set_title(title)
-        ax.set_xlabel("distance from the last position")
-        ax.grid(alpha=0.25)
-        ax.spines[["top", "right"]].set_visible(False)
-    panels[0].set_ylabel("norm of the gradient, relative to distance 0")
-    # Labels that would overlap are moved apart, once the common axis is known.
-    low, high = (math.log10(value) for value in panels[0].get_ylim())
-    for ax, at_end in zip(panels, ends, strict=True):
-        height = -math.inf
-        for value, name in sorted(at_end):
-            height = max((math.log10(value) - low) / (high - low), height + 0.055)
-            ax.text(
-                1.01, height, f"{name} {value:.0e}", transform=ax.transAxes, color=COLOURS[name], va="center", size=9
-            )
-    return drawing
-
-
-def _spread(values: Sequence[float], form: str) -> str:
-    middle, low, high = (format(f(values), form) for f in (statistics.median, min, max))
-    return middle if low == high else f"{middle} ({low} to {high})"
 
 
 def _check(config: GradientFlowConfig) -> tuple[list[int], Path]:

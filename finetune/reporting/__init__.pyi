@@ -5,6 +5,8 @@ from .comparison import comparison_table as comparison_table
 from .comparison import write_comparison as write_comparison
 from .environment import machine as machine
 from .files import write_predictions as write_predictions
+from .gradient_flow import gradient_flow_figure as gradient_flow_figure
+from .gradient_flow import gradient_flow_table as gradient_flow_table
 from .model_card import told_settings as told_settings
 from .model_card import write_model_card as write_model_card
 from .tables import results_table as results_table
