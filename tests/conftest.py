@@ -10,12 +10,13 @@ from pathlib import Path
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
+# Tests run side by side, one on each core; more threads than cores wait for each other.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 # Also for the processes that tests start: nobody's cache is filled.
 os.environ["HF_DATASETS_CACHE"] = tempfile.mkdtemp()
 
 import pytest
-import torch
 
 from finetune import data
 from finetune.arguments import DataArguments
@@ -26,8 +27,6 @@ sys.path.insert(0, str(ROOT / "benchmarks"))
 from random_checkpoint import KINDS, build  # noqa: E402
 
 atexit.register(shutil.rmtree, os.environ["HF_DATASETS_CACHE"], ignore_errors=True)
-torch.set_num_threads(2)
-
 SHARED = ROOT.parent / "shared"
 
 
