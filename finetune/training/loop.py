@@ -103,7 +103,7 @@ def _train(
     state = _State(total_steps=total_steps, data=digest)
     if checkpoint is not None:
         state = _State(**_known(load_checkpoint(checkpoint, accelerator, model, optimizer)))
-        check_data(checkpoint, (state.total_steps, state.data), (total_steps, digest))
+        check_data(checkpoint, (state.total_steps, state.data or digest), (total_steps, digest))
         schedule.load_state_dict(state.schedule)
         run.print(f"resumed from {checkpoint} after step {state.step}")
 
