@@ -86,13 +86,15 @@ def cases(folder: Path) -> list[Case]:
 
     masked = {"objective": "roberta", "model_name_or_path": roberta}
     pairs = {"objective": "bert", "model_name_or_path": bert}
-    bilstm = {"model_name_or_path": "bilstm", "hidden_size": 32, "dataloader_num_workers": 1}
+    bilstm = {"model_name_or_path": "bilstm", "hidden_size": 32, "dataloader_num_workers": 2}
     return [
         Case("ner", "ner", tagging(steps, 8, 1)),
         Case("sentiment", "sentiment", tagging(steps, 2, 4, model_name_or_path=roberta), precision="bf16"),
         Case("mlm", "pretrain", pretraining(steps, 2, 4, **masked, **last)),
         Case("mlm + nsp", "pretrain", pretraining(steps, 8, 1, **pairs), precision="bf16"),
         Case("ner", "ner", tagging(steps, 1, 4), processes=2, precision="bf16"),
+        Case("sentiment", "sentiment", tagging(steps, 2, 2, model_name_or_path=roberta), processes=2),
+        Case("mlm", "pretrain", pretraining(steps, 1, 4, **masked, **last), processes=2, precision="bf16"),
         Case("mlm + nsp", "pretrain", pretraining(steps, 4, 1, **pairs), processes=2),
         Case("bilstm", "sentiment", tagging(epochs, 8, 1, **bilstm, **last)),
     ]

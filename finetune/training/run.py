@@ -10,6 +10,7 @@ import resource
 import shutil
 import sys
 import time
+import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
@@ -177,6 +178,8 @@ def start_run(config: Any, *, metrics: Sequence[str]) -> Run:
         _check_hub()
     # Huge pages, if nothing has been allocated yet: a tenth faster on a CPU (benchmarks/README.md).
     os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")
+    # What it says to use instead still copies the buffers when it starts (accelerate 1.15), and has no flag there.
+    warnings.filterwarnings("ignore", message="`broadcast_buffers` is deprecated")
     accelerator = Accelerator(
         # Said outright, or processes that torchrun starts on a machine without a GPU do not find each other.
         cpu=not torch.accelerator.is_available(),

@@ -479,6 +479,23 @@ OTHERS: dict[str, list[tuple[str, str, str]]] = {
          "test_a_folder_that_is_not_writable"),
         ("a process of a two-process run is killed", "the launcher ends the others, says which one died of what, and "
          "exits with status 1", "test_a_dead_process_ends_the_run"),
+        ("out of memory", "`error: out of memory at step 1: --auto_find_batch_size true cuts the micro-batches …`",
+         "test_a_process_without_memory_goes_on"),
+        ("the same with `--auto_find_batch_size true`", "micro-batches of half as many rows, and the same step; over "
+         "several processes all begin it again", "test_every_cut_takes_the_same_step"),
+        ("a full disk", "the last checkpoint stays whole; the sentence says how much room is needed and how much "
+         "there is", "test_a_full_disk_leaves_the_last_checkpoint"),
+        ("SIGTERM, Ctrl-C", "the step ends, a checkpoint is written, exit status 143 or 130",
+         "test_a_signal_lets_the_step_end_and_saves"),
+        ("a second Ctrl-C", "the run ends at once", "test_the_second_ctrl_c_leaves_at_once"),
+        ("a damaged checkpoint, and `--resume_from_checkpoint true`", "it is named, and the run goes on from the one "
+         "before", "test_the_one_before_a_damaged_one_is_taken"),
+        ("changed flags or data, and `--resume_from_checkpoint`", "refused by name", "test_other_data_under_the_same_"
+         "name_is_refused"),
+        ("FSDP, and a head that shares its weights with the word embedding", "`error: FSDP cannot shard …`, exit "
+         "status 1", "test_a_tied_head_is_refused_in_one_sentence"),
+        ("DeepSpeed", "`error: DeepSpeed takes the optimizer's step inside the backward pass …`, exit status 1",
+         "test_deepspeed_is_refused_before_anything_is_read"),
     ],
 }  # fmt: skip
 
