@@ -74,6 +74,7 @@ def comparison_of(runs: Mapping[tuple[str, int], Any], splits: Mapping[str, Any]
                 "runs of the same data"
             )
     ner = "tokens" in splits["train"].column_names
+    _check_data(some, splits["test" if split == "test" else "validation"], ner)
     compared = (_entities if ner else _classes)(read, splits, some)
     metric = "f1" if ner else "accuracy"
     counts = compared.pop("counts")
@@ -106,10 +107,11 @@ def _read(config: Any, split: str) -> _Run:
     history = [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
     conll, tsv = (folder / f"predictions_{split}.{ending}" for ending in ("conll", "tsv"))
     if conll.exists():
-        sentences, predicted = (data.read_conll(conll, tag_column=column) for column in (1, 2))
+        sentences, predicted = (data.read_conll(conll, tag_column=column, written_here=True) for column in (1, 2))
         return _Run(config, folder, results, history, sentences.words, sentences.tags, predicted.tags, [])
     if not tsv.exists():
         raise ValueError(f"{folder}: no predictions_{split}; give the runs a {split} split")
+    csv.field_size_limit(2**31 - 1)  # a text may be long
     with tsv.open(encoding="utf-8", newline="") as file:
         rows = list(csv.DictReader(file, delimiter="\t", quoting=csv.QUOTE_NONE))
     words = [" ".join(row[key] for key in ("text", "text_pair") if key in row).split() for row in rows]
@@ -117,6 +119,21 @@ def _read(config: Any, split: str) -> _Run:
     return _Run(
         config, folder, results, history, words, [r["label"] for r in rows], [r["predicted"] for r in rows], scores
     )
+
+
+def _check_data(run: _Run, dataset: Any, ner: bool) -> None:
+    """A finished run is not run again, so its data must be what the files hold now."""
+    if ner:
+        same = run.words == dataset["tokens"][:] and run.gold == dataset["ner_tags"][:]
+    else:
+        columns = [dataset[name] for name in ("text", "text_pair") if name in dataset.column_names]
+        words = [" ".join(texts).split() for texts in zip(*columns, strict=True)]
+        same = run.words == words and run.gold == dataset["label"][:]
+    if not same:
+        raise ValueError(
+            f"{run.folder}: this run was tested on other data than its files hold now; remove its folder, or give "
+            "--overwrite_output_dir"
+        )
 
 
 def _each(read: Mapping[str, Mapping[int, _Run]]) -> list[tuple[tuple[str, int], _Run]]:
@@ -172,6 +189,7 @@ def _model(runs: Sequence[_Run], seeds: Sequence[int], split: str, metric: str) 
         told = [key for key in TOLD if hasattr(config, key) and (baseline or key not in _BASELINE_ONLY)]
     return {
         "seeds": list(seeds),
+        "depends_on_seed": "flops_per_token" not in results[0],  # the dictionary and the SVM do not
         "settings": {key: getattr(config, key) for key in told if getattr(config, key) is not None},
         "scores": scores,
         "cost": cost,
@@ -292,7 +310,7 @@ def _by(
 
 def _in_order(group: str) -> tuple[int, str]:
     """`1-10` before `11-20` before `over 50`, `up to 2` before `up to 3`."""
-    digits = "".join(character if character.isdigit() else " " for character in group).split()
+    digits = "".join(character if character.isdecimal() else " " for character in group).split()
     return (int(digits[0]) + group.startswith("over") if digits else 0, group)
 
 

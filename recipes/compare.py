@@ -18,6 +18,7 @@ from __future__ import annotations  # names of the lazy parts in signatures woul
 import argparse
 import multiprocessing
 import os
+import shlex
 import sys
 import threading
 from collections.abc import Callable, Mapping, Sequence
@@ -183,7 +184,7 @@ def _call(recipe: Callable[[Any], Any], config: Any) -> str | None:
 def _command() -> str:
     """How this was started, with no folder of this machine but those that were typed as flags."""
     if Path(sys.argv[0]).name == Path(__file__).name:
-        return " ".join(["python recipes/compare.py", *sys.argv[1:]])
+        return f"python recipes/compare.py {shlex.join(sys.argv[1:])}"
     return "recipes.compare.compare(...)"
 
 
@@ -217,7 +218,8 @@ def parse(argv: Sequence[str] | None = None) -> CompareConfig:
     if arguments.task is None:
         parser.error("--task: give ner or sentiment")
     chosen = [name.strip() for name in arguments.models.split(",") if name.strip()] or list(models)
-    if not arguments.seeds.replace(",", "").isdecimal():
+    seeds = [seed.strip() for seed in arguments.seeds.split(",")]
+    if not all(map(str.isdecimal, seeds)):
         parser.error(f"--seeds {arguments.seeds}: give whole numbers between commas")
     configs = {
         name: cli.parse(
@@ -225,7 +227,7 @@ def parse(argv: Sequence[str] | None = None) -> CompareConfig:
         )
         for name in chosen
     }
-    return CompareConfig(configs, tuple(map(int, arguments.seeds.split(","))), arguments.output_dir)
+    return CompareConfig(configs, tuple(map(int, seeds)), arguments.output_dir)
 
 
 def main(argv: Sequence[str] | None = None) -> None:

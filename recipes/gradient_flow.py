@@ -15,7 +15,6 @@ among many. Always answering 1 has a mean squared error of 1/6, so a model below
 import json
 import math
 import os
-import shutil
 import statistics
 import tempfile
 import time
@@ -92,8 +91,9 @@ def gradient_flow(config: GradientFlowConfig) -> dict[str, Any]:
         drawing = reporting.gradient_flow_figure(result)
         drawing.savefig(whole / "gradient_flow.png", dpi=90)
         drawing.savefig(whole / "gradient_flow.svg", metadata={"Date": None})
-        shutil.rmtree(folder, ignore_errors=True)
-        whole.replace(folder)
+        folder.mkdir(exist_ok=True)
+        for path in whole.iterdir():
+            path.replace(folder / path.name)
     print(f"\n{reporting.gradient_flow_table(result)}\n{folder}: gradient_flow.json .md .png .svg")
     return result
 
@@ -224,6 +224,7 @@ def _check(config: GradientFlowConfig) -> tuple[list[int], Path]:
                 f"--output_dir {folder}: this folder already holds a run; give another, or replace it with "
                 "--overwrite_output_dir"
             )
+    folder = folder.resolve()
     folder.parent.mkdir(parents=True, exist_ok=True)
     if not os.access(folder.parent, os.W_OK):
         raise ValueError(f"--output_dir {folder}: {folder.parent} is not writable")

@@ -82,6 +82,8 @@ def predict_stream(config: PredictConfig) -> int:
             began = time.perf_counter()
             answers = predictor([record.sample for record in chunk])
             for record, answer in zip(chunk, answers, strict=True):
+                refuse_to_overwrite(record, answer, name)
+            for record, answer in zip(chunk, answers, strict=True):
                 output.write(as_conll(answer) if output_format == "conll" else as_json(record.row | answer))
             output.flush()
             total, seconds = total + len(chunk), seconds + time.perf_counter() - began
@@ -117,6 +119,13 @@ def checked(records: Iterator[data.Record], predictor: Any, name: str) -> Iterat
         yield record
 
 
+def refuse_to_overwrite(record: data.Record, answer: dict[str, Any], name: str) -> None:
+    """Of a record that has a key of the answer with another value."""
+    for key, value in answer.items():
+        if key in record.row and record.row[key] != value:
+            raise ValueError(f"{name}:{record.line}: the answer has a {key!r}, too; give this key another name")
+
+
 def as_json(answer: dict[str, Any]) -> str:
     """A line of JSON."""
     return json.dumps(answer, ensure_ascii=False) + "\n"
@@ -148,7 +157,13 @@ def opened_output(name: str) -> Iterator[TextIO]:
             sys.stdout.reconfigure(encoding="utf-8", newline="\n")
         yield sys.stdout
         return
-    path = Path(name)
+    path = Path(os.path.realpath(name))  # of a link the file that it names
+    if not name or path.is_dir():
+        raise ValueError(f"--output_file {name}: {'give a file' if not name else 'this is a folder; give a file'}")
+    if path.exists() and not path.is_file():  # a pipe, a device: written to as it is
+        with path.open("w", encoding="utf-8", newline="\n") as file:
+            yield file
+        return
     beside = path.with_name(f".{path.name}.writing")
     try:
         file = beside.open("w", encoding="utf-8", newline="\n")

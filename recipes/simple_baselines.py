@@ -57,7 +57,7 @@ def train_svm(config: sentiment.SentimentConfig) -> training.RunResult:
     rows = features.fit_transform(texts["train"])
     chosen: tuple[float, float, Any] | None = None
     for penalty in PENALTIES if "validation" in splits else (1.0,):
-        svm = LinearSVC(C=penalty).fit(rows, gold["train"])
+        svm = LinearSVC(C=penalty, random_state=0).fit(rows, gold["train"])
         accuracy = (
             svm.score(features.transform(texts["validation"]), gold["validation"]) if "validation" in splits else 0
         )

@@ -20,7 +20,9 @@ class Sentences:
     lines: list[int]
 
 
-def read_conll(path: str | os.PathLike[str], word_column: int = 0, tag_column: int = -1) -> Sentences:
+def read_conll(
+    path: str | os.PathLike[str], word_column: int = 0, tag_column: int = -1, *, written_here: bool = False
+) -> Sentences:
     """Reads a column file as it is.
 
     Columns are separated by tabs where the first word line has one, else by runs of spaces; every word
@@ -29,12 +31,16 @@ def read_conll(path: str | os.PathLike[str], word_column: int = 0, tag_column: i
     does not read as a word line itself: `# sent_id = 3` is a comment, `# O` and `#NFL<TAB>B-ORG` are
     words.
 
+    Args:
+        written_here: by `write_conll`, so that every line is a word, be it `-DOCSTART-`, `# O` or U+FEFF.
+
     Raises:
         ValueError: naming file and line, for a line with a missing column or an empty word, a tag that
             is neither `O` nor `<prefix>-<type>`, bytes that are not UTF-8, and a file without a word.
     """
     result = Sentences([], [], [])
-    for words, tags, line in conll_sentences(enumerate(read_lines(path), start=1), path, word_column, tag_column):
+    numbered = enumerate(read_lines(path, byte_order_mark=written_here), start=1)
+    for words, tags, line in conll_sentences(numbered, path, word_column, tag_column, only_words=written_here):
         result.words.append(words)
         result.tags.append(tags)
         result.lines.append(line)
@@ -48,6 +54,8 @@ def conll_sentences(
     path: str | os.PathLike[str],
     word_column: int = 0,
     tag_column: int | None = -1,
+    *,
+    only_words: bool = False,
 ) -> Iterator[tuple[list[str], list[str], int]]:
     """Words, tags and the number of the first line of each sentence, as soon as it has ended.
 
@@ -56,6 +64,7 @@ def conll_sentences(
         path: what messages call the file.
         tag_column: None where there are no tags to read: one column is enough then, and tags are `O`. The words are
             those that are read with the tags of the last column, where it has tags.
+        only_words: no line is a comment or the beginning of a document.
 
     Raises:
         ValueError: as `read_conll`.
@@ -70,12 +79,12 @@ def conll_sentences(
         needed = max(needed, tag_column + 1, -tag_column)
 
     for number, line in lines:
-        if not line.strip(" \t") or line.startswith("-DOCSTART-"):
+        if not line.strip(" \t") or (line.startswith("-DOCSTART-") and not only_words):
             if words:
                 yield words, tags, sentence_line
                 words, tags = [], []
             continue
-        if separator is None and not line.startswith("# "):
+        if separator is None and (only_words or not line.startswith("# ")):
             separator = "\t" if "\t" in line else " "
         cells = line.split("\t") if separator == "\t" else [cell for cell in line.split(" ") if cell]
         is_word = columns in (None, len(cells)) and len(cells) >= needed
@@ -83,7 +92,13 @@ def conll_sentences(
             is_word = is_word and bool(TAG.fullmatch(cells[tag_column]))
         else:
             is_word = is_word and (len(cells) == 1 or line[1] == "\t" or bool(TAG.fullmatch(cells[-1])))
-        if line.startswith("#") and not words and not is_word and (len(line) == 1 or line[1] in " \t"):
+        if (
+            line.startswith("#")
+            and not only_words
+            and not words
+            and not is_word
+            and (len(line) == 1 or line[1] in " \t")
+        ):
             continue
         if columns is None:
             columns, first_line = len(cells), number
@@ -122,8 +137,8 @@ def write_conll(
             file.write("\n")
 
 
-def read_lines(path: str | os.PathLike[str]) -> list[str]:
-    """The lines of a UTF-8 text without their ends (LF, CRLF or CR), a byte-order mark removed.
+def read_lines(path: str | os.PathLike[str], *, byte_order_mark: bool = False) -> list[str]:
+    """The lines of a UTF-8 text without their ends (LF, CRLF or CR), a byte-order mark removed or kept.
 
     Unlike `str.splitlines`, it does not break lines at U+0085, U+2028 and the like, which occur in words.
 
@@ -133,7 +148,7 @@ def read_lines(path: str | os.PathLike[str]) -> list[str]:
     """
     raw = Path(path).read_bytes()
     try:
-        text = raw.decode("utf-8-sig")
+        text = raw.decode("utf-8" if byte_order_mark else "utf-8-sig")
     except UnicodeDecodeError as error:
         line = _line_ends(raw[: error.start].decode("utf-8")) + 1
         raise ValueError(

@@ -328,8 +328,9 @@ def _check_tagged(
 def _label(value: Any, source: Path | datasets.Dataset, line: int, column: str) -> str:
     # A cell of CSV has no type: one that reads as a measurement is one.
     untyped = isinstance(source, Path) and source.suffix.lower() in (".csv", ".tsv")
-    if isinstance(value, (str, int)) and value != "" and not (untyped and _FLOAT.fullmatch(str(value))):
-        return str(value)
+    name = " ".join(str(value).split())  # as `predictions_<split>.tsv` has it
+    if isinstance(value, (str, int)) and name and not (untyped and _FLOAT.fullmatch(name)):
+        return name
     raise ValueError(
         f"{_at(source, line)}: column {column!r} holds {shown(value)}; a label is a word or a whole number"
     )

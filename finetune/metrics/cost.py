@@ -10,9 +10,10 @@ from safetensors import safe_open
 def flops_per_token(model_dir: Path, tokens_per_row: float, bytes_per_word: float = 0.0) -> float:
     """Floating-point operations of the forward pass, for each token of the input.
 
-    Two for each weight that is not a row of an embedding (Kaplan et al., 2020, "Scaling Laws for Neural Language
-    Models", section 2.1); for a transformer another 4 x layers x tokens x hidden size, the scores and sums of its
-    attention; weights of character features count once for each byte of a word. Training takes three times as many.
+    Two for each weight that is neither in an embedding nor in a pooler, which sees one token (Kaplan et al., 2020,
+    "Scaling Laws for Neural Language Models", section 2.1); for a transformer another 4 x layers x tokens x hidden
+    size, the scores and sums of its attention; weights of character features count once for each byte of a word.
+    Training takes three times as many.
 
     Args:
         model_dir: holds `model.safetensors` and `config.json`.
@@ -22,7 +23,7 @@ def flops_per_token(model_dir: Path, tokens_per_row: float, bytes_per_word: floa
     weights = 0.0
     with safe_open(model_dir / "model.safetensors", "numpy") as file:
         for name in file.keys():  # noqa: SIM118  (no dict)
-            if "embedding" not in name:
+            if not any(part in name for part in ("embedding", "pooler", "starts_word")):
                 weights += prod(file.get_slice(name).get_shape()) * (bytes_per_word if "characters" in name else 1)
     config = json.loads((model_dir / "config.json").read_text())
     config = config.get("encoder") if isinstance(config.get("encoder"), dict) else config

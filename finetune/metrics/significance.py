@@ -3,9 +3,11 @@
 - Over seeds: mean, standard deviation, and the 95 % interval of Student's t.
 - Bootstrap: the Multi-Bootstrap (Sellam et al., 2022, "The MultiBERTs", section 4): each resample draws test
   sentences with replacement, the same ones for all models, and seeds of each model. As it stands it counts the chance
-  of a finite test set twice, and seldom finds anything; `_seed_share` says what is done about that.
+  of a finite test set twice, and that of few seeds too little; `_seed_share` and `_few_seeds` say what is done about
+  that. A model with one seed gives no idea of what another seed would: then it asks about test sentences alone.
 - Approximate randomisation (Noreen, 1989; Yeh, 2000, for F1): each resample swaps what two models said about a
-  sentence, with all its seeds, by the toss of a coin. It asks about these trained models, not about new seeds.
+  sentence, with all its seeds, by the toss of a coin; each seed of one is compared with each seed of the other. It
+  asks about these trained models, not about new seeds.
 - Holm's (1979) correction, for looking at many pairs.
 
 A model's score is the mean over its seeds of F1 (or accuracy), each from sums over the sentences, never from means.
@@ -15,13 +17,13 @@ Shapes: S seeds of a model, N test sentences, K = 3 counts (correct, predicted, 
 
 import itertools
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 from scipy import stats
 
-_CHUNK = 500  # resamples at a time: their draws take 4 bytes a sentence each
+_DRAWS = 4_000_000  # at a time, of 24 bytes each: resamples x sentences
 
 
 @dataclass(frozen=True)
@@ -76,7 +78,7 @@ def compare_models(counts: Mapping[str, np.ndarray], *, resamples: int = 10_000,
 
     Args:
         counts: for each model int (S, N, 3): correct, predicted and gold entities of each sentence, for each seed. N
-            is the same for all. Models may have other numbers of seeds; randomisation takes as many as both have.
+            is the same for all. Models may have other numbers of seeds.
 
     Raises:
         ValueError: if they have not the same number of sentences.
@@ -87,13 +89,14 @@ def compare_models(counts: Mapping[str, np.ndarray], *, resamples: int = 10_000,
     tables = [np.asarray(table, dtype=np.float64) for table in counts.values()]
     generator = np.random.default_rng(seed)
     observed = [float(score(table.sum(1)).mean()) for table in tables]
-    resampled = _bootstrap(tables, resamples, generator)  # (models, R)
+    means, deviations, variances = _bootstrap(tables, resamples, generator)
     pairs = list(itertools.combinations(range(len(names)), 2))
     swapped = _randomisation(tables, pairs, resamples, generator)  # (pairs, R)
     found = []
     for number, (i, j) in enumerate(pairs):
         difference = observed[i] - observed[j]
-        draws = resampled[i] - resampled[j]
+        stretch = _few_seeds([(variances[at], len(tables[at])) for at in (i, j)])
+        draws = means[i] - means[j] + stretch * (deviations[i] - deviations[j])
         low, high = np.quantile(draws, [0.025, 0.975])
         found.append(
             Comparison(
@@ -102,8 +105,8 @@ def compare_models(counts: Mapping[str, np.ndarray], *, resamples: int = 10_000,
                 difference,
                 float(low),
                 float(high),
-                _p(np.abs(draws - difference), abs(difference)),
-                _p(np.abs(swapped[number]), abs(_paired(tables[i], tables[j]))),
+                _p_of_zero(draws),
+                _p(np.abs(swapped[number]), abs(difference)),
             )
         )
     corrected = holm([max(one.p_bootstrap, one.p_randomisation) for one in found])
@@ -121,23 +124,25 @@ def holm(p_values: Sequence[float]) -> list[float]:
     return [float(p) for p in corrected]
 
 
-def _bootstrap(tables: Sequence[np.ndarray], resamples: int, generator: np.random.Generator) -> np.ndarray:
-    """The score of each model in each resample, (models, R)."""
+def _bootstrap(
+    tables: Sequence[np.ndarray], resamples: int, generator: np.random.Generator
+) -> tuple[np.ndarray, np.ndarray, list[float]]:
+    """The mean of each model's seeds in each resample, (models, R); what drawing seeds adds; the variance of that."""
     N = tables[0].shape[1]
-    flat = np.concatenate([table.transpose(1, 0, 2).reshape(N, -1) for table in tables], axis=1)  # (N, all S x 3)
+    flat = _side_by_side(tables)
     scores = np.empty((resamples, flat.shape[1] // 3))  # (R, all S)
-    for begin in range(0, resamples, _CHUNK):
-        size = min(_CHUNK, resamples - begin)
+    for begin, size in _chunks(resamples, N):
         drawn = generator.integers(0, N, (size, N)) + np.arange(size)[:, None] * N
         times = np.bincount(drawn.ravel(), minlength=size * N).reshape(size, N).astype(np.float64)
         scores[begin : begin + size] = score((times @ flat).reshape(size, -1, 3))
     ends = np.cumsum([len(table) for table in tables])
-    found = []
+    means, deviations = [], []
     for table, end in zip(tables, ends, strict=True):
         own = scores[:, end - len(table) : end]  # (R, S)
         chosen = np.take_along_axis(own, generator.integers(0, len(table), own.shape), axis=1).mean(1)
-        found.append(own.mean(1) + (chosen - own.mean(1)) * _seed_share(score(table.sum(1)), own))
-    return np.stack(found)
+        means.append(own.mean(1))
+        deviations.append((chosen - own.mean(1)) * _seed_share(score(table.sum(1)), own))
+    return np.stack(means), np.stack(deviations), [float(one.var()) for one in deviations]
 
 
 def _seed_share(observed: np.ndarray, resampled: np.ndarray) -> float:
@@ -161,10 +166,19 @@ def _seed_share(observed: np.ndarray, resampled: np.ndarray) -> float:
     return math.sqrt(S / (S - 1) * max(variance - (own - shared), 0.0) / variance)
 
 
-def _paired(first: np.ndarray, second: np.ndarray) -> float:
-    """The difference over the seeds that both have."""
-    n = min(len(first), len(second))
-    return float(score(first[:n].sum(1)).mean() - score(second[:n].sum(1)).mean())
+def _few_seeds(models: Sequence[tuple[float, int]]) -> float:
+    """How much wider than a normal distribution's is the interval of a mean whose variance few seeds have told.
+
+    As Student's t is, with the degrees of freedom of Welch (1947) and Satterthwaite (1946) for two variances.
+
+    Args:
+        models: the variance of each one's mean that comes from seeds, and its number of seeds.
+    """
+    total = sum(variance for variance, _ in models)
+    if total == 0:
+        return 1.0
+    freedom = total**2 / sum(variance**2 / (seeds - 1) for variance, seeds in models if variance > 0)
+    return float(stats.t.ppf(0.975, freedom) / stats.norm.ppf(0.975))
 
 
 def _randomisation(
@@ -172,17 +186,39 @@ def _randomisation(
 ) -> np.ndarray:
     """The difference of each pair in each resample, (pairs, R)."""
     N = tables[0].shape[1]
+    flat = _side_by_side(tables)
+    whole = flat.sum(0).reshape(-1, 3)  # (all S, 3)
+    ends = np.cumsum([len(table) for table in tables])
+    seeds = [slice(end - len(table), end) for table, end in zip(tables, ends, strict=True)]
     found = np.empty((len(pairs), resamples))
-    for begin in range(0, resamples, _CHUNK):
-        size = min(_CHUNK, resamples - begin)
+    for begin, size in _chunks(resamples, N):
         swap = generator.integers(0, 2, (size, N)).astype(np.float64)
+        moved = (swap @ flat).reshape(size, -1, 3)  # (R, all S, 3): what each seed would give away
+        kept = whole - moved
         for number, (i, j) in enumerate(pairs):
-            n = min(len(tables[i]), len(tables[j]))
-            first, second = tables[i][:n], tables[j][:n]
-            moved = (swap @ (second - first).transpose(1, 0, 2).reshape(N, -1)).reshape(size, n, 3)
-            a, b = score(first.sum(1) + moved), score(second.sum(1) - moved)  # (R, S)
-            found[number, begin : begin + size] = (a - b).mean(1)
+            # (R, S of the first, S of the second)
+            a = score(kept[:, seeds[i], None] + moved[:, None, seeds[j]])
+            b = score(moved[:, seeds[i], None] + kept[:, None, seeds[j]])
+            found[number, begin : begin + size] = (a - b).mean((1, 2))
     return found
+
+
+def _side_by_side(tables: Sequence[np.ndarray]) -> np.ndarray:
+    """(S, N, 3) of each model -> (N, all S x 3)."""
+    return np.concatenate([table.transpose(1, 0, 2).reshape(table.shape[1], -1) for table in tables], axis=1)
+
+
+def _chunks(resamples: int, N: int) -> Iterator[tuple[int, int]]:
+    """Where each chunk of resamples begins, and how many it holds."""
+    most = max(1, _DRAWS // max(N, 1))
+    for begin in range(0, resamples, most):
+        yield begin, min(most, resamples - begin)
+
+
+def _p_of_zero(draws: np.ndarray) -> float:
+    """Two-sided, of no difference: below 0.05 where the 95 % interval of the same draws is on one side of 0."""
+    beyond = min((draws <= 0).sum(), (draws >= 0).sum())
+    return float(min(1.0, 2 * (1 + beyond) / (1 + len(draws))))
 
 
 def _p(draws: np.ndarray, observed: float) -> float:

@@ -44,6 +44,7 @@ def write_comparison(folder: Path, report: Mapping[str, Any]) -> None:
         marked=_marked,
         told=_told,
         in_short=_in_short(report),
+        one_seed=_one_seed,
     )
     _write(
         folder / "comparison.json", json.dumps(_plain(report), indent=1, allow_nan=False, ensure_ascii=False) + "\n"
@@ -69,7 +70,7 @@ def add_comparison_to_card(folder: Path, report: Mapping[str, Any], name: str) -
         "",
         *(f"- {other}: {_with_spread(_score(report, other))}" for other in report["models"] if other != name),
         "",
-        *(f"- {_sentence(pair)}" for pair in report["pairs"] if name in (pair["first"], pair["second"])),
+        *(f"- {_sentence(report, pair)}" for pair in report["pairs"] if name in (pair["first"], pair["second"])),
     ]
     head, begin, end = "## Compared", "<!-- comparison -->", "<!-- end of comparison -->"
     text = card.read_text(encoding="utf-8")
@@ -146,12 +147,19 @@ def _interval(score: Mapping[str, Any]) -> str:
     return f" (95 % interval {score['low']:.4f} to {score['high']:.4f})" if len(score["values"]) > 1 else ""
 
 
-def _sentence(pair: Mapping[str, Any]) -> str:
+def _one_seed(report: Mapping[str, Any], pair: Mapping[str, Any]) -> list[str]:
+    """The models of a pair that were trained once, though another seed would have given another model."""
+    of_pair = {name: report["models"][name] for name in (pair["first"], pair["second"])}
+    return [name for name, model in of_pair.items() if model["depends_on_seed"] and len(model["seeds"]) == 1]
+
+
+def _sentence(report: Mapping[str, Any], pair: Mapping[str, Any]) -> str:
     holm, bootstrap, randomisation = (_p(pair[f"p_{key}"]) for key in ("holm", "bootstrap", "randomisation"))
     return (
         f"{pair['first']} minus {pair['second']}: {pair['difference']:+.4f} ({pair['low']:+.4f} to "
         f"{pair['high']:+.4f}; p {bootstrap} by bootstrap, {randomisation} by randomisation, {holm} after Holm's "
         "correction)"
+        + "".join(f"; one seed of {name}: nothing is known of others" for name in _one_seed(report, pair))
     )
 
 
@@ -179,7 +187,7 @@ def _markdown(report: Mapping[str, Any], figures: Sequence[str]) -> str:
     for failure in report["failures"]:
         lines.append(f"- **failed**: {failure['model']}, seed {failure['seed']}: {failure['reason']}")
     if report["pairs"]:
-        lines += ["", "## More than chance?", "", *(f"- {_sentence(pair)}" for pair in report["pairs"])]
+        lines += ["", "## More than chance?", "", *(f"- {_sentence(report, pair)}" for pair in report["pairs"])]
     for title, found in report["breakdowns"].items():
         lines += ["", f"## By {title}", "", f"In brackets the number of {found['of']}.", ""]
         head = ["model", *(f"{group} ({size:,})" for group, size in found["size"].items())]
@@ -221,6 +229,8 @@ def _in_short(report: Mapping[str, Any]) -> str:
         return best
     pair = _matrix(report)[order[0]][order[1]]
     verdict = "more than chance" if pair["p_holm"] < 0.05 else "no more than chance may explain"
+    if once := _one_seed(report, pair):
+        verdict += f" of the test sentences, while of other seeds of {' and '.join(once)} nothing is known"
     return f"{best} The next is {order[1]}, {-pair['difference']:+.4f}: {verdict} (p {_p(pair['p_holm'])})."
 
 

@@ -18,6 +18,7 @@ MARKERS = "osD^vPX*"
 
 def comparison_plots(report: Mapping[str, Any]) -> dict[str, Figure]:
     """The figures of a report by their names, in their order."""
+    report = _without_formulas(report)
     figures = {"scores": _scores(report)}
     if any(len(model["curve"]) > 1 for model in report["models"].values()):
         figures["learning_curves"] = _curves(report)
@@ -26,6 +27,15 @@ def comparison_plots(report: Mapping[str, Any]) -> dict[str, Figure]:
         figures[f"by_{title.replace(' ', '_')}"] = _groups(report, title)
     figures["confusion"] = _confusion(report)
     return figures
+
+
+def _without_formulas(value: Any) -> Any:
+    """The same with every `$` escaped, between two of which matplotlib would read a formula."""
+    if isinstance(value, str):
+        return value.replace("$", r"\$")
+    if isinstance(value, Mapping):
+        return {_without_formulas(key): _without_formulas(item) for key, item in value.items()}
+    return [_without_formulas(item) for item in value] if isinstance(value, (list, tuple)) else value
 
 
 def save_png(figure: Figure, path: Path) -> None:

@@ -16,6 +16,7 @@ def results_table(rows: Mapping[str, Mapping[str, float]], columns: Sequence[str
 
 def aligned(rows: Sequence[Sequence[str]]) -> str:
     """A Markdown table, the first row its head, all columns but the first aligned to the right."""
+    rows = [[cell.replace("|", "\\|") for cell in row] for row in rows]
     widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
     rule = ["-" * width if i == 0 else "-" * (width - 1) + ":" for i, width in enumerate(widths)]
     lines = []

@@ -59,6 +59,7 @@ class _State:
     best_step: int | None = None
     best_epoch: float | None = None
     evaluations_since_best: int = 0
+    pieces: int = 1  # of each micro-batch, where memory was out
     schedule: dict[str, Any] = field(default_factory=dict)
 
 
@@ -125,7 +126,6 @@ def _train(
 
     signal = 0
     patience = config.early_stopping_patience or math.inf
-    pieces = 1  # of each micro-batch
     stop = state.step >= total_steps or state.evaluations_since_best >= patience  # a finished run, resumed
     while not stop:
         epoch, first_step = batches.locate(state.step)
@@ -135,14 +135,14 @@ def _train(
             model.train()
             with memory_errors_explained(state.step + 1):
                 if config.auto_find_batch_size:
-                    sums, fitting = gradients_that_fit(accelerator, model, micro_batches, pieces)
+                    sums, fitting = gradients_that_fit(accelerator, model, micro_batches, state.pieces)
                 else:
-                    sums, fitting = accumulate_gradients(accelerator, model, micro_batches), pieces
-            if fitting > pieces:
+                    sums, fitting = accumulate_gradients(accelerator, model, micro_batches), state.pieces
+            if fitting > state.pieces:
                 run.print(
                     f"out of memory at step {state.step + 1}: each micro-batch in {fitting} pieces from here on"
                 )
-                pieces = fitting
+                state.pieces = fitting
             norm = clip_gradients(accelerator, model, config.max_grad_norm or math.inf)  # 0: measure only
             rate = float(max(schedule.get_last_lr()))
             _check_finite(state.step + 1, rate, sum(sums.losses.values()), norm, accelerator.scaler is None)

@@ -7,7 +7,7 @@ changes the training until somebody says otherwise.
 import json
 import os
 from collections.abc import Mapping
-from dataclasses import asdict
+from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any
 
@@ -137,7 +137,8 @@ def _compare(folder: Path, config: Any, accelerator: Accelerator) -> list[str]:
     try:
         state = json.loads((folder / "state.json").read_text())
         old = state["run"]
-        changed = _changed(old["flags"], new["flags"])
+        defaults = {field.name: field.default for field in fields(config)}
+        changed = _changed(defaults | old["flags"], new["flags"])  # a flag that the run did not have yet did nothing
         cuts = [_cut(side) for side in (old, new)]
         best = state["best_step"] if state["best_step"] is None else int(state["best_step"])
         precisions = [side["mixed_precision"] for side in (old, new)]
@@ -178,11 +179,9 @@ def _compare(folder: Path, config: Any, accelerator: Accelerator) -> list[str]:
 
 
 def _changed(old: Mapping[str, Any], new: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:
-    """The flags that both know and that differ, with the old value and the new one."""
+    """The flags that differ, with the old value and the new one."""
     return {
-        name: (old[name], value)
-        for name, value in new.items()
-        if name in old and old[name] != value and not _same(old[name], value)
+        name: (old[name], value) for name, value in new.items() if old[name] != value and not _same(old[name], value)
     }
 
 

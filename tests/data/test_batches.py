@@ -1,6 +1,7 @@
 """Which rows make a step: each once, the same steps however they are cut, budgets kept."""
 
 import itertools
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -122,6 +123,20 @@ def test_a_row_longer_than_the_budget_is_named():
     batches = TrainBatches(rows_of([5, 41]), 0, 16, tokens_per_batch=40)
     with pytest.raises(ValueError, match="--tokens_per_batch 40: the longest input has 41 tokens"):
         batches.steps_in(0)
+
+
+@pytest.mark.parametrize("N", [3, 10_001, 19_000])
+def test_the_digest_tells_changed_rows(N):
+    rows = rows_of([2] * N)
+    before = TrainBatches(rows, 0, 16).digest()
+    assert TrainBatches(rows_of([2] * N), 0, 16).digest() == before
+    assert TrainBatches(rows_of([2] * (N + 1)), 0, 16).digest() != before
+    noticed = 0
+    for row in np.random.default_rng(0).integers(0, N, 60):
+        changed = {key: values.copy() for key, values in rows.tokens.items()}
+        changed["input_ids"][rows.offsets[row]] += 1
+        noticed += TrainBatches(replace(rows, tokens=changed), 0, 16).digest() != before
+    assert noticed >= 60 * min(1, 10_000 / N) - 15  # 10,000 rows, or all if fewer
 
 
 def test_steps_are_found_again():

@@ -62,10 +62,14 @@ def test_randomisation_is_the_exact_test_of_few_sentences():
     first, second = entities(generator, 2, 10, 0.9), entities(generator, 2, 10, 0.4)
     second[..., 2] = first[..., 2]
 
+    def f1(counts):
+        return 2 * counts[:, 0].sum() / (counts[:, 1].sum() + counts[:, 2].sum())
+
     def difference(swap):
-        a, b = np.where(swap[:, None], second, first), np.where(swap[:, None], first, second)
-        f1 = [2 * x[:, 0].sum() / (x[:, 1].sum() + x[:, 2].sum()) for x in (*a, *b)]
-        return np.mean(f1[:2]) - np.mean(f1[2:])
+        found = []
+        for a, b in itertools.product(first, second):
+            found.append(f1(np.where(swap[:, None], b, a)) - f1(np.where(swap[:, None], a, b)))
+        return np.mean(found)
 
     observed = difference(np.zeros(10, dtype=bool))
     ways = [
@@ -102,6 +106,12 @@ def test_the_bootstrap_interval_is_scipys():
 
 def test_the_bootstrap_over_seeds_is_the_slow_loop():
     """Sentences drawn once for both models, seeds of each by themselves, stretched as documented."""
+
+    def spread_like(variance, n):
+        """n numbers whose mean has this variance."""
+        numbers = np.arange(n) - (n - 1) / 2
+        return numbers * np.sqrt(variance * n / numbers.var(ddof=1))
+
     generator = np.random.default_rng(3)
     first, second = entities(generator, 3, 60, 0.6), entities(generator, 2, 60, 0.7)
     first[0] = entities(generator, 1, 60, 0.9)[0]  # a seed that is better than the others
@@ -110,7 +120,7 @@ def test_the_bootstrap_over_seeds_is_the_slow_loop():
         at = generator.integers(0, 60, 60)
         for model, table in enumerate((first, second)):
             resampled[model].append([float(score(seed[at].sum(0))) for seed in table])
-    draws, stretches = [0.0, 0.0], []
+    means, added, stretches = [], [], []
     for model, table in enumerate((first, second)):
         n, own = len(table), np.array(resampled[model])
         between = np.var([float(score(seed.sum(0))) for seed in table], ddof=1)
@@ -122,35 +132,79 @@ def test_the_bootstrap_over_seeds_is_the_slow_loop():
         noise = np.mean([own[:, i].var() for i in range(n)]) - np.mean(pairs)
         stretches.append(np.sqrt(n / (n - 1) * max(between - noise, 0) / between))
         chosen = np.array([row[generator.integers(0, n, n)].mean() for row in own])
-        draws[model] = own.mean(1) + (chosen - own.mean(1)) * stretches[-1]
+        means.append(own.mean(1))
+        added.append((chosen - own.mean(1)) * stretches[-1])
     assert max(stretches) > 0.5, "no seed differs from the others by more than the test set explains"
+    # Welch's degrees of freedom, from SciPy's own test on numbers of these variances.
+    samples = [spread_like(one.var(), len(table)) for one, table in zip(added, (first, second), strict=True)]
+    wider = stats.t.ppf(0.975, stats.ttest_ind(*samples, equal_var=False).df) / 1.959964
+    draws = means[0] - means[1] + wider * (added[0] - added[1])
     (found,) = compare_models({"a": first, "b": second})
-    assert (found.low, found.high) == pytest.approx(np.quantile(draws[0] - draws[1], [0.025, 0.975]), abs=0.02)
+    assert (found.low, found.high) == pytest.approx(np.quantile(draws, [0.025, 0.975]), abs=0.03)
 
 
-@pytest.mark.parametrize("seeds_differ", [0.0, 0.02])
-@pytest.mark.parametrize("kind", ["accuracy", "entities"])
-def test_equal_models_are_told_apart_about_five_times_in_a_hundred(kind, seeds_differ):
-    """Seeds of one model, in two groups of three. Sentences differ in how hard they are, and seeds in how good."""
+@pytest.mark.parametrize(
+    ("kind", "seeds_differ", "seeds", "N"),
+    [
+        ("accuracy", 0.0, (3, 3), 250),
+        ("entities", 0.0, (3, 3), 250),
+        ("accuracy", 0.02, (3, 3), 250),
+        ("entities", 0.02, (3, 3), 250),
+        # Large test sets, on which seeds differ by more than sentences explain.
+        ("accuracy", 0.05, (3, 3), 1500),
+        ("accuracy", 0.05, (2, 2), 1500),
+        ("accuracy", 0.05, (5, 3), 1500),
+    ],
+)
+def test_equal_models_are_told_apart_about_five_times_in_a_hundred(kind, seeds_differ, seeds, N):
+    """Seeds of one model, in two groups. Sentences differ in how hard they are, and seeds in how good."""
     generator = np.random.default_rng(4)
     trials, rejected = 300, np.zeros(2)
     for trial in range(trials):
         tables = []
-        hard, gold = generator.beta(2, 1, 250), generator.poisson(1.0, 250)
-        for _ in range(2):
-            chance = np.clip(hard + generator.normal(0, seeds_differ, (3, 1)), 0, 1)
+        hard, gold = generator.beta(2, 1, N), generator.poisson(1.0, N)
+        for S in seeds:
+            chance = np.clip(hard + generator.normal(0, seeds_differ, (S, 1)), 0, 1)
             if kind == "accuracy":
-                tables.append(outcomes(generator.random((3, 250)) < chance))
+                tables.append(outcomes(generator.random((S, N)) < chance))
             else:
                 correct = generator.binomial(gold, chance)
-                predicted = correct + generator.poisson(0.3, (3, 250))
-                tables.append(np.stack([correct, predicted, np.broadcast_to(gold, (3, 250))], axis=2))
+                predicted = correct + generator.poisson(0.3, (S, N))
+                tables.append(np.stack([correct, predicted, np.broadcast_to(gold, (S, N))], axis=2))
         (found,) = compare_models(dict(zip("ab", tables, strict=True)), resamples=400, seed=trial)
         rejected += [found.p_bootstrap < 0.05, found.p_randomisation < 0.05]
     # Three standard errors of 5 % in 300 trials are 3.8 points. Randomisation does not ask about other seeds.
     rates = (rejected / trials)[: 1 if seeds_differ else 2]
     assert (rates <= 0.088).all(), rates
     assert (rates >= 0.005).all(), rates
+
+
+def test_the_order_of_seeds_and_models_does_not_matter():
+    """Three seeds, one of them weak, against a model that has but one."""
+    generator = np.random.default_rng(8)
+    seeds = np.concatenate([entities(generator, 1, 300, q) for q in (0.5, 0.8, 0.8)])
+    one = entities(generator, 1, 300, 0.6)
+    found = [
+        compare_models({"a": seeds[order], "b": one}, resamples=4000)[0]
+        for order in ([0, 1, 2], [2, 1, 0], [1, 0, 2])
+    ]
+    (turned,) = compare_models({"b": one, "a": seeds}, resamples=4000)
+    for other in (*found[1:], turned):
+        assert other.p_randomisation == pytest.approx(found[0].p_randomisation, abs=0.01)
+        assert other.p_bootstrap == pytest.approx(found[0].p_bootstrap, abs=0.03)
+    assert turned.difference == pytest.approx(-found[0].difference)
+
+
+def test_the_interval_and_its_p_agree():
+    generator = np.random.default_rng(9)
+    outside = 0
+    for trial in range(40):
+        tables = {"a": entities(generator, 3, 200, 0.72), "b": entities(generator, 1, 200, 0.62)}
+        (found,) = compare_models(tables, resamples=2000, seed=trial)
+        if not 0.04 < found.p_bootstrap < 0.06:  # the quantile lies between two draws
+            assert (found.p_bootstrap < 0.05) == (not found.low <= 0 <= found.high)
+        outside += found.p_bootstrap < 0.05
+    assert 5 < outside < 40
 
 
 def test_better_models_are_found():

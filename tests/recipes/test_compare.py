@@ -153,6 +153,53 @@ def test_sentiment_with_a_linear_baseline(tmp_path):
     assert report["breakdowns"]["text length"]["of"] == "texts, by accuracy"
 
 
+def test_labels_and_texts_of_any_kind(tmp_path):
+    """Price classes, white space around a label, and a text longer than a CSV field is by default."""
+    rows = [("cheap and good", "$"), ("dear but better ", " $$ "), ("a|b", "very  dear|"), ("x" * 140_000, "$")] * 3
+    text = "".join(json.dumps({"text": text, "label": label}) + "\n" for text, label in rows)
+    for name in ("train", "test"):
+        (tmp_path / f"{name}.jsonl").write_text(text)
+    own = SentimentConfig(
+        model_name_or_path="svm",
+        train_file=str(tmp_path / "train.jsonl"),
+        test_file=str(tmp_path / "test.jsonl"),
+        eval_strategy="no",
+    )
+    report = compare(CompareConfig({"svm": own}, (0,), str(tmp_path / "out")))
+    assert report["labels"] == ["$", "$$", "very dear|"]
+    assert np.array(report["confusion"]["svm"]).sum() == 12
+    lines = (tmp_path / "out/comparison.md").read_text().splitlines()
+    (head,) = [line for line in lines if "very dear" in line and "(3)" in line]
+    assert r"very dear\| (3)" in head
+
+
+def test_runs_of_other_data_are_not_taken(tmp_path):
+    """The files were changed after the run, which is therefore not the run of these flags any more."""
+    path = tmp_path / "data.conll"
+    path.write_text("Ada\tB-PER\ndrank\tO\nH₂O\tB-H₂O\n\nOslo\tB-LOC\n")
+    own = NerConfig(model_name_or_path="dictionary", train_file=str(path), test_file=str(path), eval_strategy="no")
+    config = CompareConfig({"dictionary": own}, (0,), str(tmp_path / "out"))
+    assert compare(config)["models"]["dictionary"]["scores"]["test_f1"]["values"] == [1.0]
+    path.write_text(path.read_text().replace("Oslo\tB-LOC", "Oslo\tO"))
+    with pytest.raises(ValueError, match="seed-0: this run was tested on other data than its files hold now"):
+        compare(config)
+
+
+def test_one_seed_is_said_to_be_one(compared):
+    from finetune.reporting.comparison import write_comparison
+
+    _, report, folder = compared
+    write_comparison(folder / "both", report)  # two seeds, and a dictionary, which needs none
+    assert "trained once" in (folder / "both/report.html").read_text()
+    assert "†</span>" not in (folder / "both/report.html").read_text()
+    once = json.loads(json.dumps(report))
+    once["models"]["bert"]["seeds"] = [0]
+    write_comparison(folder / "once", once)
+    assert (folder / "once/report.html").read_text().count("†</span>") == 4  # row and column, two other models
+    said = (folder / "once/comparison.md").read_text()
+    assert said.count("one seed of bert: nothing is known of others") == 2
+
+
 def test_a_model_has_its_own_flags_and_the_command_line_has_the_last_word(tmp_path):
     file = tmp_path / "compare.yaml"
     file.write_text(
@@ -176,6 +223,7 @@ def test_a_model_has_its_own_flags_and_the_command_line_has_the_last_word(tmp_pa
         ("task: ner\nmodels:\n  lstm: {hiden_size: 3}\n", "3: unknown flag 'hiden_size'"),
         ("models: lstm\n", "--task: give ner or sentiment"),
         ("task: ner\nseeds: one\nmodels: lstm\n", "--seeds one: give whole numbers"),
+        ("task: ner\nseeds: 0,1,\nmodels: lstm\n", "--seeds 0,1,: give whole numbers"),
     ],
 )
 def test_a_wrong_file_is_refused(tmp_path, capsys, text, message):

@@ -105,6 +105,12 @@ def test_a_run_writes_everything_and_repeats_itself(tmp_path):
     assert rows[1][4] == f"{(low + high) / 2:.1e} ({low:.1e} to {high:.1e})"
 
 
+def test_an_empty_folder_may_be_the_one_that_one_is_in(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    gradient_flow(GradientFlowConfig(**TINY, output_dir="."))
+    assert len(list(tmp_path.iterdir())) == 4
+
+
 def test_training_learns_the_task(tmp_path):
     config = GradientFlowConfig(length=4, steps=1500, hidden_size=16, seeds="0", output_dir=str(tmp_path / "run"))
     models = gradient_flow(config)["models"]

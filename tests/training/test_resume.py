@@ -14,7 +14,7 @@ import pytest
 
 from finetune import cli, training
 from finetune.training.checkpoints import remove_old_checkpoints
-from finetune.training.manifest import NEEDED, damage
+from finetune.training.manifest import NEEDED, damage, write_manifest
 from recipes.ner import NerConfig, finetune_ner
 
 ROOT = Path(__file__).parents[2]
@@ -238,6 +238,20 @@ def test_a_flag_that_makes_another_run_is_refused(killed, change, message):
     with pytest.raises(ValueError, match=f"^--resume_from_checkpoint {folder}/checkpoint-9: {message}"):
         finetune_ner(replace(killed, **change))
     assert before == {path: path.stat().st_mtime_ns for path in folder.rglob("*")}
+
+
+def test_a_flag_that_came_later_counts_as_its_default(killed, whole):
+    """The checkpoint of a version that did not have it yet."""
+    state = Path(killed.output_dir) / "checkpoint-9" / "state.json"
+    told = json.loads(state.read_text())
+    for name in ("layerwise_lr_decay", "label_all_tokens"):
+        del told["run"]["flags"][name]
+    state.write_text(json.dumps(told, indent=2))
+    write_manifest(state.parent)
+    with pytest.raises(ValueError, match=r"--layerwise_lr_decay is 0.9 and was 1.0"):
+        finetune_ner(replace(killed, layerwise_lr_decay=0.9))
+    finetune_ner(killed)
+    assert outcome(Path(killed.output_dir))[2][:1] == outcome(whole)[2][:1]
 
 
 def test_flags_that_do_not_matter_may_change(killed, whole, tmp_path, monkeypatch):
