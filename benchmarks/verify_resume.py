@@ -1,6 +1,6 @@
 """Kills real runs at random moments, resumes them, and compares what comes out with the run that was never killed.
 
-    python benchmarks/verify_resume.py                # 20 kills
+    python benchmarks/verify_resume.py                # 27 signals, 21 of them SIGKILL
     python benchmarks/verify_resume.py --kills 6 --seed 7 --only ner
 
 Every run is a process of its own, started as a user starts it. Most are killed with SIGKILL, which no program
@@ -220,7 +220,7 @@ def check(case: Case, kills: range, folder: Path, draw: random.Random) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--kills", type=int, default=20, help="signals, over all cases")
+    parser.add_argument("--kills", type=int, default=27, help="signals over all cases, every fourth a SIGTERM")
     parser.add_argument("--seed", type=int, default=0, help="of the moments")
     parser.add_argument("--only", default="", help="cases whose name holds this")
     parser.add_argument("--keep", type=Path, help="a folder for runs and logs, which are removed otherwise")
