@@ -47,6 +47,14 @@ def a_config(checkpoint, output_dir):
     )
 
 
+@pytest.fixture(autouse=True)
+def interruptible():
+    """A shell starts its background jobs with Ctrl-C ignored, which a run keeps to."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
 @pytest.fixture(scope="module")
 def whole(checkpoints, tmp_path_factory):
     return finetune_ner(a_config(checkpoints["wordpiece"], tmp_path_factory.mktemp("runs") / "whole")).output_dir
