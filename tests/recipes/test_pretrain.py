@@ -1,12 +1,10 @@
 """The pretraining recipe as a user runs it: every objective, what comes out, resume, two processes, mistakes."""
 
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
+from processes import run_script
 from safetensors.torch import load_file
 from transformers import AutoModelForMaskedLM, AutoTokenizer, pipeline
 
@@ -70,18 +68,7 @@ def without_times(results):
 
 
 def run(*command, code=0, processes=0):
-    launcher = [sys.executable]
-    if processes:
-        launcher += ["-m", "torch.distributed.run", "--standalone", f"--nproc_per_node={processes}"]
-    done = subprocess.run(
-        [*launcher, *map(str, command)],
-        capture_output=True,
-        text=True,
-        timeout=600,
-        check=False,
-        cwd=ROOT,
-        env=os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"},
-    )
+    done = run_script(*command, processes=processes)
     assert done.returncode == code, done.stdout[-2000:] + done.stderr[-3000:]
     return done
 

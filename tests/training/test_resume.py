@@ -6,11 +6,11 @@ import json
 import os
 import shutil
 import subprocess
-import sys
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from processes import run_script
 
 from finetune import cli, training
 from finetune.training.checkpoints import remove_old_checkpoints
@@ -308,16 +308,7 @@ def test_another_number_of_processes(killed):
 def on_two_processes(config):
     file = Path(config.output_dir) / "flags.yaml"
     file.write_text(cli.to_yaml(config))
-    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"]
-    return subprocess.run(
-        [*launcher, "recipes/ner.py", "--config", str(file)],
-        capture_output=True,
-        text=True,
-        timeout=600,
-        check=False,
-        cwd=ROOT,
-        env=os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"},
-    )
+    return run_script("recipes/ner.py", "--config", file, processes=2)
 
 
 @pytest.fixture

@@ -2,11 +2,10 @@
 
 import json
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
+from processes import run_script
 from safetensors.torch import load_file
 
 from recipes.ner import NerConfig, finetune_ner
@@ -30,9 +29,7 @@ FLAGS = {
 
 
 def sharded(recipe, flags):
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2", str(SCRIPT)]
-    command += [recipe, *(f"--{name}={value}" for name, value in flags.items())]
-    return subprocess.run(command, capture_output=True, text=True, timeout=600, check=False)
+    return run_script(SCRIPT, recipe, *(f"--{name}={value}" for name, value in flags.items()), processes=2)
 
 
 @pytest.fixture(scope="module")

@@ -1,11 +1,11 @@
 """The gradient contract: the same step for any cut into micro-batches and processes."""
 
-import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 import torch
+from processes import run_script
 
 SCRIPT = Path(__file__).with_name("two_processes.py")
 HEADS = [
@@ -25,18 +25,7 @@ def gradients(checkpoints, tmp_path_factory):
     found = {}
     for processes in (1, 2):
         output = folder / f"{processes}.pt"
-        command = [
-            sys.executable,
-            "-m",
-            "torch.distributed.run",
-            "--standalone",
-            "--nproc_per_node",
-            str(processes),
-            str(SCRIPT),
-            str(checkpoints["wordpiece"]),
-            str(output),
-        ]
-        done = subprocess.run(command, capture_output=True, text=True, timeout=600, check=False)
+        done = run_script(SCRIPT, checkpoints["wordpiece"], output, processes=processes)
         assert done.returncode == 0, done.stderr[-3000:]
         found[processes] = torch.load(output, weights_only=True)
     return found
