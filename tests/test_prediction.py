@@ -26,7 +26,6 @@ TINY = {
     "max_eval_samples": 40,
     "num_train_epochs": 12,
     "per_device_train_batch_size": 8,
-    "learning_rate": 1e-2,
     "hidden_size": 32,
     "embedding_size": 32,
     "dropout": 0.1,
@@ -38,8 +37,10 @@ MODELS = ["byte-bpe", "crf", "gru", "bilstm-crf"]
 
 
 def settings_of(name, checkpoints, folder, **extra):
-    model = str(checkpoints.get("wordpiece" if name == "crf" else name, name))
-    return TINY | {"output_dir": str(folder), "model_name_or_path": model} | extra
+    model = checkpoints.get("wordpiece" if name == "crf" else name)
+    # A transformer at the baselines' rate finds no entity at all from every other seed.
+    chosen = {"model_name_or_path": str(model or name), "learning_rate": 3e-3 if model else 1e-2}
+    return TINY | chosen | {"output_dir": str(folder)} | extra
 
 
 @pytest.fixture(scope="module")
