@@ -3,7 +3,7 @@
 python benchmarks/zero_shot.py --data data/masakhaner --checkpoint ../shared/checkpoints/xlmr-mini
 
 Each folder of --data is a language, with train.*, dev.* and test.* column files. A finished run is not run again.
-Writes zero_shot.json beside this file and prints the table.
+Writes zero_shot.json beside this file and prints the table: mean and standard deviation over the seeds.
 """
 
 import argparse
@@ -18,7 +18,7 @@ from recipes.compare import CompareConfig, compare
 from recipes.ner import NerConfig
 
 SETTINGS = {
-    "xlmr": {"num_train_epochs": 3, "learning_rate": 2e-4, "per_device_train_batch_size": 16},
+    "xlmr": {"num_train_epochs": 10, "learning_rate": 2e-4, "per_device_train_batch_size": 16},
     "bilstm": {"num_train_epochs": 15, "learning_rate": 2e-3, "per_device_train_batch_size": 32},
 }
 
@@ -29,14 +29,15 @@ def main() -> None:
     parser.add_argument("--checkpoint", required=True)
     parser.add_argument("--output_dir", default=Path("runs/zero_shot"), type=Path)
     parser.add_argument("--max_train_samples", type=int, default=1500, help="of each language, the first ones")
-    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--seeds", default="0,1,2")
     arguments = parser.parse_args()
     languages = sorted(path.name for path in arguments.data.iterdir() if path.is_dir())
     files = {
         language: {name: next((arguments.data / language).glob(f"{name}.*")) for name in ("train", "dev", "test")}
         for language in languages
     }
-    table: dict[str, dict[str, dict[str, float]]] = {}
+    seeds = tuple(map(int, arguments.seeds.split(",")))
+    table: dict[str, dict[str, dict[str, list[float]]]] = {}
     for language, own in files.items():
         shared = {
             "train_file": str(own["train"]),
@@ -51,10 +52,10 @@ def main() -> None:
             )
             for name in SETTINGS
         }
-        compare(CompareConfig(models, (arguments.seed,), str(arguments.output_dir / language)))
+        compare(CompareConfig(models, seeds, str(arguments.output_dir / language)))
         for name in SETTINGS:
-            folder = arguments.output_dir / language / name / f"seed-{arguments.seed}"
-            scores = {other: f1_on(folder, files[other]["test"]) for other in languages}
+            folders = [arguments.output_dir / language / name / f"seed-{seed}" for seed in seeds]
+            scores = {other: [f1_on(folder, files[other]["test"]) for folder in folders] for other in languages}
             table.setdefault(name, {})[language] = scores
             print(language, name, scores, flush=True)
     path = Path(__file__).parent / "zero_shot.json"
@@ -64,7 +65,11 @@ def main() -> None:
     for name, rows in table.items():
         print(f"\n| {name}, trained on | {' | '.join(languages)} |\n|---|{'---:|' * len(languages)}")
         for language, scores in rows.items():
-            print(f"| {language} | {' | '.join(f'{scores[other]:.3f}' for other in languages)} |")
+            print(f"| {language} | {' | '.join(spread(scores[other]) for other in languages)} |")
+
+
+def spread(scores: list[float]) -> str:
+    return f"{np.mean(scores):.3f}" + (f" ± {np.std(scores, ddof=1):.3f}" if len(scores) > 1 else "")
 
 
 def f1_on(folder: Path, test: Path) -> float:

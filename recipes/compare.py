@@ -16,6 +16,8 @@ report = compare(CompareConfig({name: NerConfig(model_name_or_path=name) for nam
 from __future__ import annotations  # names of the lazy parts in signatures would import torch
 
 import argparse
+import hashlib
+import json
 import multiprocessing
 import os
 import shlex
@@ -29,6 +31,7 @@ from typing import Any
 import yaml
 
 from finetune import cli, data, reporting
+from finetune.arguments import DataArguments
 from recipes import ner, sentiment, simple_baselines
 
 TASKS: dict[str, Any] = {"ner": ner.NerConfig, "sentiment": sentiment.SentimentConfig}
@@ -41,6 +44,9 @@ _ELSEWHERE = (
     "report_to",
     "push_to_hub",
 )
+# What says which rows a run reads.
+_COLUMNS = ("text_column_name", "text_pair_column_name", "label_column_name")
+_DATA = (*(field.name for field in fields(DataArguments)), *_COLUMNS)
 
 
 @dataclass
@@ -74,33 +80,42 @@ def compare(config: CompareConfig) -> dict[str, Any]:
         for seed in (config.seeds[:1] if own.model_name_or_path in ("svm", "dictionary") else config.seeds)
     }
 
-    # 2. Train what is not there; a run that fails is told, and the others go on.
+    # 2. Read the data, and train what is not there; a run that fails is told, and the others go on.
+    splits: dict[str, Any] = {}  # by the flags that say what is read: most often one
+    for _, own in runs.values():
+        if _data_flags(own) not in splits:
+            splits[_data_flags(own)] = _read(own)
+    digests = {flags: _digest(some) for flags, some in splits.items()}
     failures = []
     for number, ((name, seed), (recipe, own)) in enumerate(runs.items(), start=1):
         state = _state(own)
         print(
             f"\n=== {name}, seed {seed} ({number} of {len(runs)}{'' if state == 'new' else ', ' + state})", flush=True
         )
-        if state != "finished":
-            reason = _train(recipe, own if state == "new" else replace(own, resume_from_checkpoint="true"))
-            if reason is not None:
-                print(f"failed: {reason}", flush=True)
-                failures.append({"model": name, "seed": seed, "reason": reason})
+        digest, seen = digests[_data_flags(own)], Path(own.output_dir) / "data.sha256"
+        if state == "finished":
+            if seen.exists() and seen.read_text() != digest:
+                raise ValueError(
+                    f"{own.output_dir}: this run saw other data than its files hold now; remove its folder, or give "
+                    "--overwrite_output_dir"
+                )
+            continue
+        reason = _train(recipe, own if state == "new" else replace(own, resume_from_checkpoint="true"))
+        if reason is not None:
+            print(f"failed: {reason}", flush=True)
+            failures.append({"model": name, "seed": seed, "reason": reason})
+        elif os.environ.get("RANK", "0") == "0":
+            seen.write_text(digest)
     failed = [(failure["model"], failure["seed"]) for failure in failures]
     finished = {key: own for key, (_, own) in runs.items() if key not in failed}
     if not finished:
         raise ValueError(f"no run finished; the first one said: {failures[0]['reason']}")
 
-    # 3. The data as the runs read it, and their predictions: statistics, breakdowns, costs.
+    # 3. The runs' predictions beside the data: statistics, breakdowns, costs.
     from finetune import comparison
 
-    own = next(iter(finished.values()))
-    splits = (
-        data.read_tagged(own, own.text_column_name, own.label_column_name)
-        if isinstance(own, ner.NerConfig)
-        else data.read_labelled(own, own.text_column_name, own.label_column_name, own.text_pair_column_name)
-    )
-    report = comparison.comparison_of(finished, splits, "test" if "test" in splits else "eval")
+    data_of_first = splits[_data_flags(next(iter(finished.values())))]
+    report = comparison.comparison_of(finished, data_of_first, "test" if "test" in data_of_first else "eval")
     report |= {"failures": failures, "command": _command(), "machine": reporting.machine()}
 
     # 4. The report, and a word in each model's card.
@@ -137,6 +152,25 @@ def _state(config: Any) -> str:
     if config.overwrite_output_dir:
         return "new"
     return "finished" if (folder / "all_results.json").exists() else "begun"
+
+
+def _data_flags(config: Any) -> str:
+    return repr([getattr(config, name, None) for name in _DATA])
+
+
+def _read(config: Any) -> Any:
+    """The splits, as a run of this config reads them."""
+    if isinstance(config, ner.NerConfig):
+        return data.read_tagged(config, config.text_column_name, config.label_column_name)
+    return data.read_labelled(config, config.text_column_name, config.label_column_name, config.text_pair_column_name)
+
+
+def _digest(splits: Mapping[str, Any]) -> str:
+    """SHA-256 of every row, by which a later comparison knows that a finished run saw the data of today."""
+    whole = hashlib.sha256()
+    for name, rows in sorted(splits.items()):
+        whole.update(json.dumps([name, rows.to_dict()]).encode())
+    return whole.hexdigest()
 
 
 def _train(recipe: Callable[[Any], Any], config: Any) -> str | None:

@@ -29,8 +29,11 @@ def gradients_that_fit(
         Whatever said that memory is out, if it is for one row; MemoryError on the other processes.
     """
     counts = count_targets(accelerator, micro_batches)
+    generators = [torch.default_generator]
+    if accelerator.device.type == "cuda":  # which draws dropout from its own
+        generators.append(torch.cuda.default_generators[accelerator.device.index or 0])
     while True:
-        random = torch.get_rng_state()
+        random = [generator.get_state() for generator in generators]
         out_of_memory: BaseException | None = None
         try:
             cut = [piece for batch in micro_batches for piece in batch.split(pieces)]
@@ -48,7 +51,8 @@ def gradients_that_fit(
         if any_stuck:
             raise out_of_memory or MemoryError("another process is out of memory with one row")
         model.zero_grad(set_to_none=True)
-        torch.set_rng_state(random)
+        for generator, state in zip(generators, random, strict=True):
+            generator.set_state(state)
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
         pieces *= 2

@@ -181,8 +181,28 @@ def test_runs_of_other_data_are_not_taken(tmp_path):
     config = CompareConfig({"dictionary": own}, (0,), str(tmp_path / "out"))
     assert compare(config)["models"]["dictionary"]["scores"]["test_f1"]["values"] == [1.0]
     path.write_text(path.read_text().replace("Oslo\tB-LOC", "Oslo\tO"))
+    with pytest.raises(ValueError, match="seed-0: this run saw other data than its files hold now"):
+        compare(config)
+    (tmp_path / "out/dictionary/seed-0/data.sha256").unlink()  # as of a run that recipes/ner.py made
     with pytest.raises(ValueError, match="seed-0: this run was tested on other data than its files hold now"):
         compare(config)
+
+
+def test_runs_of_other_training_data_are_not_taken(tmp_path):
+    train, test = tmp_path / "train.tsv", tmp_path / "test.tsv"
+    train.write_text("text\tlabel\ngood\t1\nbad\t0\n")
+    test.write_text("text\tlabel\ngood\t1\nbad\t0\n")
+    own = SentimentConfig(model_name_or_path="svm", train_file=str(train), test_file=str(test), eval_strategy="no")
+    config = CompareConfig({"svm": own}, (0,), str(tmp_path / "out"))
+    compare(config)
+    compare(config)
+    train.write_text(train.read_text().replace("bad\t0", "bad\t1") + "poor\t0\n")
+    with pytest.raises(
+        ValueError, match="seed-0: this run saw other data than its files hold now; remove its folder"
+    ):
+        compare(config)
+    compare(replace(config, models={"svm": replace(own, overwrite_output_dir=True)}))
+    compare(config)
 
 
 def test_one_seed_is_said_to_be_one(compared):
