@@ -151,7 +151,9 @@ def run(recipe: Callable[[Any], Any], config: Any) -> Any:
     """
     _start_missing_processes()
     try:
-        return recipe(config)
+        result = recipe(config)
+        _end_processes()
+        return result
     except (ValueError, FloatingPointError, MemoryError) as error:
         raise SystemExit(f"error: {error}") from error
     except BrokenPipeError:  # whoever read the output has left; recipes/predict.py ends quietly
@@ -163,10 +165,17 @@ def run(recipe: Callable[[Any], Any], config: Any) -> Any:
             and error.errno in (errno.ENOSPC, errno.EDQUOT)
             and error.strerror == os.strerror(error.errno)
         ):
-            place = config.output_dir
+            place = getattr(config, "output_dir", None) or getattr(config, "output_file", None)
         raise SystemExit(f"error: {f'{place}: ' if place is not None else ''}{error.strerror or error}") from error
     except KeyboardInterrupt as interrupt:
         raise SystemExit(130) from interrupt
+
+
+def _end_processes() -> None:
+    """Takes leave of the other processes: a process that exits while threads wait for them may be aborted for it."""
+    distributed = sys.modules.get("torch.distributed")
+    if distributed is not None and distributed.is_available() and distributed.is_initialized():
+        distributed.destroy_process_group()
 
 
 def _start_missing_processes() -> None:

@@ -32,6 +32,7 @@ import yaml
 
 from finetune import cli, data, reporting
 from finetune.arguments import DataArguments
+from finetune.files import write_text
 from recipes import ner, sentiment, simple_baselines
 
 TASKS: dict[str, Any] = {"ner": ner.NerConfig, "sentiment": sentiment.SentimentConfig}
@@ -105,7 +106,7 @@ def compare(config: CompareConfig) -> dict[str, Any]:
             print(f"failed: {reason}", flush=True)
             failures.append({"model": name, "seed": seed, "reason": reason})
         elif os.environ.get("RANK", "0") == "0":
-            seen.write_text(digest)
+            write_text(seen, digest)
     failed = [(failure["model"], failure["seed"]) for failure in failures]
     finished = {key: own for key, (_, own) in runs.items() if key not in failed}
     if not finished:

@@ -101,7 +101,8 @@ def finetune_ner(config: NerConfig) -> training.RunResult:
         return tags, {f"{name}_{key}": value for key, value in scores.items()}
 
     # 6. Train.
-    batches = data.train_batches(alignments["train"].rows, tokenizer.pad_token_id, config, accelerator)
+    rows = {split: alignment.rows for split, alignment in alignments.items()}
+    batches = data.train_batches(rows, tokenizer.pad_token_id, config, accelerator)
     outcome = training.train(run, model, tokenizer, batches, lambda model: predict(model, "validation", "eval")[1])
 
     # 7. Save the model, then what it says on the evaluation splits.

@@ -156,7 +156,7 @@ def pretrain(config: PretrainConfig) -> training.RunResult:
         return {f"{name}_{key}": value for key, value in scores.items()}
 
     # 6. Train.
-    batches = data.train_batches(rows["train"], tokenizer.pad_token_id, config, accelerator)
+    batches = data.train_batches(rows, tokenizer.pad_token_id, config, accelerator)
     outcome = training.train(run, model, tokenizer, batches, lambda model: evaluate(model, "validation", "eval"))
 
     # 7. Save the model, then what it says on the evaluation splits.

@@ -88,7 +88,8 @@ def finetune_sentiment(config: SentimentConfig) -> training.RunResult:
         return predictions, {f"{name}_{key}": value for key, value in scores.items()}
 
     # 6. Train.
-    batches = data.train_batches(encoded["train"].rows, tokenizer.pad_token_id, config, accelerator)
+    rows = {split: inputs.rows for split, inputs in encoded.items()}
+    batches = data.train_batches(rows, tokenizer.pad_token_id, config, accelerator)
     outcome = training.train(run, model, tokenizer, batches, lambda model: predict(model, "validation", "eval")[1])
 
     # 7. Save the model, then what it says on the evaluation splits.

@@ -10,7 +10,7 @@ import hashlib
 import itertools
 import math
 import signal
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property, partial
 from typing import Any, Protocol
@@ -124,6 +124,7 @@ class TrainBatches:
             place of `per_device_batch_size` rows; a step holds as many as `gradient_accumulation_steps` times
             `num_processes` such micro-batches would.
         group_by_length: rows of about the same length make a step, in an order that is drawn anew for each epoch.
+        evaluated: rows of the other splits, which a resumed run is held to as well.
     """
 
     rows: EpochSource
@@ -136,6 +137,7 @@ class TrainBatches:
     num_workers: int = 0
     tokens_per_batch: int | None = None
     group_by_length: bool = False
+    evaluated: Sequence[EpochSource] = ()
     _steps: dict[int, int] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     def steps_in(self, epoch: int) -> int:
@@ -161,13 +163,16 @@ class TrainBatches:
         return epoch, step
 
     def digest(self) -> str:
-        """SHA-256 of the first epoch's rows: all their lengths, and what stands in 10,000, or in all if fewer."""
-        rows = self.rows.in_epoch(0)
-        some = rows.take(np.linspace(0, len(rows) - 1, min(len(rows), _COMPARED)).astype(np.int64))
-        whole = hashlib.sha256(rows.lengths.astype(np.int64).tobytes())
-        for name, values in sorted((some.tokens | some.samples).items()):
-            whole.update(name.encode())
-            whole.update(values.astype(np.int64).tobytes())
+        """SHA-256 of the rows of all splits; of instances, which cost time to build, all lengths and 10,000 rows."""
+        whole = hashlib.sha256()
+        for source in (self.rows, *self.evaluated):
+            rows = source.in_epoch(0)
+            compared = len(rows) if isinstance(rows, Rows) else min(len(rows), _COMPARED)
+            some = rows.take(np.linspace(0, len(rows) - 1, compared).astype(np.int64))
+            whole.update(rows.lengths.astype(np.int64).tobytes())
+            for name, values in sorted((some.tokens | some.samples).items()):
+                whole.update(name.encode())
+                whole.update(values.astype(np.int64).tobytes())
         return whole.hexdigest()
 
     def plan(self, epoch: int, first_step: int = 0) -> Iterator[list[list[int]]]:
@@ -248,14 +253,17 @@ class TrainBatches:
         return Batch(batch.inputs, batch.row_ids[:0])
 
 
-def train_batches(rows: EpochSource, pad_token_id: int, config: TrainingArguments, processes: Any) -> TrainBatches:
+def train_batches(
+    rows: Mapping[str, EpochSource], pad_token_id: int, config: TrainingArguments, processes: Any
+) -> TrainBatches:
     """The batches that the flags of a run ask for.
 
     Args:
+        rows: of each split; those of `train` make the batches.
         processes: what says `num_processes` and `process_index`, as an `Accelerator` does.
     """
     return TrainBatches(
-        rows,
+        rows["train"],
         pad_token_id,
         config.per_device_train_batch_size,
         config.gradient_accumulation_steps,
@@ -265,6 +273,7 @@ def train_batches(rows: EpochSource, pad_token_id: int, config: TrainingArgument
         config.dataloader_num_workers,
         config.tokens_per_batch,
         config.train_sampling_strategy == "group_by_length",
+        [rows[split] for split in sorted(rows) if split != "train"],
     )
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from finetune.data.messages import shown
 from finetune.data.tags import TAG
+from finetune.files import whole_file
 
 CONLL_ENDINGS = (".conll", ".conll03", ".conllu", ".bio", ".iob", ".iob2", ".iobes", ".txt")
 
@@ -131,7 +132,7 @@ def write_conll(
     path: str | os.PathLike[str], words: Iterable[Sequence[str]], *tag_columns: Iterable[Sequence[str]]
 ) -> None:
     """Writes sentences as tab-separated columns: the word, then one column for each of `tag_columns`."""
-    with Path(path).open("w", encoding="utf-8", newline="\n") as file:
+    with whole_file(Path(path)) as file:
         for sentence in zip(words, *tag_columns, strict=True):
             file.writelines("\t".join(cells) + "\n" for cells in zip(*sentence, strict=True))
             file.write("\n")

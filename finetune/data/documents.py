@@ -34,7 +34,7 @@ from tokenizers import Tokenizer
 
 from finetune.data.flags import check_pretraining_flags, parallel_columns
 from finetune.data.messages import listed
-from finetune.data.readers import SPLITS, json_rows, load_hub, load_saved, open_parquet, read_columns
+from finetune.data.readers import SPLITS, commit_of, json_rows, load_hub, load_saved, open_parquet, read_columns
 
 Sentences = Literal["line", "split"]
 _ARRAYS = {
@@ -284,7 +284,7 @@ def _write(corpus: Corpus, backend: Tokenizer, folder: Path) -> None:
                 new["lines"].append(document.line)
                 new["sources"].append(sources.setdefault(document.source, len(sources)))
             for name, values in new.items():
-                np.array(values, dtype=_ARRAYS[name]).tofile(files[name])
+                files[name].write(np.array(values, dtype=_ARRAYS[name]).tobytes())  # tofile() hides a full disk
     if not tokens:
         raise ValueError(f"{corpus.name}: no text in it")
     (folder / "notes.json").write_text(json.dumps(notes | {"source_names": list(sources)}))
@@ -319,12 +319,16 @@ def _file(path: Path, config: Any, parallel: tuple[str, ...]) -> Corpus:
     identity = (
         f"{path.resolve()} {stat.st_size} {stat.st_mtime_ns} {column} {sentences} {parallel} {config.column_names}"
     )
+    saved = load_saved(path) if path.is_dir() else None
+    if saved is not None:  # save_to_disk writes a folder anew without a trace in its size and time
+        identity += f" {getattr(saved, '_fingerprint', None)}"
     language = path.name.split(".")[0]
     if parallel:
         read = partial(_read_parallel, path, parallel, config.column_names)
         return Corpus(str(path), language, read, identity, parallel=True)
-    if path.is_dir():
-        saved = load_saved(path)
+    if saved is not None:
+        if isinstance(saved, datasets.DatasetDict):
+            raise ValueError(f"{path}: several splits are saved here; give the folder as --dataset_name")
         return Corpus(str(path), language, partial(_read_rows, saved, str(path), column, sentences), identity)
     if path.suffix.lower() == ".parquet":
         open_parquet(path)  # is it one?
@@ -346,7 +350,7 @@ def _data_set(config: Any) -> dict[str, list[Corpus]]:
     corpora = {}
     for split, rows in splits.items():
         if split in SPLITS:
-            fingerprint = getattr(rows, "_fingerprint", None)  # a stream has none: its name must do
+            fingerprint = getattr(rows, "_fingerprint", None) or commit_of(name)  # a stream has none
             identity = f"{name} {config.dataset_config_name} {split} {fingerprint} {column} {sentences}"
             read = partial(_read_rows, rows, f"{name} ({split})", column, sentences)
             corpora[split] = [Corpus(f"{name} ({split})", Path(name).name, read, identity)]

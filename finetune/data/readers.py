@@ -21,6 +21,7 @@ import datasets
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet
+from huggingface_hub import HfApi
 
 from finetune.arguments import DataArguments
 from finetune.data.conll import CONLL_ENDINGS, read_conll, read_lines
@@ -130,6 +131,14 @@ def load_hub(name: str, config_name: str | None, *, streaming: bool = False) -> 
         return datasets.load_dataset(name, config_name, streaming=streaming)
     except Exception as error:  # of the network, of the Hub, of a file's form
         raise ValueError(f"--dataset_name {name}: not loaded: {_reason(error)}") from error
+
+
+def commit_of(name: str) -> str:
+    """The commit that a Hub data set is at."""
+    try:
+        return str(HfApi().dataset_info(name).sha)
+    except Exception as error:  # of the network, of the Hub
+        raise ValueError(f"--dataset_name {name}: its commit is not known: {_reason(error)}") from error
 
 
 def open_parquet(path: Path) -> pyarrow.parquet.ParquetFile:

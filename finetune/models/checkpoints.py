@@ -186,6 +186,8 @@ def load_tokenizer(
         raise ValueError(f"{flag} {name}: the tokenizer has no padding token")
     if set(tokenizer.get_vocab()) <= {*tokenizer.all_special_tokens, *tokenizer.get_added_vocab()}:
         raise ValueError(f"{flag} {name}: the tokenizer has no piece but special tokens; is a file of it missing?")
+    for told in ("is_local", "local_files_only"):  # of this loading; saved, they would depend on where it came from
+        tokenizer.init_kwargs.pop(told, None)
     templates = tokenizer.chat_template if isinstance(tokenizer.chat_template, dict) else {}
     for template in templates:  # saved as files of these names
         if not re.fullmatch(r"[\w-]+", template):
@@ -243,6 +245,12 @@ def _positions(model: PreTrainedModel) -> torch.nn.Embedding | None:
 def _load_baseline(
     task: Task, arguments: ModelArguments, names: dict[str, Any], words: Iterable[str], pooling: str, head: str
 ) -> tuple[PreTrainedModel, WordTokenizer]:
+    for name in ("embedding_size", "hidden_size", "num_hidden_layers", "char_hidden_size", "min_word_frequency"):
+        if getattr(arguments, name) < 1:
+            raise ValueError(f"--{name} {getattr(arguments, name)}: must be at least 1")
+    for name in ("dropout", "word_dropout"):
+        if not 0 <= getattr(arguments, name) < 1:
+            raise ValueError(f"--{name} {getattr(arguments, name)}: must be at least 0 and below 1")
     shape = BASELINES[arguments.model_name_or_path] | ({"crf": True} if head == "crf" else {})
     if arguments.char_features == "bilstm" and arguments.char_hidden_size % 2:
         raise ValueError(f"--char_hidden_size {arguments.char_hidden_size}: two directions need an even number")
@@ -344,6 +352,11 @@ def load_config(path: str, name: str, revision: str, flag: str = "--model_name_o
                 f"{flag} {name}: its config.json asks for code of the Hub ({kernel}), which is not run here "
                 "(trust_remote_code is off)"
             )
+    if getattr(config, "transformers_weights", None) is not None:
+        raise ValueError(
+            f"{flag} {name}: its config.json names a file of weights (transformers_weights), which may be a pickle; "
+            "weights come from model.safetensors"
+        )
     return config
 
 

@@ -2,12 +2,12 @@
 
 import json
 import math
-import os
 import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from finetune.files import write_text
 from finetune.reporting.tables import aligned
 
 _TEMPLATES = Path(__file__).parent
@@ -46,11 +46,11 @@ def write_comparison(folder: Path, report: Mapping[str, Any]) -> None:
         in_short=_in_short(report),
         one_seed=_one_seed,
     )
-    _write(
+    write_text(
         folder / "comparison.json", json.dumps(_plain(report), indent=1, allow_nan=False, ensure_ascii=False) + "\n"
     )
-    _write(folder / "comparison.md", _markdown(report, list(figures)))
-    _write(folder / "report.html", page)
+    write_text(folder / "comparison.md", _markdown(report, list(figures)))
+    write_text(folder / "report.html", page)
 
 
 def comparison_table(report: Mapping[str, Any]) -> str:
@@ -79,7 +79,7 @@ def add_comparison_to_card(folder: Path, report: Mapping[str, Any], name: str) -
         text = before + rest.partition(f"{end}\n")[2]
     text = text.replace(" They are of one run with one seed: the spread over seeds is not known from it.", "")
     before, use, after = text.partition("## Training\n")
-    _write(card, before + "\n".join([head, "", begin, *lines, end, "", ""]) + use + after)
+    write_text(card, before + "\n".join([head, "", begin, *lines, end, "", ""]) + use + after)
 
 
 def _columns(report: Mapping[str, Any]) -> list[str]:
@@ -251,10 +251,3 @@ def _plain(value: Any) -> Any:
     if isinstance(value, (list, tuple)):
         return [_plain(item) for item in value]
     return None if isinstance(value, float) and not math.isfinite(value) else value
-
-
-def _write(path: Path, text: str) -> None:
-    """Whole or not at all."""
-    beside = path.with_name(f".{path.name}.writing")
-    beside.write_text(text, encoding="utf-8", newline="\n")
-    os.replace(beside, path)

@@ -4,10 +4,12 @@ import csv
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
+from finetune.files import whole_file
+
 
 def write_predictions(path: Path, header: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
     """Writes a TSV file with a header line; tabs and line ends inside a cell become spaces."""
-    with path.open("w", encoding="utf-8", newline="") as file:
+    with whole_file(path) as file:
         writer = csv.writer(file, delimiter="\t", quoting=csv.QUOTE_NONE, quotechar=None, lineterminator="\n")
         writer.writerow(header)
         for row in rows:

@@ -6,6 +6,8 @@ from typing import Any
 
 from huggingface_hub import EvalResult, ModelCardData
 
+from finetune.files import write_text
+
 _USE = {
     "token-classification": (
         'tagger = pipeline("token-classification", model=FOLDER, aggregation_strategy="simple")\n'
@@ -131,7 +133,7 @@ def write_model_card(
         "```",
         "",
     ]
-    (folder / "README.md").write_text("\n".join(lines), encoding="utf-8")
+    write_text(folder / "README.md", "\n".join(lines))
 
 
 def _public(name: str) -> str:

@@ -25,6 +25,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch.distributed.checkpoint import state_dict as distributed
 
+from finetune.files import remove
 from finetune.training.manifest import MANIFEST, write_manifest
 
 _NAME = re.compile(r"checkpoint-(\d+)")
@@ -83,12 +84,12 @@ def save_checkpoint(
             for path in (beside / MANIFEST, beside):
                 _sync(path)
         except BaseException as error:
-            shutil.rmtree(beside, ignore_errors=True)
+            remove(beside)
             if not is_full_disk(error):
                 raise
             full_disk = _no_room(folder, [*weights.values(), *tensors.values()])
         else:
-            if folder.exists():  # of a run that goes on from an older checkpoint than this
+            if os.path.lexists(folder):  # of a run that goes on from an older checkpoint than this
                 _remove(folder)
             beside.rename(folder)
             _sync(folder.parent)
@@ -97,19 +98,26 @@ def save_checkpoint(
         raise OSError(errno.ENOSPC, full_disk)
 
 
-def load_checkpoint(folder: Path, accelerator: Accelerator, model: torch.nn.Module, optimizer: Any) -> dict[str, Any]:
-    """Puts model, optimizer and random generators back to where they were, and returns the saved state."""
+def load_state(folder: Path) -> dict[str, Any]:
+    """What `save_checkpoint` was given as the state."""
     try:
-        state = json.loads((folder / "state.json").read_text())
+        return dict(json.loads((folder / "state.json").read_text()))
+    except (OSError, ValueError, TypeError) as error:
+        raise _not_whole(folder, error) from error
+
+
+def load_checkpoint(folder: Path, accelerator: Accelerator, model: torch.nn.Module, optimizer: Any) -> None:
+    """Puts model, optimizer and random generators back to where they were."""
+    state = load_state(folder)
+    try:
         load_weights(folder, accelerator, model)
         joined = _join(
             load_file(folder / "optimizer.safetensors"), json.loads((folder / "optimizer.json").read_text())
         )
-        distributed.set_optimizer_state_dict(model, _inner(optimizer), joined, options=_FULL)
+        _load_optimizer(accelerator.unwrap_model(model), model, _inner(optimizer), joined)
         random = load_file(folder / "random.safetensors")
     except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
-        reason = " ".join(str(error).split())[:300]
-        raise ValueError(f"--resume_from_checkpoint {folder}: no whole checkpoint of this model: {reason}") from error
+        raise _not_whole(folder, error) from error
     rank = accelerator.process_index
     if f"{rank}.cpu" in random:
         torch.set_rng_state(random[f"{rank}.cpu"])
@@ -117,7 +125,6 @@ def load_checkpoint(folder: Path, accelerator: Accelerator, model: torch.nn.Modu
             torch.cuda.set_rng_state(random[f"{rank}.cuda"])
     if accelerator.scaler is not None and "scaler" in state:
         accelerator.scaler.load_state_dict(state["scaler"])
-    return state
 
 
 def load_weights(folder: Path, accelerator: Accelerator, model: torch.nn.Module) -> None:
@@ -142,13 +149,40 @@ def remove_old_checkpoints(output_dir: Path, keep: int, best_step: int | None, s
 def remove_unfinished(output_dir: Path) -> None:
     """Removes what a killed run was writing, or removing."""
     for path in (*output_dir.glob(".checkpoint-*.writing"), *output_dir.glob(".checkpoint-*.removing")):
-        shutil.rmtree(path)
+        remove(path)
 
 
 def is_full_disk(error: BaseException) -> bool:
     """Whether a write failed for want of room; safetensors and tokenizers say so in their message alone."""
     numbers = (errno.ENOSPC, errno.EDQUOT)
     return getattr(error, "errno", None) in numbers or any(f"(os error {number})" in str(error) for number in numbers)
+
+
+def _load_optimizer(
+    unwrapped: torch.nn.Module, model: torch.nn.Module, optimizer: torch.optim.Optimizer, joined: dict[str, Any]
+) -> None:
+    """Sets the optimizer's state, of the parameters that had one: what never got a gradient has none.
+
+    Raises:
+        ValueError: for state of other parameters than the model's, or of other shapes.
+    """
+    parameters = dict(unwrapped.named_parameters())
+    for name, state in joined["state"].items():
+        for value in state.values():
+            shape = tuple(parameters[name].shape) if name in parameters else None
+            if tuple(value.shape) not in ((), shape):
+                here = "not in the model" if shape is None else f"{shape} in the model"
+                raise ValueError(f"optimizer state of {name} is {tuple(value.shape)}, and the weight is {here}")
+    options = distributed.StateDictOptions(full_state_dict=True, cpu_offload=True, strict=False)
+    distributed.set_optimizer_state_dict(model, optimizer, joined, options=options)
+    for name, parameter in parameters.items():
+        if name not in joined["state"]:
+            optimizer.state.pop(parameter, None)  # torch made one up
+
+
+def _not_whole(folder: Path, error: BaseException) -> ValueError:
+    reason = " ".join(str(error).split())[:300]
+    return ValueError(f"--resume_from_checkpoint {folder}: no whole checkpoint of this model: {reason}")
 
 
 def _no_room(folder: Path, tensors: list[torch.Tensor]) -> str:
@@ -166,7 +200,7 @@ def _remove(path: Path) -> None:
     """Removes a checkpoint so that no half of it stands under its name."""
     hidden = path.with_name(f".{path.name}.removing")
     path.rename(hidden)
-    shutil.rmtree(hidden)
+    remove(hidden)
 
 
 def _step(path: Path) -> int:

@@ -13,6 +13,8 @@ import torch
 from accelerate import Accelerator
 from accelerate.utils import gather_object
 
+from finetune.training.memory import SMALLER_EVALUATION, memory_errors_explained
+
 
 @dataclass(frozen=True)
 class Predictions:
@@ -142,7 +144,8 @@ def _outputs(accelerator: Accelerator, model: torch.nn.Module, batches: Any) -> 
         number = first + accelerator.process_index
         batch = batches[min(number, len(batches) - 1)]
         on_device = batch.to(accelerator.device)
-        output = model(**on_device.inputs)
+        with memory_errors_explained("in the evaluation", SMALLER_EVALUATION):
+            output = model(**on_device.inputs)
         if number < len(batches):
             yield number, batch, on_device, output
 

@@ -10,11 +10,23 @@ from typing import Any, NoReturn, Protocol
 
 from accelerate.utils import set_seed, tqdm
 
-from finetune.training.checkpoints import load_checkpoint, load_weights, remove_old_checkpoints, save_checkpoint
-from finetune.training.memory import gradients_that_fit, memory_errors_explained
+from finetune.files import write_text
+from finetune.training.checkpoints import (
+    load_checkpoint,
+    load_state,
+    load_weights,
+    remove_old_checkpoints,
+    save_checkpoint,
+)
+from finetune.training.memory import (
+    SMALLER_MICRO_BATCHES,
+    SMALLER_OPTIMIZER,
+    gradients_that_fit,
+    memory_errors_explained,
+)
 from finetune.training.optimizers import build_optimizer, build_schedule
 from finetune.training.resume import check_data, find_best, training_of
-from finetune.training.run import TRACKED_AS, Run, peak_memory_mb, write_text
+from finetune.training.run import TRACKED_AS, Run, peak_memory_mb
 from finetune.training.sharding import prepare_for_sharding
 from finetune.training.signals import Signals, leave, name_of, noted_signals
 from finetune.training.steps import accumulate_gradients, clip_gradients
@@ -49,7 +61,7 @@ class _State:
 
     step: int = 0
     total_steps: int = 0
-    data: str = ""  # a digest of the training data
+    data: str = ""  # a digest of the rows
     tokens: int = 0
     rows: int = 0
     seconds: float = 0.0  # of training steps, without evaluations and checkpoints
@@ -103,12 +115,17 @@ def _train(
     digest = batches.digest()
     state = _State(total_steps=total_steps, data=digest)
     if checkpoint is not None:
-        state = _State(**_known(load_checkpoint(checkpoint, accelerator, model, optimizer)))
+        state = _State(**_known(load_state(checkpoint)))
         check_data(checkpoint, (state.total_steps, state.data or digest), (total_steps, digest))
+        load_checkpoint(checkpoint, accelerator, model, optimizer)
         schedule.load_state_dict(state.schedule)
         run.print(f"resumed from {checkpoint} after step {state.step}")
 
+    batches.locate(state.step)  # says what is wrong with the plan, before there is a folder
     run.create_folder()
+    begun_at = state.step
+    if begun_at and accelerator.is_main_process:  # a run that was killed may have left one too many
+        remove_old_checkpoints(run.output_dir, config.save_total_limit, state.best_step, begun_at)
     if config.report_to != "none":
         accelerator.init_trackers(TRACKED_AS, config={k: v for k, v in asdict(config).items() if v is not None})
     history = _History(run, checkpoint)
@@ -133,7 +150,7 @@ def _train(
         for step_in_epoch, micro_batches in enumerate(batches.epoch(epoch, first_step), start=first_step + 1):
             began = time.perf_counter()
             model.train()
-            with memory_errors_explained(state.step + 1):
+            with memory_errors_explained(f"at step {state.step + 1}", SMALLER_MICRO_BATCHES):
                 if config.auto_find_batch_size:
                     sums, fitting = gradients_that_fit(accelerator, model, micro_batches, state.pieces)
                 else:
@@ -146,7 +163,8 @@ def _train(
             norm = clip_gradients(accelerator, model, config.max_grad_norm or math.inf)  # 0: measure only
             rate = float(max(schedule.get_last_lr()))
             _check_finite(state.step + 1, rate, sum(sums.losses.values()), norm, accelerator.scaler is None)
-            optimizer.step()
+            with memory_errors_explained(f"in the optimizer at step {state.step + 1}", SMALLER_OPTIMIZER):
+                optimizer.step()
             schedule.step()
             optimizer.zero_grad(set_to_none=True)
 
@@ -177,7 +195,7 @@ def _train(
                 scores = evaluate(model)
                 history.add({"step": state.step, "epoch": position} | scores)
                 value = _metric(scores, config.metric_for_best_model)
-                if state.best_value is None or improvement * (value - state.best_value) > 0:
+                if _better(value, state.best_value, improvement):
                     state.best_value, state.best_step, state.best_epoch = value, state.step, position
                     state.evaluations_since_best = 0
                 else:
@@ -201,7 +219,9 @@ def _train(
         _leave(run, signal, state.step)
 
     if config.load_best_model_at_end and state.best_step is not None and state.best_step != state.step:
-        folders = [run.output_dir, *([checkpoint.absolute().parent] if checkpoint is not None else [])]
+        folders = [run.output_dir]
+        if checkpoint is not None and state.best_step <= begun_at:  # it lies where that run wrote it
+            folders.insert(0, checkpoint.absolute().parent)
         load_weights(find_best(folders, state.best_step), accelerator, model)
         run.print(
             f"best evaluation: {config.metric_for_best_model} {state.best_value:.4f} at epoch {state.best_epoch}"
@@ -267,6 +287,11 @@ def _check_finite(step: int, rate: float, loss: float, norm: float, check_gradie
             "and the checkpoints before it stay. A lower --learning_rate, more --warmup_steps or a smaller "
             "--max_grad_norm may help"
         )
+
+
+def _better(value: float, best: float | None, improvement: float) -> bool:
+    """Any number is better than NaN, which an evaluation may give before the model has learned anything."""
+    return best is None or math.isnan(best) > math.isnan(value) or improvement * (value - best) > 0
 
 
 def _metric(scores: dict[str, float], name: str) -> float:

@@ -9,6 +9,17 @@ from accelerate import Accelerator
 
 from finetune.training.steps import StepSums, add_gradients, count_targets, with_losses
 
+SMALLER_MICRO_BATCHES = (
+    "--auto_find_batch_size true cuts the micro-batches for the same step, as does a smaller "
+    "--per_device_train_batch_size with more --gradient_accumulation_steps; a single row that is too long needs a "
+    "smaller --max_seq_length"
+)
+SMALLER_OPTIMIZER = (
+    "AdamW keeps two numbers beside each weight that trains; --freeze_layers, --freeze_encoder or a smaller model "
+    "need less"
+)
+SMALLER_EVALUATION = "a smaller --per_device_eval_batch_size needs less"
+
 
 def gradients_that_fit(
     accelerator: Accelerator, model: torch.nn.Module, micro_batches: Sequence[Any], pieces: int
@@ -59,18 +70,14 @@ def gradients_that_fit(
 
 
 @contextmanager
-def memory_errors_explained(step: int) -> Iterator[None]:
-    """Turns what says that memory is out into a MemoryError that says what helps."""
+def memory_errors_explained(where: str, what_helps: str) -> Iterator[None]:
+    """Turns what says that memory is out into a MemoryError that says where, and what helps."""
     try:
         yield
     except (RuntimeError, MemoryError) as error:
         if not is_out_of_memory(error):
             raise
-        raise MemoryError(
-            f"out of memory at step {step}: --auto_find_batch_size true cuts the micro-batches for the same step, as "
-            "does a smaller --per_device_train_batch_size with more --gradient_accumulation_steps; a single row "
-            "that is too long needs a smaller --max_seq_length"
-        ) from error
+        raise MemoryError(f"out of memory {where}: {what_helps}") from error
 
 
 def is_out_of_memory(error: BaseException) -> bool:

@@ -11,6 +11,7 @@ from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any
 
+import yaml
 from accelerate import Accelerator
 from accelerate.utils import broadcast_object_list
 
@@ -57,7 +58,11 @@ def find_checkpoint(output_dir: Path, flag: str | None) -> tuple[Path | None, li
     if flag is None:  # what start_run makes of `false` too
         return None, []
     if flag.lower() == "true":
-        passed_over: list[str] = []
+        passed_over = [
+            f"{path} is passed over: it is a link; name the folder itself"
+            for path in sorted(output_dir.glob("checkpoint-*"))
+            if path.is_symlink()
+        ]
         for folder in reversed(checkpoints(output_dir)):
             if (reason := damage(folder)) is None:
                 return folder, passed_over
@@ -97,6 +102,8 @@ def checkpoint_to_resume(config: Any, accelerator: Accelerator) -> tuple[Path | 
             folder, told = find_checkpoint(Path(config.output_dir), config.resume_from_checkpoint)
             if folder is not None:
                 told += _compare(folder, config, accelerator)
+            if folder is None or not _same(folder.absolute().parent, Path(config.output_dir)):
+                _check_replaced(config)
             found = [folder, told, None]
         except ValueError as error:
             found[2] = str(error)
@@ -104,6 +111,24 @@ def checkpoint_to_resume(config: Any, accelerator: Accelerator) -> tuple[Path | 
     if mistake is not None:
         raise ValueError(mistake)
     return folder, told
+
+
+def _check_replaced(config: Any) -> None:
+    """Refuses to write over a run of other flags, where no checkpoint of it is gone on from."""
+    path = Path(config.output_dir) / "run.yaml"
+    if config.resume_from_checkpoint is None or not path.exists():
+        return
+    try:
+        there = dict(yaml.safe_load(path.read_text(encoding="utf-8")))
+    except (OSError, ValueError, TypeError, yaml.YAMLError, RecursionError) as error:
+        raise ValueError(f"{path}: does not tell of a run; give another --output_dir") from error
+    changed = _changed({field.name: field.default for field in fields(config)} | there, asdict(config))
+    others = [f"--{name} was {_shown(a)} there" for name, (a, _) in changed.items() if name not in _FREE | _TOLD]
+    if others:
+        raise ValueError(
+            f"--output_dir {config.output_dir}: holds another run ({', '.join(others)}), which would be lost; give "
+            "another folder"
+        )
 
 
 def find_best(folders: list[Path], step: int) -> Path:
@@ -118,7 +143,7 @@ def find_best(folders: list[Path], step: int) -> Path:
 
 
 def check_data(checkpoint: Path, old: tuple[int, str], new: tuple[int, str]) -> None:
-    """Refuses other training data than the checkpoint's, when the flags were the same.
+    """Refuses other data than the checkpoint's, when the flags were the same.
 
     Args:
         old, new: the number of steps, and the digest of the rows.
@@ -126,8 +151,8 @@ def check_data(checkpoint: Path, old: tuple[int, str], new: tuple[int, str]) -> 
     if old != new:
         how = f"its run had {old[0]} steps and the same flags give {new[0]} now, so " if old[0] != new[0] else ""
         raise ValueError(
-            f"--resume_from_checkpoint {checkpoint}: {how}the training data, or what the tokenizer makes of it, has "
-            "changed since; put back what it was, or begin a new run in another folder"
+            f"--resume_from_checkpoint {checkpoint}: {how}the data, or what the tokenizer makes of it, has changed "
+            "since; put back what it was, or begin a new run in another folder"
         )
 
 
@@ -160,7 +185,7 @@ def _compare(folder: Path, config: Any, accelerator: Accelerator) -> list[str]:
     if (unit, old_step) != (new_unit, new_step):
         raise ValueError(f"{where}: a step is {new_words} and was {old_words}: give what makes the same step")
     if config.load_best_model_at_end and best is not None:
-        path = find_best([Path(config.output_dir), folder.absolute().parent], best)
+        path = find_best([folder.absolute().parent, Path(config.output_dir)], best)
         if reason := damage(path):  # now, not after hours
             raise ValueError(
                 f"{where}: the best checkpoint so far, {path}, is damaged: {reason}; give --load_best_model_at_end "

@@ -7,7 +7,6 @@ import math
 import os
 import re
 import resource
-import shutil
 import sys
 import time
 import warnings
@@ -32,6 +31,7 @@ from transformers.utils import logging as transformers_logging
 
 from finetune.arguments import TrainingArguments
 from finetune.cli import to_yaml
+from finetune.files import remove, write_text
 from finetune.training.checkpoints import is_full_disk
 from finetune.training.resume import checkpoint_to_resume
 
@@ -84,7 +84,7 @@ class Run:
         """Makes the folder and writes `run.yaml`; an overwritten run is removed first."""
         if self.accelerator.is_main_process:
             if self.config.overwrite_output_dir and not self.config.resume_from_checkpoint:
-                shutil.rmtree(self.output_dir, ignore_errors=True)
+                _empty(self.output_dir)
             self.output_dir.mkdir(parents=True, exist_ok=True)
             # Repeating a run means neither replacing nor continuing it.
             repeatable = replace(self.config, overwrite_output_dir=False, resume_from_checkpoint=None)
@@ -100,12 +100,13 @@ class Run:
         state = self.accelerator.get_state_dict(model)
         if self.accelerator.is_main_process:
             beside = self.output_dir / ".model.writing"
-            shutil.rmtree(beside, ignore_errors=True)
+            remove(beside)
+            beside.mkdir()
             try:
                 self.accelerator.unwrap_model(model).save_pretrained(beside, state_dict=state)
                 tokenizer.save_pretrained(beside)
             except BaseException as error:
-                shutil.rmtree(beside, ignore_errors=True)
+                remove(beside)
                 if is_full_disk(error):
                     raise OSError(errno.ENOSPC, f"{self.output_dir}: no room for the trained model") from error
                 raise
@@ -140,15 +141,14 @@ def with_defaults(config: Any, *, learning_rate: float, num_train_epochs: float,
     Args:
         learning_rate, num_train_epochs, metric: what stands for a flag that is not given.
     """
+    resume = str(config.resume_from_checkpoint or "false")  # from Python also True
     return replace(
         config,
         learning_rate=learning_rate if config.learning_rate is None else config.learning_rate,
         num_train_epochs=num_train_epochs if config.num_train_epochs is None else config.num_train_epochs,
         train_sampling_strategy=config.train_sampling_strategy
         or ("group_by_length" if config.tokens_per_batch else "random"),
-        resume_from_checkpoint=None
-        if (config.resume_from_checkpoint or "false").lower() == "false"
-        else config.resume_from_checkpoint,
+        resume_from_checkpoint=None if resume.lower() == "false" else resume,
         metric_for_best_model=config.metric_for_best_model or metric,
         load_best_model_at_end=config.load_best_model_at_end and config.eval_strategy != "no",
     )
@@ -217,6 +217,12 @@ def start_run(config: Any, *, metrics: Sequence[str]) -> Run:
     return run
 
 
+def _empty(folder: Path) -> None:
+    """Removes what a run left, last of all what says that it is one, so that a killed command can be given again."""
+    for path in sorted(folder.iterdir() if folder.is_dir() else (), key=lambda path: path.name == "run.yaml"):
+        remove(path)
+
+
 def cpu_has_bf16() -> bool:
     """Whether the processor multiplies bfloat16 matrices itself."""
     return bool(torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())
@@ -232,19 +238,6 @@ def bf16_slowdown() -> float:
         torch.nn.functional.linear(x, weight)
         times[dtype] = time.perf_counter() - began
     return times[torch.bfloat16] / times[torch.float32]
-
-
-def write_text(path: Path, text: str) -> None:
-    """Writes a file whole or not at all."""
-    beside = path.with_name(f".{path.name}.writing")
-    try:
-        with beside.open("w", encoding="utf-8", newline="\n") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        beside.replace(path)
-    finally:
-        beside.unlink(missing_ok=True)
 
 
 def peak_memory_mb(device: torch.device) -> float:
@@ -280,10 +273,16 @@ def _check_flags(config: TrainingArguments) -> None:
         value = getattr(config, name, None)
         if value is not None and value < 1:
             raise ValueError(f"--{name} {value}: must be at least 1")
+    if not 0 <= config.seed < 2**32:
+        raise ValueError(f"--seed {config.seed}: must be from 0 to {2**32 - 1}")
+    for name in ("adam_beta1", "adam_beta2"):
+        if not 0 <= getattr(config, name) < 1:
+            raise ValueError(f"--{name} {getattr(config, name)}: must be at least 0 and below 1")
     for name in ("learning_rate", "num_train_epochs", "layerwise_lr_decay", "adam_epsilon"):
         if not 0 < getattr(config, name) < math.inf:
             raise ValueError(f"--{name} {getattr(config, name)}: must be positive")
-    for name in ("max_grad_norm", "warmup_steps", "weight_decay", "head_learning_rate", "freeze_layers"):
+    not_below_zero = ("max_grad_norm", "warmup_steps", "weight_decay", "head_learning_rate", "freeze_layers")
+    for name in (*not_below_zero, "dataloader_num_workers"):
         value = getattr(config, name)
         if value is not None and not 0 <= value < math.inf:
             raise ValueError(f"--{name} {value}: must not be negative")

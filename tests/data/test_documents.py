@@ -195,6 +195,17 @@ def test_the_cache_knows_what_has_changed(tmp_path, tokenizers):
     assert len(second.tokens) > len(first.tokens)
 
 
+def test_a_folder_that_was_saved_anew_is_read_anew(tmp_path, tokenizers):
+    """save_to_disk writes into the files that are there: the folder's own time and size stay."""
+    for text in ("alpha beta", "zebra yak"):
+        datasets.Dataset.from_dict({"text": [text]}).save_to_disk(str(tmp_path / "saved"))
+        documents = data.tokenize(corpus(tmp_path / "saved"), tokenizers["byte-bpe"])
+        assert tokenizers["byte-bpe"].decode(documents.tokens).strip() == text
+    datasets.DatasetDict({"train": datasets.Dataset.from_dict({"text": ["a"]})}).save_to_disk(str(tmp_path / "two"))
+    with pytest.raises(ValueError, match="two: several splits are saved here; give the folder as --dataset_name"):
+        corpus(tmp_path / "two")
+
+
 def test_the_samples_are_pythons_own_reference(tokenizers):
     splits = data.read_corpus(PretrainConfig(dataset_name="samples"))
     assert sum(len(list(found)) for found in (*splits["train"], *splits["validation"])) >= 70

@@ -173,6 +173,7 @@ for _ in range(3):
     found.append([counts.losses, counts.targets, counts.correct])
 if accelerator.is_main_process:
     open(sys.argv[1], "w").write(json.dumps(found))
+accelerator.end_training()
 """
     )
     found = []
@@ -210,6 +211,8 @@ def test_a_resumed_run_ends_with_the_same_bytes(corpus, tmp_path, objective, ext
         ours, expected = (load_file(run.output_dir / "model.safetensors") for run in (resumed, whole))
         assert all((ours[name] == expected[name]).all() for name in expected)
         assert without_times(resumed.results) == without_times(whole.results)
+        for name in ("tokenizer.json", "tokenizer_config.json", "config.json"):
+            assert (resumed.output_dir / name).read_bytes() == (whole.output_dir / name).read_bytes()
 
 
 def test_a_dry_run_shows_and_writes_nothing(corpus, tmp_path):

@@ -14,6 +14,7 @@ from transformers import get_scheduler
 from finetune import data, training
 from finetune.arguments import ModelArguments
 from finetune.models import load
+from finetune.training import loop
 from finetune.training.run import peak_memory_mb, start_run
 from recipes import ner
 from recipes.ner import NerConfig, finetune_ner
@@ -166,6 +167,22 @@ def test_the_best_checkpoint_wins_and_is_kept(checkpoints, tmp_path):
     kept = [path.name for path in training.checkpoints(result.output_dir)]
     assert kept == [f"checkpoint-{best['step']}", f"checkpoint-{evaluations[-1]['step']}"]
     assert same(weights(result.output_dir), weights(result.output_dir / kept[0]))
+
+
+def test_any_number_is_better_than_nan():
+    nan = float("nan")
+    better = {
+        (0.0, None): 1,
+        (nan, None): 1,
+        (0.1, nan): 1,
+        (nan, nan): 0,
+        (nan, 0.1): 0,
+        (0.2, 0.1): 1,
+        (0.1, 0.1): 0,
+    }
+    for (value, best), expected in better.items():
+        assert loop._better(value, best, 1.0) == bool(expected), (value, best)
+    assert loop._better(0.1, 0.2, -1.0)  # a loss
 
 
 def test_early_stopping(checkpoints, tmp_path):

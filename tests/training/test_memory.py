@@ -10,8 +10,10 @@ import numpy as np
 import pytest
 import torch
 from accelerate import Accelerator
+from transformers import BertForTokenClassification
 
 from finetune import data, training
+from recipes.ner import NerConfig, finetune_ner
 
 sys.path.insert(0, str(Path(__file__).parent))
 ROOT = Path(__file__).parents[2]
@@ -76,6 +78,34 @@ def limited(*arguments):  # from here on, so that what is loaded before does not
 setattr(loop, real.__name__, limited)
 cli.run(finetune_ner, config)
 """
+
+
+@pytest.mark.parametrize("place", ["optimizer", "evaluation"])
+def test_memory_may_be_out_elsewhere(checkpoints, tmp_path, monkeypatch, place):
+    def full(*_, **__):
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
+
+    config = NerConfig(
+        dataset_name="samples",
+        model_name_or_path=str(checkpoints["wordpiece"]),
+        output_dir=str(tmp_path / "run"),
+        max_seq_length=32,
+        max_train_samples=8,
+        max_eval_samples=4,
+        max_steps=1,
+        disable_tqdm=True,
+    )
+    if place == "optimizer":
+        monkeypatch.setattr(torch.optim.AdamW, "step", full)
+        message = "out of memory in the optimizer at step 1: AdamW keeps two numbers beside each weight"
+    else:
+        forward = BertForTokenClassification.forward
+        monkeypatch.setattr(
+            BertForTokenClassification, "forward", lambda m, *a, **k: (forward if m.training else full)(m, *a, **k)
+        )
+        message = "out of memory in the evaluation: a smaller --per_device_eval_batch_size needs less"
+    with pytest.raises(MemoryError, match=message):
+        finetune_ner(config)
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="needs Linux, to limit a process's memory")

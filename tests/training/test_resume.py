@@ -9,11 +9,15 @@ import subprocess
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
+import torch
+from accelerate import Accelerator
 from processes import run_script
+from transformers import AutoModelForTokenClassification, LongformerConfig
 
-from finetune import cli, training
-from finetune.training.checkpoints import remove_old_checkpoints
+from finetune import cli, files, models, training
+from finetune.training.checkpoints import load_checkpoint, remove_old_checkpoints, save_checkpoint
 from finetune.training.manifest import NEEDED, damage, write_manifest
 from recipes.ner import NerConfig, finetune_ner
 
@@ -286,12 +290,177 @@ def test_other_data_under_the_same_name_is_refused(killed, tmp_path):
     config = replace(killed, **change)
     finetune_ner(config)
     (tmp_path / "train.conll").write_text("".join(lines * 2))
-    with pytest.raises(ValueError, match="its run had 4 steps and the same flags give 8 now, so the training data"):
+    with pytest.raises(ValueError, match="its run had 4 steps and the same flags give 8 now, so the data"):
         finetune_ner(config)
     # As many rows as before; one word of one of them has another tag.
     (tmp_path / "train.conll").write_text("".join(lines[:-1]) + lines[-1].replace("home\tO", "home\tB-PER"))
-    with pytest.raises(ValueError, match="checkpoint-4: the training data, or what the tokenizer makes of it, has"):
+    with pytest.raises(ValueError, match="checkpoint-4: the data, or what the tokenizer makes of it, has"):
         finetune_ner(config)
+
+
+@pytest.mark.parametrize("word", ["home", "Ada"])  # as many rows of the embedding as before, or fewer
+def test_other_data_of_another_split_is_refused(killed, tmp_path, word):
+    """Which rows of the embedding train hangs on every split, as does which evaluation was the best."""
+    for split, text in {
+        "train": "Ada\tB-PER\nflew\tO\n\n",
+        "validation": "Oslo\tO\n\n",
+        "test": "Ada\tO\n\n",
+    }.items():
+        (tmp_path / f"{split}.conll").write_text(text * 8)
+    files = {f"{split}_file": str(tmp_path / f"{split}.conll") for split in ("train", "validation", "test")}
+    config = replace(killed, dataset_name=None, **files, max_steps=4, output_dir=str(tmp_path / "new"))
+    finetune_ner(config)
+    before = {path: path.read_bytes() for path in (tmp_path / "new").rglob("*") if path.is_file()}
+    (tmp_path / "validation.conll").write_text(f"{word}\tO\n\n" * 8)
+    with pytest.raises(ValueError, match="checkpoint-4: the data, or what the tokenizer makes of it, has"):
+        finetune_ner(config)
+    assert {path: path.read_bytes() for path in before} == before
+
+
+def test_state_of_other_embedding_rows_is_refused(checkpoints, tmp_path):
+    """What the digest of the rows keeps from happening in a run."""
+    tokenizer = models.load_tokenizer(str(checkpoints["wordpiece"]))
+
+    def a_model(ids):
+        model = AutoModelForTokenClassification.from_pretrained(checkpoints["wordpiece"])
+        models.compact_vocabulary(model, tokenizer, [np.array(ids)])
+        return model, torch.optim.AdamW(model.parameters())
+
+    accelerator = Accelerator(cpu=True)
+    model, optimizer = a_model([7, 8])
+    model(input_ids=torch.tensor([[7, 8]]), labels=torch.tensor([[0, 1]])).loss.backward()
+    optimizer.step()
+    save_checkpoint(tmp_path / "checkpoint-1", accelerator, model, tokenizer, optimizer, {}, [])
+    load_checkpoint(tmp_path / "checkpoint-1", accelerator, *a_model([7, 8]))
+    with pytest.raises(ValueError, match=r"word_embeddings.weight is \(7, 32\), and the weight is \(8, 32\) in the"):
+        load_checkpoint(tmp_path / "checkpoint-1", accelerator, *a_model([7, 8, 9]))
+
+
+def test_parameters_without_a_gradient(checkpoints, tmp_path):
+    """Longformer has some, of attention that no token of a tagger asks for; AdamW has no state for them."""
+    folder = tmp_path / "longformer"
+    shape = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 16}
+    config = LongformerConfig(**shape, attention_window=8, vocab_size=500, max_position_embeddings=66, pad_token_id=1)
+    AutoModelForTokenClassification.from_config(config).save_pretrained(folder)
+    models.load_tokenizer(str(checkpoints["byte-bpe"])).save_pretrained(folder)
+    run = NerConfig(
+        dataset_name="samples",
+        model_name_or_path=str(folder),
+        output_dir=str(tmp_path / "whole"),
+        max_seq_length=32,
+        max_train_samples=12,
+        max_eval_samples=4,
+        max_steps=4,
+        save_strategy="steps",
+        save_steps=2,
+        save_total_limit=9,
+        eval_strategy="no",
+        disable_tqdm=True,
+    )
+    finetune_ner(run)
+    shutil.copytree(tmp_path / "whole", tmp_path / "run", ignore=shutil.ignore_patterns("checkpoint-4"))
+    finetune_ner(replace(run, output_dir=str(tmp_path / "run"), resume_from_checkpoint="true"))
+    for name in ("model.safetensors", "checkpoint-4/optimizer.safetensors"):
+        assert (tmp_path / "run" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
+
+
+def test_a_folder_of_links_is_written_to_and_not_through(killed, whole, tmp_path):
+    """A folder that somebody gave us: nothing outside it is changed, or moved into it."""
+    mine = tmp_path / "mine"
+    mine.mkdir()
+    folder = Path(killed.output_dir)
+    names = ("predictions_eval.conll", "README.md", ".run.yaml.writing", "run.yaml", "history.jsonl", "config.json")
+    for name in names:
+        (mine / name).write_text("mine")
+        if name == "run.yaml":
+            continue  # it tells of the run
+        (folder / name).unlink(missing_ok=True)
+        (folder / name).symlink_to(mine / name)
+    for name in (".model.writing", ".checkpoint-10.writing", ".checkpoint-7.removing", "checkpoint-10"):
+        (folder / name).symlink_to(mine)
+    finetune_ner(killed)
+    assert {path.name: path.read_text() for path in mine.iterdir()} == dict.fromkeys(names, "mine")
+    assert outcome(folder) == outcome(whole)
+
+
+def test_linked_checkpoints_are_told(killed, whole, tmp_path, capfd):
+    folder = Path(killed.output_dir)
+    for name in ("checkpoint-3", "checkpoint-6", "checkpoint-9"):
+        shutil.move(folder / name, tmp_path / name)
+        (folder / name).symlink_to(tmp_path / name)
+    finetune_ner(killed)
+    said = capfd.readouterr().out
+    assert f"{folder / 'checkpoint-9'} is passed over: it is a link; name the folder itself" in said
+    assert "no whole checkpoint is left: from the start" in said
+    assert outcome(folder) == outcome(whole)
+    assert (tmp_path / "checkpoint-9/state.json").exists()
+
+
+def test_another_run_is_not_written_over(killed, whole, tmp_path):
+    """Where none of its own checkpoints is gone on from."""
+    other = tmp_path / "other"
+    finetune_ner(replace(killed, output_dir=str(other), resume_from_checkpoint=None, seed=7, max_steps=3))
+    before = {path: path.read_bytes() for path in other.rglob("*") if path.is_file()}
+    for flag in (str(whole / "checkpoint-9"), "true"):
+        with pytest.raises(
+            ValueError, match=f"--output_dir {other}: holds another run .*--seed was 7 there"
+        ) as refused:
+            finetune_ner(replace(killed, output_dir=str(other), resume_from_checkpoint=flag))
+        assert "--max_steps was 3 there" in str(refused.value)
+        for checkpoint in training.checkpoints(other):
+            shutil.rmtree(checkpoint)  # as with --save_strategy no
+        before = {path: content for path, content in before.items() if path.exists()}
+    assert {path: path.read_bytes() for path in before} == before
+    # The same run, resumed there before and killed again, may go on.
+    again = replace(killed, output_dir=str(tmp_path / "again"), resume_from_checkpoint=str(whole / "checkpoint-6"))
+    finetune_ner(again)
+    finetune_ner(again)
+    assert outcome(tmp_path / "again") == outcome(whole)
+
+
+def test_a_checkpoint_too_many_is_removed(killed):
+    """A kill came between the last save and the removal of the one before."""
+    finetune_ner(killed)
+    assert len(training.checkpoints(Path(killed.output_dir))) == 4
+    finetune_ner(replace(killed, save_total_limit=1))
+    kept = {path.name for path in training.checkpoints(Path(killed.output_dir))}
+    assert "checkpoint-10" in kept
+    assert len(kept) == 2  # that, and the best one
+
+
+def test_true_may_be_a_bool(killed, whole):
+    finetune_ner(replace(killed, resume_from_checkpoint=True))
+    assert outcome(Path(killed.output_dir)) == outcome(whole)
+
+
+@pytest.mark.parametrize("linked", [False, True])
+def test_an_overwritten_run_is_gone_and_the_command_can_be_repeated(config, killed, tmp_path, monkeypatch, linked):
+    folder = Path(killed.output_dir)
+    if linked:
+        folder = tmp_path / "link"
+        folder.symlink_to(killed.output_dir)
+    fresh = replace(config, output_dir=str(folder), overwrite_output_dir=True, max_steps=3)
+
+    def killed_early(path):
+        if path.name == "run.yaml":
+            raise KeyboardInterrupt
+        files.remove(path)
+
+    monkeypatch.setattr("finetune.training.run.remove", killed_early)
+    with pytest.raises(KeyboardInterrupt):
+        finetune_ner(fresh)
+    assert [path.name for path in folder.iterdir()] == ["run.yaml"]
+    monkeypatch.undo()
+    finetune_ner(fresh)
+    assert [path.name for path in training.checkpoints(folder)] == ["checkpoint-3"]
+
+
+def test_a_refused_command_leaves_the_run_that_it_would_overwrite(config, killed):
+    before = {path: path.read_bytes() for path in Path(killed.output_dir).rglob("*") if path.is_file()}
+    for change in ({"tokens_per_batch": 8}, {"dataloader_num_workers": -1}):
+        with pytest.raises(ValueError, match=f"--{next(iter(change))} "):
+            finetune_ner(replace(config, output_dir=killed.output_dir, overwrite_output_dir=True, **change))
+    assert {path: path.read_bytes() for path in before} == before
 
 
 def test_another_number_of_processes(killed):

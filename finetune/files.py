@@ -1,0 +1,47 @@
+"""Files that appear whole or not at all."""
+
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TextIO
+
+
+@contextmanager
+def whole_file(path: Path) -> Iterator[TextIO]:
+    """Opens a UTF-8 file for writing; it is written beside its place, synced to the disk, and renamed.
+
+    A link in its place is replaced, and never followed, since a folder may come from somebody else.
+
+    Raises:
+        OSError: where it cannot be written; what stood in its place stays.
+    """
+    beside = path.with_name(f".{path.name}.writing")
+    remove(beside)  # of a process that was killed
+    try:
+        with beside.open("x", encoding="utf-8", newline="\n") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        beside.replace(path)
+    except OSError as error:
+        if error.filename is None and error.errno is not None:  # of a write, which does not say where
+            raise OSError(error.errno, error.strerror, str(path)) from error
+        raise
+    finally:
+        beside.unlink(missing_ok=True)
+
+
+def remove(path: Path) -> None:
+    """Removes a file or a folder with all that it holds, and of a link the link alone; nothing there is fine."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Writes a text as a whole file."""
+    with whole_file(path) as file:
+        file.write(text)
