@@ -7,18 +7,18 @@ Shapes: S seeds of a model, N sentences of the split.
 """
 
 import csv
-import itertools
 import json
 import math
 from collections import Counter
 from collections.abc import Callable, Hashable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from finetune import data, metrics, models
+from finetune.arguments import DataArguments
 
 TOLD = (
     "model_name_or_path",
@@ -34,6 +34,12 @@ TOLD = (
     "pooling",
     "head",
 )
+# Flags of the data, which the report describes, and those that change no score.
+_NOT_TOLD = {field.name for field in fields(DataArguments)} | {
+    "output_dir", "overwrite_output_dir", "resume_from_checkpoint", "seed", "train_sampling_strategy",
+    "text_column_name", "text_pair_column_name", "label_column_name", "disable_tqdm", "report_to", "push_to_hub",
+    "hub_model_id", "logging_steps", "save_strategy", "save_steps", "save_total_limit", "dataloader_num_workers",
+}  # fmt: skip
 _BASELINE_ONLY = ("embeddings", "hidden_size", "num_hidden_layers", "dropout", "char_features", "pooling")
 EXAMPLES = 100  # sentences with errors in a report
 
@@ -86,6 +92,7 @@ def comparison_of(runs: Mapping[tuple[str, int], Any], splits: Mapping[str, Any]
                     f"{run.folder}: all_results.json says {split}_{metric} {said:.4f}, predictions_{split} give "
                     f"{counted:.4f}; one of them was changed, run it again"
                 )
+    told = _told([run.config for _, run in _each(read)])
     return {
         "task": "ner" if ner else "sentiment",
         "metric": metric,
@@ -94,7 +101,9 @@ def comparison_of(runs: Mapping[tuple[str, int], Any], splits: Mapping[str, Any]
             "name": _data_name(some.config),
             "splits": {name: _describe(dataset, ner) for name, dataset in splits.items()},
         },
-        "models": {name: _model(list(seeds.values()), list(seeds), split, metric) for name, seeds in read.items()},
+        "models": {
+            name: _model(list(seeds.values()), list(seeds), split, metric, told) for name, seeds in read.items()
+        },
         "pairs": [asdict(pair) for pair in metrics.compare_models(counts)] if len(counts) > 1 else [],
         **compared,
     }
@@ -124,7 +133,9 @@ def _read(config: Any, split: str) -> _Run:
 def _check_data(run: _Run, dataset: Any, ner: bool) -> None:
     """A finished run is not run again, so its data must be what the files hold now."""
     if ner:
-        same = run.words == dataset["tokens"][:] and run.gold == dataset["ner_tags"][:]
+        # A column file holds no sentence without words.
+        words, tags = ([row for row in dataset[name] if row] for name in ("tokens", "ner_tags"))
+        same = run.words == words and run.gold == tags
     else:
         columns = [dataset[name] for name in ("text", "text_pair") if name in dataset.column_names]
         words = [" ".join(texts).split() for texts in zip(*columns, strict=True)]
@@ -150,11 +161,25 @@ def _describe(dataset: Any, ner: bool) -> dict[str, Any]:
         words = sum(map(len, dataset["tokens"]))
     else:
         labels = Counter(dataset["label"])
-        words = sum(len(text.split()) for text in dataset["text"])
+        columns = [name for name in ("text", "text_pair") if name in dataset.column_names]
+        words = sum(len(text.split()) for name in columns for text in dataset[name])
     return {"sentences": len(dataset), "words": words, "labels": dict(sorted(labels.items()))}
 
 
-def _model(runs: Sequence[_Run], seeds: Sequence[int], split: str, metric: str) -> dict[str, Any]:
+def _told(configs: Sequence[Any]) -> list[str]:
+    """The flags that a report tells of: the usual ones, and what any model has otherwise than by default."""
+    changed = {
+        field.name
+        for config in configs
+        for field in fields(config)
+        if field.name not in _NOT_TOLD and getattr(config, field.name) != field.default
+    }
+    return [*TOLD, *sorted(changed - set(TOLD))]
+
+
+def _model(
+    runs: Sequence[_Run], seeds: Sequence[int], split: str, metric: str, told: Sequence[str]
+) -> dict[str, Any]:
     """Scores and costs over the seeds."""
     config, results = runs[0].config, [run.results for run in runs]
     prefixes = (f"{split}_", "eval_")
@@ -175,7 +200,8 @@ def _model(runs: Sequence[_Run], seeds: Sequence[int], split: str, metric: str) 
     flops = results[0].get("flops_per_token")
     if flops is None:
         letters = sum(len(word.encode()) for sentence in runs[0].words for word in sentence) / max(words, 1)
-        flops = metrics.flops_per_token(runs[0].folder, float(tokens[0]) / max(sentences, 1), letters)
+        row = min(float(tokens[0]) / max(sentences, 1), config.max_seq_length)  # a long sentence is several windows
+        flops = metrics.flops_per_token(runs[0].folder, row, letters)
     cost |= {
         "predict_tokens_per_second": float(np.mean(tokens / seconds)),
         "predict_sentences_per_second": float(np.mean(sentences / seconds)),
@@ -186,7 +212,7 @@ def _model(runs: Sequence[_Run], seeds: Sequence[int], split: str, metric: str) 
     if "flops_per_token" in results[0]:  # no network
         told = ["model_name_or_path"]
     else:
-        told = [key for key in TOLD if hasattr(config, key) and (baseline or key not in _BASELINE_ONLY)]
+        told = [key for key in told if hasattr(config, key) and (baseline or key not in _BASELINE_ONLY)]
     return {
         "seeds": list(seeds),
         "depends_on_seed": "flops_per_token" not in results[0],  # the dictionary and the SVM do not
@@ -220,7 +246,7 @@ def _entities(read: Mapping[str, Mapping[int, _Run]], splits: Mapping[str, Any],
         for words, tags in zip(splits["train"]["tokens"], splits["train"]["ner_tags"], strict=True)
         for begin, end, kind in metrics.entity_spans(tags)
     }
-    subwords, limit = _subwords(read, some)
+    cut = _subwords(read)
 
     def surface(sentence: int, span: metrics.Span) -> tuple[str, ...]:
         return tuple(some.words[sentence][span[0] : span[1]])
@@ -232,11 +258,23 @@ def _entities(read: Mapping[str, Mapping[int, _Run]], splits: Mapping[str, Any],
             "seen" if (*surface(sentence, span), span[2]) in seen else "unseen"
         ),
     }
-    if subwords is not None:
-        groups["subwords per word"] = lambda sentence, span: metrics.fertility_group(
-            int(subwords[sentence][span[0] : span[1]].sum()), span[1] - span[0]
+    scorers = {"conlleval": lambda tags, _: metrics.entity_spans(tags)}
+    scorers["strict IOB2"] = lambda tags, _: metrics.entity_spans(tags, strict=True)
+    kept: list[int] = []
+    if cut is not None:
+        subwords, limit, splits_words = cut
+        kept = [_kept(row, limit) for row in subwords]
+        scorers[f"truncated at {limit} subwords"] = lambda tags, sentence: metrics.entity_spans(
+            tags[: kept[sentence]]
         )
-    kept = [_kept(row, limit) for row in subwords] if subwords is not None else [len(tags) for tags in some.gold]
+        if splits_words:
+            groups["subwords per word"] = lambda sentence, span: metrics.fertility_group(
+                int(subwords[sentence][span[0] : span[1]].sum()), span[1] - span[0]
+            )
+
+    def scored(sides: Sequence[Any], scorer: Any) -> list[Any]:
+        return [[scorer(tags, i) for i, tags in enumerate(side)] for side in sides]
+
     return {
         "counts": {
             name: np.stack([metrics.sentence_counts(gold, spans[name, seed]) for seed in seeds])
@@ -252,38 +290,38 @@ def _entities(read: Mapping[str, Mapping[int, _Run]], splits: Mapping[str, Any],
         "breakdowns": {title: _by(read, gold, spans, group) for title, group in groups.items()},
         "scorers": {
             name: {
-                "conlleval": _mean_f1(gold, [spans[name, seed] for seed in seeds]),
-                "strict IOB2": _mean_f1(
-                    [metrics.entity_spans(tags, strict=True) for tags in some.gold],
-                    [[metrics.entity_spans(tags, strict=True) for tags in run.predicted] for run in seeds.values()],
-                ),
-                f"truncated at {limit} subwords": _mean_f1(
-                    [metrics.entity_spans(tags[:n]) for tags, n in zip(some.gold, kept, strict=True)],
-                    [
-                        [metrics.entity_spans(tags[:n]) for tags, n in zip(run.predicted, kept, strict=True)]
-                        for run in seeds.values()
-                    ],
-                ),
+                title: _mean_f1(
+                    scored([some.gold], scorer)[0], scored([run.predicted for run in seeds.values()], scorer)
+                )
+                for title, scorer in scorers.items()
             }
             for name, seeds in read.items()
         },
-        "words_kept_by_truncation": sum(kept),
+        **({"words_kept_by_truncation": sum(kept)} if cut is not None else {}),
         "examples": _entity_examples(read, gold, spans, some),
     }
 
 
-def _subwords(read: Mapping[str, Mapping[int, _Run]], some: _Run) -> tuple[list[np.ndarray] | None, int]:
-    """How many subwords the first transformer's tokenizer makes of each word; None without one. And its limit."""
+def _subwords(read: Mapping[str, Mapping[int, _Run]]) -> tuple[list[np.ndarray], int, bool] | None:
+    """How many subwords the first transformer's tokenizer makes of each word, or else the first baseline's.
+
+    Returns:
+        These, how many of them an input holds beside its special tokens, and whether a word may be several; None
+        where no model is a network.
+    """
     import pyarrow as pa
 
-    for (_, _), run in _each(read):
-        if not models.is_baseline(str(run.folder)) and (run.folder / "config.json").exists():
-            tokenizer = models.load_tokenizer(str(run.folder), for_words=True)
-            starts = data.encode_words(tokenizer, pa.array(list(itertools.chain.from_iterable(some.words)))).starts
-            bounds = np.cumsum([len(words) for words in some.words])[:-1]
-            special = sum(map(len, data.special_tokens(tokenizer)))
-            return np.split(np.diff(starts), bounds), run.config.max_seq_length - special
-    return None, some.config.max_seq_length
+    networks = [run for _, run in _each(read) if (run.folder / "config.json").exists()]
+    networks.sort(key=lambda run: models.is_baseline(run.config.model_name_or_path))
+    if not networks:
+        return None
+    run = networks[0]
+    tokenizer = models.load_tokenizer(str(run.folder), for_words=True)
+    starts = data.encode_words(tokenizer, pa.array([word for words in run.words for word in words])).starts
+    bounds = np.cumsum([len(words) for words in run.words])[:-1]
+    special = sum(map(len, data.special_tokens(tokenizer)))
+    splits_words = not models.is_baseline(run.config.model_name_or_path)
+    return np.split(np.diff(starts), bounds), run.config.max_seq_length - special, splits_words
 
 
 def _kept(subwords: np.ndarray, limit: int) -> int:

@@ -69,7 +69,7 @@ def load_predictor(
 
     if batch_size < 1:
         raise ValueError(f"--per_device_eval_batch_size {batch_size}: must be at least 1")
-    settings = _settings_of_run(Path(model_dir) / "run.yaml")
+    settings = _settings_of_run(Path(model_dir))
     if max_seq_length is None:
         max_seq_length = settings.get("max_seq_length")
     if doc_stride is None:
@@ -95,6 +95,7 @@ def load_predictor(
         max_seq_length=max_seq_length,
         doc_stride=doc_stride,
         accelerator=accelerator,
+        word_column=data.column_number(settings.get("text_column_name"), 0),
     )
     predictor([("", "") if predictor.pairs else ""])  # lengths that cannot be meant are refused now
     return predictor
@@ -113,6 +114,7 @@ class Predictor:
     max_seq_length: int
     doc_stride: int | None
     accelerator: Any
+    word_column: int = 0  # of column files, as the run read them
 
     def __call__(self, samples: Sequence[Sample]) -> list[dict[str, Any]]:
         """One answer a sample, in their order.
@@ -149,7 +151,8 @@ class Predictor:
             | `words` | its first word, and the one after its last, counted from 0 |
             | `score` | the lowest of its words' scores |
 
-            Scores are rounded to 6 decimals.
+            Scores are rounded to 6 decimals. A CRF labels a sentence as a whole; where that gives a word another
+            label than its likeliest one, the score is the likeliest one's.
 
         Raises:
             ValueError: as `check`, with the number of the sample, counted from 0.
@@ -251,18 +254,23 @@ class Predictor:
         return training.predict(self.accelerator, self.model, batches)
 
 
-def _settings_of_run(file: Path) -> dict[str, Any]:
-    """What a run's `run.yaml` says of how its inputs were cut; nothing where there is none."""
-    if not file.is_file():
+def _settings_of_run(folder: Path) -> dict[str, Any]:
+    """What a run's `run.yaml`, or the state of its checkpoint, says of how its inputs were cut; else nothing."""
+    file = next((folder / name for name in ("run.yaml", "state.json") if (folder / name).is_file()), None)
+    if file is None:
         return {}
     try:
-        written = yaml.safe_load(file.read_text(encoding="utf-8"))
+        written = yaml.safe_load(file.read_text(encoding="utf-8"))  # which reads JSON, too
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise ValueError(f"{file}: not a YAML file: {' '.join(str(error).split())}") from error
+    if file.name == "state.json":
+        run = written.get("run") if isinstance(written, dict) else None
+        written = run.get("flags") if isinstance(run, dict) else None
     kinds: dict[str, Any] = {
         "max_seq_length": int,
         "doc_stride": int | None,
         "padding_free": bool,
+        "text_column_name": str,
         "text_pair_column_name": str | None,
     }
     settings = {key: written[key] for key in kinds if key in written} if isinstance(written, dict) else {}

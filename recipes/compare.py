@@ -47,7 +47,9 @@ _ELSEWHERE = (
 )
 # What says which rows a run reads.
 _COLUMNS = ("text_column_name", "text_pair_column_name", "label_column_name")
-_DATA = (*(field.name for field in fields(DataArguments)), *_COLUMNS)
+_DATA = (*(field.name for field in fields(DataArguments) if field.name != "max_seq_length"), *_COLUMNS)
+_DIGEST = "data.sha256"  # in a run's folder: of the rows that it saw
+_TAKEN = ("", ".", "..", "plots", "comparison.json", "comparison.md", "report.html")
 
 
 @dataclass
@@ -75,38 +77,34 @@ def compare(config: CompareConfig) -> dict[str, Any]:
     names = {name: name.rstrip("/").rpartition("/")[2] for name in config.models}
     if len(set(names.values())) < len(names):
         raise ValueError(f"--models {','.join(names)}: the last parts of these names must differ")
+    for name in names.values():
+        if name in _TAKEN:
+            raise ValueError(f"--models: {name!r} is the name of a folder or file of the report; call it otherwise")
     runs = {
         (names[name], seed): recipe_of(replace(own, seed=seed, output_dir=str(folder / names[name] / f"seed-{seed}")))
         for name, own in config.models.items()
         for seed in (config.seeds[:1] if own.model_name_or_path in ("svm", "dictionary") else config.seeds)
     }
 
-    # 2. Read the data, and train what is not there; a run that fails is told, and the others go on.
-    splits: dict[str, Any] = {}  # by the flags that say what is read: most often one
-    for _, own in runs.values():
-        if _data_flags(own) not in splits:
-            splits[_data_flags(own)] = _read(own)
-    digests = {flags: _digest(some) for flags, some in splits.items()}
+    # 2. The data, the same for all; then train what is not there. A run that fails is told, and the others go on.
+    splits = _read_data([own for _, own in runs.values()])
+    split = "test" if "test" in splits else "eval"
+    digest = _digest(splits)
+    states = {key: _state(own, digest) for key, (_, own) in runs.items()}
     failures = []
     for number, ((name, seed), (recipe, own)) in enumerate(runs.items(), start=1):
-        state = _state(own)
+        state = states[name, seed]
         print(
             f"\n=== {name}, seed {seed} ({number} of {len(runs)}{'' if state == 'new' else ', ' + state})", flush=True
         )
-        digest, seen = digests[_data_flags(own)], Path(own.output_dir) / "data.sha256"
-        if state == "finished":
-            if seen.exists() and seen.read_text() != digest:
-                raise ValueError(
-                    f"{own.output_dir}: this run saw other data than its files hold now; remove its folder, or give "
-                    "--overwrite_output_dir"
-                )
+        if state.startswith("finished"):
             continue
         reason = _train(recipe, own if state == "new" else replace(own, resume_from_checkpoint="true"))
         if reason is not None:
             print(f"failed: {reason}", flush=True)
             failures.append({"model": name, "seed": seed, "reason": reason})
         elif os.environ.get("RANK", "0") == "0":
-            write_text(seen, digest)
+            write_text(Path(own.output_dir) / _DIGEST, digest)
     failed = [(failure["model"], failure["seed"]) for failure in failures]
     finished = {key: own for key, (_, own) in runs.items() if key not in failed}
     if not finished:
@@ -115,8 +113,7 @@ def compare(config: CompareConfig) -> dict[str, Any]:
     # 3. The runs' predictions beside the data: statistics, breakdowns, costs.
     from finetune import comparison
 
-    data_of_first = splits[_data_flags(next(iter(finished.values())))]
-    report = comparison.comparison_of(finished, data_of_first, "test" if "test" in data_of_first else "eval")
+    report = comparison.comparison_of(finished, splits, split)
     report |= {"failures": failures, "command": _command(), "machine": reporting.machine()}
 
     # 4. The report, and a word in each model's card.
@@ -137,8 +134,12 @@ def recipe_of(config: Any) -> tuple[Callable[[Any], Any], Any]:
     return simple_baselines.train_svm if simple else sentiment.finetune_sentiment, sentiment.resolved(config)
 
 
-def _state(config: Any) -> str:
-    """`finished` or `begun` for a run of this config, else `new` (which start_run refuses where another one lies)."""
+def _state(config: Any, digest: str) -> str:
+    """`finished` or `begun` for a run of this config, else `new` (which start_run refuses where another one lies).
+
+    Raises:
+        ValueError: if a finished run saw other data.
+    """
     folder = Path(config.output_dir)
     try:
         there = yaml.safe_load((folder / "run.yaml").read_text(encoding="utf-8"))
@@ -152,25 +153,50 @@ def _state(config: Any) -> str:
         return "new"
     if config.overwrite_output_dir:
         return "new"
-    return "finished" if (folder / "all_results.json").exists() else "begun"
+    if not (folder / "all_results.json").exists():
+        return "begun"
+    seen = folder / _DIGEST
+    if not seen.exists():  # a run of recipes/ner.py, say
+        return "finished, on training data that is not checked"
+    if seen.read_text() != digest:
+        raise ValueError(
+            f"{folder}: this run saw other data than its files hold now; remove its folder, or give "
+            "--overwrite_output_dir"
+        )
+    return "finished"
 
 
-def _data_flags(config: Any) -> str:
-    return repr([getattr(config, name, None) for name in _DATA])
+def _read_data(configs: Sequence[Any]) -> Any:
+    """The splits of all runs.
 
-
-def _read(config: Any) -> Any:
-    """The splits, as a run of this config reads them."""
-    if isinstance(config, ner.NerConfig):
-        return data.read_tagged(config, config.text_column_name, config.label_column_name)
-    return data.read_labelled(config, config.text_column_name, config.label_column_name, config.text_pair_column_name)
+    Raises:
+        ValueError: if they are not the same for all, or hold nothing to compare on; before anything is trained.
+    """
+    first, *others = configs
+    for own in others:
+        for name in _DATA:
+            values = [getattr(config, name, None) for config in (first, own)]
+            if values[0] != values[1]:
+                raise ValueError(
+                    f"--{name} is {values[0]} for one model and {values[1]} for another; compare on one data set"
+                )
+    if isinstance(first, ner.NerConfig):
+        splits = data.read_tagged(first, first.text_column_name, first.label_column_name)
+    else:
+        splits = data.read_labelled(
+            first, first.text_column_name, first.label_column_name, first.text_pair_column_name
+        )
+    if not splits.keys() & {"test", "validation"}:
+        raise ValueError("--test_file, --validation_file: there is neither, so nothing to compare on")
+    return splits
 
 
 def _digest(splits: Mapping[str, Any]) -> str:
     """SHA-256 of every row, by which a later comparison knows that a finished run saw the data of today."""
     whole = hashlib.sha256()
     for name, rows in sorted(splits.items()):
-        whole.update(json.dumps([name, rows.to_dict()]).encode())
+        # Not where a row stands, and in which file.
+        whole.update(json.dumps([name, rows.remove_columns(["source", "line"]).to_dict()]).encode())
     return whole.hexdigest()
 
 
@@ -212,6 +238,9 @@ def _call(recipe: Callable[[Any], Any], config: Any) -> str | None:
     try:
         recipe(config)
     except Exception as error:  # whatever it was, the other runs are still wanted
+        # Several processes refuse together, but what befalls one leaves the others waiting for it.
+        if os.environ.get("WORLD_SIZE", "1") != "1" and not isinstance(error, ValueError):
+            raise
         return " ".join(f"{type(error).__name__}: {error}".split())
     return None
 
@@ -252,6 +281,8 @@ def parse(argv: Sequence[str] | None = None) -> CompareConfig:
     (_, general), (_, words) = (parser.parse_known_args(some) for some in (general, words))
     if arguments.task is None:
         parser.error("--task: give ner or sentiment")
+    if any(word.partition("=")[0] == "--model_name_or_path" for word in (*general, *words)):
+        parser.error("--model_name_or_path: every model would be this one; name them with --models")
     chosen = [name.strip() for name in arguments.models.split(",") if name.strip()] or list(models)
     seeds = [seed.strip() for seed in arguments.seeds.split(",")]
     if not all(map(str.isdecimal, seeds)):

@@ -8,7 +8,8 @@ import finetune
 finetune.predict("runs/ner", ["Grace Hopper was born in New York."])[0]["entities"]
 
 Input: text, a line each; words, a line of them each; jsonl, lines of {"text": ...}, with "text_pair" for pairs, or of
-{"tokens": [...]}, whose other keys go through to the output; conll, a word a line, in the first column.
+{"tokens": [...]}, whose other keys go through to the output; conll, a word a line, in the
+column that the model learned from.
 Output: jsonl, with the keys that finetune.prediction explains; or conll, the word and its label.
 Line n of the output belongs to line n of texts and words.
 """
@@ -74,7 +75,7 @@ def predict_stream(config: PredictConfig) -> int:
 
         # 3. The records, a chunk at a time. Nobody who types a line waits for a chunk to fill.
         name = "standard input" if config.input_file == "-" else config.input_file
-        records = checked(data.read_records(file, name, input_format), predictor, name)
+        records = checked(data.read_records(file, name, input_format, predictor.word_column), predictor, name)
         patience = None if stat.S_ISREG(os.fstat(file.fileno()).st_mode) else PATIENCE
         total, words, seconds = 0, 0, 0.0
         for chunk in data.in_chunks(records, CHUNK, patience):

@@ -10,6 +10,7 @@ from .batches import EvalBatches as EvalBatches
 from .batches import TrainBatches as TrainBatches
 from .batches import collate as collate
 from .batches import train_batches as train_batches
+from .conll import column_number as column_number
 from .conll import conll_sentences as conll_sentences
 from .conll import read_conll as read_conll
 from .conll import write_conll as write_conll

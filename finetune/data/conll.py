@@ -128,6 +128,11 @@ def conll_sentences(
         yield words, tags, sentence_line
 
 
+def column_number(name: str | None, default: int) -> int:
+    """Which column of a column file a flag means, such as `--text_column_name`: its number, or `default`."""
+    return int(name) if name is not None and name.lstrip("-").isdecimal() else default
+
+
 def write_conll(
     path: str | os.PathLike[str], words: Iterable[Sequence[str]], *tag_columns: Iterable[Sequence[str]]
 ) -> None:

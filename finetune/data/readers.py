@@ -24,7 +24,7 @@ import pyarrow.parquet
 from huggingface_hub import HfApi
 
 from finetune.arguments import DataArguments
-from finetune.data.conll import CONLL_ENDINGS, read_conll, read_lines
+from finetune.data.conll import CONLL_ENDINGS, column_number, read_conll, read_lines
 from finetune.data.messages import listed, shown
 from finetune.data.tags import TAG, detect_scheme, to_iob2
 
@@ -49,7 +49,7 @@ def read_tagged(config: DataArguments, words: str = "tokens", tags: str = "ner_t
     columns: dict[str, list[Any]]
     for split, source in _sources(config, "ner").items():
         if isinstance(source, Path) and source.is_file() and source.suffix.lower() in CONLL_ENDINGS:
-            conll = read_conll(source, *_conll_columns(words, tags))
+            conll = read_conll(source, column_number(words, 0), column_number(tags, -1))
             columns = {words: conll.words, tags: conll.tags}
             lines = conll.lines
         else:
@@ -343,13 +343,6 @@ def _label(value: Any, source: Path | datasets.Dataset, line: int, column: str) 
     raise ValueError(
         f"{_at(source, line)}: column {column!r} holds {shown(value)}; a label is a word or a whole number"
     )
-
-
-def _conll_columns(words: str, tags: str) -> tuple[int, int]:
-    def number(name: str, default: int) -> int:
-        return int(name) if name.lstrip("-").isdecimal() else default
-
-    return number(words, 0), number(tags, -1)
 
 
 def _reason(error: BaseException) -> str:

@@ -5,7 +5,7 @@
 | `text` | a line, also an empty one | a text |
 | `words` | a line, also an empty one | words, with spaces or tabs between them |
 | `jsonl` | a line that is not blank | an object with `text`, with `text` and `text_pair`, or with `tokens` |
-| `conll` | lines up to an empty one | words, in the first column |
+| `conll` | lines up to an empty one | words, in the first column, or in the one that the model learned from |
 """
 
 import queue
@@ -33,20 +33,21 @@ class Record:
     row: dict[str, Any] = field(default_factory=dict)  # keys that go through to the answer
 
 
-def read_records(file: BinaryIO, name: str, form: str) -> Iterator[Record]:
+def read_records(file: BinaryIO, name: str, form: str, word_column: int = 0) -> Iterator[Record]:
     """The records of a stream, each as soon as it is there.
 
     Args:
         file: UTF-8.
         name: what messages call it.
         form: one of `FORMS`.
+        word_column: of `conll`, where the words stand.
 
     Raises:
         ValueError: naming `name` and the line, for what is no record, after those before it.
     """
     lines = _numbered_lines(file, name)
     if form == "conll":
-        for words, _, number in conll_sentences(lines, name, tag_column=None):
+        for words, _, number in conll_sentences(lines, name, word_column, tag_column=None):
             yield Record(number, words)
     elif form == "jsonl":
         for number, row in json_rows(Path(name), lines):

@@ -209,15 +209,17 @@ def _markdown(report: Mapping[str, Any], figures: Sequence[str]) -> str:
 
 def _words_line(report: Mapping[str, Any]) -> str:
     words = report["data"]["splits"]["test" if report["split"] == "test" else "validation"]["words"]
-    return f"Words scored: {words:,} of {words:,}; with truncation {report['words_kept_by_truncation']:,}."
+    kept = report.get("words_kept_by_truncation")
+    return f"Words scored: {words:,} of {words:,}{'' if kept is None else f'; with truncation {kept:,}'}."
 
 
 def _told(report: Mapping[str, Any]) -> str:
     """What the columns of the table mean."""
     return (
         "Mean and standard deviation over the seeds; the interval is Student's. Tokens are the model's own, subwords "
-        "or, for a recurrent model, words: compare sentences a second. Operations: 2 for each weight that is no "
-        "embedding and each token, and a transformer's attention; training takes three times as many."
+        "or, for a recurrent model, words: compare sentences a second, which are without tokenising (the SVM's have "
+        "it: its features are its model). Operations: 2 for each weight that is no embedding and each token, and a "
+        "transformer's attention; training takes three times as many."
     )
 
 

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from matplotlib import rc_context
 from matplotlib.figure import Figure
+from matplotlib.ticker import EngFormatter, LogLocator, NullLocator
 
 _INK = "#123456"  # stands for the page's own text colour, light or dark
 # Okabe and Ito's, which people with any kind of colour vision tell apart; their black is the text's colour here.
@@ -66,14 +67,16 @@ def _figure(draw: Callable[..., None], width: float = 7.0, height: float = 3.6, 
         plots = figure.subplots(1, count, sharey=True, squeeze=False)[0]
         for axes in plots:
             axes.patch.set_alpha(0)
-            axes.tick_params(colors=_INK)
+            axes.tick_params(which="both", colors=_INK)
             axes.spines[["top", "right"]].set_visible(False)
         draw(*plots)
     return figure
 
 
 def _style(number: int) -> dict[str, Any]:
-    return {"color": COLOURS[number % len(COLOURS)], "marker": MARKERS[number % len(MARKERS)]}
+    """A colour and a marker, of which no two of the first 64 models have the same."""
+    lap = number // len(COLOURS)
+    return {"color": COLOURS[number % len(COLOURS)], "marker": MARKERS[(number + lap) % len(MARKERS)]}
 
 
 def _label(report: Mapping[str, Any]) -> str:
@@ -98,7 +101,8 @@ def _scores(report: Mapping[str, Any]) -> Figure:
                 )
             axes.plot(score["values"], [y] * len(score["values"]), linestyle="none", **_style(number))
         axes.set_yticks(range(len(names)), reversed(names))
-        axes.set_xlabel(f"{_label(report)}: each seed, and the 95 % interval of the mean")
+        # To the left from the right edge: long names leave little room below the axes.
+        axes.set_xlabel(f"{_label(report)}: each seed, and the 95 % interval of the mean", loc="right")
         axes.grid(axis="x", alpha=0.3)
         axes.set_ylim(-0.6, len(names) - 0.4)
 
@@ -138,6 +142,10 @@ def _costs(report: Mapping[str, Any]) -> Figure:
                     x, y = model["cost"][key], _score(report, model)["mean"]
                     axes.plot([x], [y], linestyle="none", label=name, markersize=8, **_style(number))
             axes.set_xscale("log")
+            low, high = axes.get_xlim()
+            axes.xaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0) if high / low < 50 else (1.0,)))
+            axes.xaxis.set_major_formatter(EngFormatter(sep=""))
+            axes.xaxis.set_minor_locator(NullLocator())
             axes.set_xlabel(title)
             axes.grid(alpha=0.3)
         plots[0].set_ylabel(_label(report))
@@ -154,7 +162,9 @@ def _groups(report: Mapping[str, Any], title: str) -> Figure:
     def draw(axes: Any) -> None:
         for number, (name, scores) in enumerate(found["scores"].items()):
             at = np.arange(len(groups)) + (number - (len(report["models"]) - 1) / 2) * width
-            axes.bar(at, [scores[group] for group in groups], width * 0.9, label=name, color=_style(number)["color"])
+            hatch = "///" if number >= len(COLOURS) else None
+            values = [scores[group] for group in groups]
+            axes.bar(at, values, width * 0.9, label=name, color=_style(number)["color"], hatch=hatch)
         axes.set_xticks(range(len(groups)), [f"{group}\n({found['size'][group]:,})" for group in groups])
         axes.set_xlabel(f"{title} (number of {found['of'].partition(',')[0]})")
         axes.set_ylabel("accuracy" if "accuracy" in found["of"] else "F1")

@@ -5,11 +5,12 @@ import re
 from dataclasses import replace
 from itertools import product
 
+import datasets
 import numpy as np
 import pytest
 from seqeval.metrics import f1_score
 
-from finetune import data
+from finetune import comparison, data, metrics, models
 from recipes import compare as recipe
 from recipes.compare import CompareConfig, compare, parse
 from recipes.ner import NerConfig
@@ -57,6 +58,11 @@ def test_scores_are_those_of_the_runs(compared):
         assert score["values"] == pytest.approx(f1)
         assert score["mean"] == pytest.approx(np.mean(f1))
         assert report["scorers"][name]["conlleval"] == pytest.approx(np.mean(f1))
+    results = json.loads((folder / "bert/seed-0/all_results.json").read_text())
+    assert results["test_tokens"] / 60 > 24  # of a sentence, while no window has more than 24
+    attention = 4 * 2 * 24 * 32  # layers, tokens, hidden size
+    flops = report["models"]["bert"]["cost"]["flops_per_token"]
+    assert flops - metrics.flops_per_token(folder / "bert/seed-0", 0.0) == pytest.approx(attention)
     kept = json.loads((folder / "comparison.json").read_text())
     assert kept["models"]["bilstm"]["scores"]["test_f1"] == report["models"]["bilstm"]["scores"]["test_f1"]
     assert kept["pairs"] == report["pairs"]
@@ -253,10 +259,81 @@ def test_a_wrong_file_is_refused(tmp_path, capsys, text, message):
     assert message in capsys.readouterr().err
 
 
+def test_one_model_for_all_is_refused(capsys):
+    with pytest.raises(SystemExit):
+        parse(["--task", "ner", "--models", "bilstm,dictionary", "--model_name_or_path=gru"])
+    assert "--model_name_or_path: every model would be this one; name them with --models" in capsys.readouterr().err
+
+
 def test_what_cannot_be_compared_is_refused(tmp_path):
     with pytest.raises(ValueError, match="at least one of each"):
         compare(CompareConfig({}))
     with pytest.raises(ValueError, match="last parts of these names must differ"):
         compare(CompareConfig({"a/x": NerConfig(), "b/x": NerConfig()}, output_dir=str(tmp_path)))
-    with pytest.raises(ValueError, match="no run finished; the first one said: ValueError: --train_file nowhere"):
+    for name in ("plots", "..", "a/report.html"):
+        with pytest.raises(ValueError, match="is the name of a folder or file of the report"):
+            compare(CompareConfig({name: NerConfig()}, output_dir=str(tmp_path)))
+    with pytest.raises(ValueError, match=r"^--train_file nowhere.conll: no such file"):
         compare(CompareConfig({"x": NerConfig(train_file="nowhere.conll")}, (0,), str(tmp_path)))
+    own = NerConfig(dataset_name="samples", model_name_or_path=str(tmp_path / "nothing"))
+    with pytest.raises(
+        ValueError, match=r"^--max_train_samples is None for one model and 9 for another; compare on one"
+    ):
+        compare(CompareConfig({"x": own, "y": replace(own, max_train_samples=9)}, (0,), str(tmp_path)))
+    with pytest.raises(
+        ValueError, match=r"no run finished; the first one said: ValueError: .*nothing: no such folder"
+    ):
+        compare(CompareConfig({"x": own}, (0,), str(tmp_path)))
+    (tmp_path / "train.conll").write_text("Ada\tB-PER\n")
+    own = NerConfig(train_file=str(tmp_path / "train.conll"), eval_strategy="no", model_name_or_path="dictionary")
+    with pytest.raises(
+        ValueError, match="--test_file, --validation_file: there is neither, so nothing to compare on"
+    ):
+        compare(CompareConfig({"dictionary": own}, (0,), str(tmp_path)))
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["train.conll"]
+
+
+def test_what_befalls_one_process_ends_all(monkeypatch):
+    def recipe_that_fails(error):
+        raise error
+
+    assert recipe._call(recipe_that_fails, OSError(28, "No space left")) == "OSError: [Errno 28] No space left"
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    assert recipe._call(recipe_that_fails, ValueError("--seed x")) == "ValueError: --seed x"
+    with pytest.raises(OSError, match="No space left"):  # or the other process would wait for this one
+        recipe._call(recipe_that_fails, OSError(28, "No space left"))
+
+
+def test_where_rows_stand_does_not_matter_and_empty_sentences_are_rows(tmp_path):
+    rows = [{"tokens": ["Ada", "ran"], "ner_tags": ["B-PER", "O"]}, {"tokens": [], "ner_tags": []}]
+    rows += [{"tokens": ["Oslo"], "ner_tags": ["B-LOC"]}]
+    path = tmp_path / "a.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    own = NerConfig(model_name_or_path="dictionary", train_file=str(path), test_file=str(path), eval_strategy="no")
+    config = CompareConfig({"dictionary": own}, (0,), str(tmp_path / "out"))
+    assert compare(config)["data"]["splits"]["test"]["sentences"] == 3
+    path.write_text("\n\n" + path.read_text())
+    report = compare(config)
+    assert set(report["scorers"]["dictionary"]) == {"conlleval", "strict IOB2"}  # no network, so nothing is truncated
+    assert "truncat" not in (tmp_path / "out/report.html").read_text()
+    assert "Words scored: 3 of 3." in (tmp_path / "out/comparison.md").read_text()
+
+
+def test_truncation_of_baselines_alone(tmp_path):
+    own = NerConfig(**TINY | {"max_seq_length": 16, "max_steps": 3, "weight_decay": 0.5}, model_name_or_path="bilstm")
+    report = compare(CompareConfig({"bilstm": own}, (0,), str(tmp_path)))
+    gold = data.read_conll(tmp_path / "bilstm/seed-0/predictions_test.conll", tag_column=1)
+    tokenizer = models.load_tokenizer(str(tmp_path / "bilstm/seed-0"))
+    cut = (tokenizer(words, is_split_into_words=True, truncation=True, max_length=16) for words in gold.words)
+    assert report["words_kept_by_truncation"] == sum(len(set(encoded.word_ids()) - {None}) for encoded in cut)
+    assert report["words_kept_by_truncation"] < sum(map(len, gold.words))
+    assert "truncated at 16 subwords" in report["scorers"]["bilstm"]
+    assert "subwords per word" not in report["breakdowns"]
+    told = report["models"]["bilstm"]["settings"]
+    assert (told["max_steps"], told["weight_decay"], told["metric_for_best_model"]) == (3, 0.5, "f1")
+    assert "adam_beta1" not in told
+
+
+def test_words_of_pairs_are_counted():
+    pairs = datasets.Dataset.from_dict({"text": ["a b", "c"], "text_pair": ["d", "e f g"], "label": ["x", "x"]})
+    assert comparison._describe(pairs, ner=False) == {"sentences": 2, "words": 7, "labels": {"x": 2}}

@@ -200,6 +200,44 @@ def test_links_and_pipes_stay_what_they_are(ner_run, tmp_path):
     assert sorted(path.name for path in tmp_path.iterdir()) == ["in.jsonl", "link", "pipe", "target"]
 
 
+def test_a_full_disk_is_one_line(ner_run):
+    process = start("--model_name_or_path", ner_run, "--output_file", "/dev/full")
+    _, said = process.communicate(b"Ada flew to Oslo.\n", timeout=120)
+    assert process.returncode == 1
+    assert said.decode().splitlines()[-1].endswith("error: /dev/full: No space left on device")
+
+
+def test_the_column_and_the_windows_are_those_of_the_run(tmp_path):
+    """Words in the second column; and a checkpoint has no run.yaml, but tells of its run all the same."""
+    sentences = data.read_tagged(NerConfig(dataset_name="samples"))["train"].select(range(30))
+    lines = [
+        "".join(
+            f"{i}\t{word}\t{tag}\n" for i, (word, tag) in enumerate(zip(row["tokens"], row["ner_tags"], strict=True))
+        )
+        for row in sentences
+    ]
+    (tmp_path / "a.conll").write_text("\n".join(lines))
+    files = dict.fromkeys(("train_file", "test_file"), str(tmp_path / "a.conll"))
+    own = TINY | files | {"dataset_name": None, "text_column_name": "1", "max_seq_length": 12, "doc_stride": 5}
+    own |= {"save_strategy": "epoch", "load_best_model_at_end": False}
+    finetune_ner(NerConfig(**own, output_dir=str(tmp_path / "run"), model_name_or_path="gru"))
+    checkpoint = max((tmp_path / "run").glob("checkpoint-*"))
+    for folder in (tmp_path / "run", checkpoint):
+        config = PredictConfig(
+            model_name_or_path=str(folder),
+            input_file=str(tmp_path / "a.conll"),
+            output_file=str(tmp_path / "b.conll"),
+        )
+        predict_stream(config)
+        found = data.read_conll(tmp_path / "b.conll", tag_column=1)
+        assert found.words == sentences["tokens"][:]
+        evaluated = data.read_conll(tmp_path / "run/predictions_test.conll", tag_column=2)
+        assert found.tags == evaluated.tags
+        assert any(tag != "O" for tags in found.tags for tag in tags)
+        predictor = finetune.load_predictor(folder)
+        assert (predictor.max_seq_length, predictor.doc_stride) == (12, 5)
+
+
 def test_one_process_reads(monkeypatch, ner_run):
     monkeypatch.setenv("WORLD_SIZE", "2")
     with pytest.raises(ValueError, match="several processes would read the same input"):

@@ -9,7 +9,7 @@ import pytest
 
 from finetune.comparison import comparison_of
 from finetune.data import read_tagged
-from finetune.reporting import machine, write_comparison
+from finetune.reporting import machine, plots, write_comparison
 from recipes.ner import NerConfig
 from recipes.simple_baselines import tag_by_dictionary
 
@@ -48,6 +48,11 @@ def test_words_of_the_data_are_words(page):
     text = page.read_text()
     assert HOSTILE.replace(" ", "_") not in text
     assert text.count("<script>") == 1
+
+
+def test_no_two_models_look_alike():
+    styles = [plots._style(number) for number in range(64)]
+    assert len({(style["color"], style["marker"]) for style in styles}) == 64
 
 
 def test_the_same_numbers_give_the_same_bytes(page, tmp_path):
