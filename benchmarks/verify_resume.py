@@ -237,6 +237,8 @@ def main() -> None:
             place = folder / f"{i}"
             place.mkdir(exist_ok=True)
             check(case, share, place, draw)
+            if share and not case.kills + case.terms:
+                case.wrong.append("every signal came too late")
             precision = "float32" if case.precision == "no" else case.precision
             accumulation = case.flags["gradient_accumulation_steps"]
             print(

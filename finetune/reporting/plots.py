@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from matplotlib import rc_context
 from matplotlib.figure import Figure
-from matplotlib.ticker import EngFormatter, LogLocator, NullLocator
+from matplotlib.ticker import LogLocator, NullLocator
 
 _INK = "#123456"  # stands for the page's own text colour, light or dark
 # Okabe and Ito's, which people with any kind of colour vision tell apart; their black is the text's colour here.
@@ -144,7 +144,7 @@ def _costs(report: Mapping[str, Any]) -> Figure:
             axes.set_xscale("log")
             low, high = axes.get_xlim()
             axes.xaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0) if high / low < 50 else (1.0,)))
-            axes.xaxis.set_major_formatter(EngFormatter(sep=""))
+            axes.xaxis.set_major_formatter(_short)
             axes.xaxis.set_minor_locator(NullLocator())
             axes.set_xlabel(title)
             axes.grid(alpha=0.3)
@@ -152,6 +152,14 @@ def _costs(report: Mapping[str, Any]) -> Figure:
         _legend(plots[0])
 
     return _figure(draw, width=9.0, height=3.4, count=len(costs))
+
+
+def _short(value: float, position: int | None = None) -> str:
+    """2000 -> 2k, 3000000 -> 3M, 0.1 -> 0.1."""
+    for unit, name in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
+        if value >= unit:
+            return f"{value / unit:g}{name}"
+    return f"{value:g}"
 
 
 def _groups(report: Mapping[str, Any], title: str) -> Figure:
