@@ -483,6 +483,8 @@ OTHERS: dict[str, list[tuple[str, str, str]]] = {
          "whether it should be", "test_code_beside_a_known_model_is_not_run"),
         ("a tokenizer_config.json that names code beside it", "the same",
          "test_code_beside_a_known_model_is_not_run"),
+        ("links in the folder of a run that is gone on with", "are replaced, and never written through",
+         "test_a_folder_of_links_is_written_to_and_not_through"),
         ("names of other places in both", "nothing is written but in output_dir",
          "test_code_beside_a_known_model_is_not_run"),
     ],
@@ -495,6 +497,8 @@ OTHERS: dict[str, list[tuple[str, str, str]]] = {
          "test_a_process_without_memory_goes_on"),
         ("the same with `--auto_find_batch_size true`", "micro-batches of half as many rows, and the same step; over "
          "several processes all begin it again", "test_every_cut_takes_the_same_step"),
+        ("out of memory in the optimizer, or in an evaluation", "`error: out of memory in the evaluation: a smaller "
+         "--per_device_eval_batch_size needs less`", "test_memory_may_be_out_elsewhere"),
         ("a full disk", "the last checkpoint stays whole; the sentence says how much room is needed and how much "
          "there is", "test_a_full_disk_leaves_the_last_checkpoint"),
         ("SIGTERM, Ctrl-C", "the step ends, a checkpoint is written, exit status 143 or 130",
@@ -502,6 +506,11 @@ OTHERS: dict[str, list[tuple[str, str, str]]] = {
         ("a second Ctrl-C", "the run ends at once", "test_the_second_ctrl_c_leaves_at_once"),
         ("a damaged checkpoint, and `--resume_from_checkpoint true`", "it is named, and the run goes on from the one "
          "before", "test_the_one_before_a_damaged_one_is_taken"),
+        ("checkpoints that were moved and linked", "are named and passed over", "test_linked_checkpoints_are_told"),
+        ("`--resume_from_checkpoint`, and output_dir holds another run", "refused, with the flags that differ",
+         "test_another_run_is_not_written_over"),
+        ("a command with `--overwrite_output_dir` that is refused", "leaves the run that it would have overwritten",
+         "test_a_refused_command_leaves_the_run_that_it_would_overwrite"),
         ("changed flags or data, and `--resume_from_checkpoint`", "refused by name", "test_other_data_under_the_same_"
          "name_is_refused"),
         ("FSDP, and a head that shares its weights with the word embedding", "`error: FSDP cannot shard …`, exit "
