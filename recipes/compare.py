@@ -68,7 +68,8 @@ def compare(config: CompareConfig) -> dict[str, Any]:
         What `comparison.json` holds.
 
     Raises:
-        ValueError: if there is nothing to compare, or no run could be finished.
+        ValueError: if there is nothing to compare, if the data is not the same for all or has changed since a run, or
+            if no run could be finished.
     """
     # 1. A run for each model and seed, each in a folder of its own.
     if not config.models or not config.seeds or len(set(map(type, config.models.values()))) > 1:

@@ -249,8 +249,8 @@ def _load_baseline(
         if getattr(arguments, name) < 1:
             raise ValueError(f"--{name} {getattr(arguments, name)}: must be at least 1")
     for name in ("dropout", "word_dropout"):
-        if not 0 <= getattr(arguments, name) < 1:
-            raise ValueError(f"--{name} {getattr(arguments, name)}: must be at least 0 and below 1")
+        if not 0 <= getattr(arguments, name) <= 1:
+            raise ValueError(f"--{name} {getattr(arguments, name)}: must be from 0 to 1")
     shape = BASELINES[arguments.model_name_or_path] | ({"crf": True} if head == "crf" else {})
     if arguments.char_features == "bilstm" and arguments.char_hidden_size % 2:
         raise ValueError(f"--char_hidden_size {arguments.char_hidden_size}: two directions need an even number")
