@@ -7,6 +7,7 @@ choice checks as a flag, and a flag overrides it.
 import argparse
 import dataclasses
 import errno
+import gc
 import os
 import sys
 from collections.abc import Callable, Sequence
@@ -172,9 +173,14 @@ def run(recipe: Callable[[Any], Any], config: Any) -> Any:
 
 
 def _end_processes() -> None:
-    """Takes leave of the other processes: a process that exits while threads wait for them may be aborted for it."""
+    """Takes leave of the other processes, and ends the threads that talk to them.
+
+    One that wants Python's lock once the interpreter is ending would have the process aborted. They end with their
+    group, and that with what holds it, such as a wrapped model in a cycle.
+    """
     distributed = sys.modules.get("torch.distributed")
     if distributed is not None and distributed.is_available() and distributed.is_initialized():
+        gc.collect()
         distributed.destroy_process_group()
 
 

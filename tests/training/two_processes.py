@@ -156,6 +156,7 @@ def main():
     if accelerator.is_main_process:
         torch.save(found, output)
         Path(output).with_suffix(".json").write_text(json.dumps(sorted(found)))
+    accelerator.free_memory()
     accelerator.end_training()
 
 
