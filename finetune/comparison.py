@@ -258,22 +258,21 @@ def _entities(read: Mapping[str, Mapping[int, _Run]], splits: Mapping[str, Any],
             "seen" if (*surface(sentence, span), span[2]) in seen else "unseen"
         ),
     }
-    scorers = {"conlleval": lambda tags, _: metrics.entity_spans(tags)}
-    scorers["strict IOB2"] = lambda tags, _: metrics.entity_spans(tags, strict=True)
+    scorers: dict[str, Callable[[Any], list[Any]]] = {
+        "conlleval": lambda sentences: [metrics.entity_spans(tags) for tags in sentences],
+        "strict IOB2": lambda sentences: [metrics.entity_spans(tags, strict=True) for tags in sentences],
+    }
     kept: list[int] = []
     if cut is not None:
         subwords, limit, splits_words = cut
         kept = [_kept(row, limit) for row in subwords]
-        scorers[f"truncated at {limit} subwords"] = lambda tags, sentence: metrics.entity_spans(
-            tags[: kept[sentence]]
-        )
+        scorers[f"truncated at {limit} subwords"] = lambda sentences: [
+            metrics.entity_spans(tags[:n]) for tags, n in zip(sentences, kept, strict=True)
+        ]
         if splits_words:
             groups["subwords per word"] = lambda sentence, span: metrics.fertility_group(
                 int(subwords[sentence][span[0] : span[1]].sum()), span[1] - span[0]
             )
-
-    def scored(sides: Sequence[Any], scorer: Any) -> list[Any]:
-        return [[scorer(tags, i) for i, tags in enumerate(side)] for side in sides]
 
     return {
         "counts": {
@@ -290,9 +289,7 @@ def _entities(read: Mapping[str, Mapping[int, _Run]], splits: Mapping[str, Any],
         "breakdowns": {title: _by(read, gold, spans, group) for title, group in groups.items()},
         "scorers": {
             name: {
-                title: _mean_f1(
-                    scored([some.gold], scorer)[0], scored([run.predicted for run in seeds.values()], scorer)
-                )
+                title: _mean_f1(scorer(some.gold), [scorer(run.predicted) for run in seeds.values()])
                 for title, scorer in scorers.items()
             }
             for name, seeds in read.items()

@@ -8,8 +8,8 @@ import finetune
 finetune.predict("runs/ner", ["Grace Hopper was born in New York."])[0]["entities"]
 
 Input: text, a line each; words, a line of them each; jsonl, lines of {"text": ...}, with "text_pair" for pairs, or of
-{"tokens": [...]}, whose other keys go through to the output; conll, a word a line, in the
-column that the model learned from.
+{"tokens": [...]}, whose other keys go through to the output; conll, a word a line, in the column
+that the model learned from.
 Output: jsonl, with the keys that finetune.prediction explains; or conll, the word and its label.
 Line n of the output belongs to line n of texts and words.
 """
@@ -31,6 +31,7 @@ from typing import Any, BinaryIO, Literal, TextIO
 import finetune
 from finetune import cli, data
 from finetune.arguments import flag
+from finetune.files import whole_file
 
 CHUNK = 256  # records that are labelled together, sorted by length
 PATIENCE = 0.02  # seconds that those which are here wait for more, where the input is no file
@@ -165,19 +166,12 @@ def opened_output(name: str) -> Iterator[TextIO]:
         with path.open("w", encoding="utf-8", newline="\n") as file:
             yield file
         return
-    beside = path.with_name(f".{path.name}.writing")
-    try:
-        file = beside.open("w", encoding="utf-8", newline="\n")
-    except OSError as error:
-        raise ValueError(f"--output_file {name}: {error.strerror}") from error
-    try:
-        with file:
-            yield file
-            file.flush()
-            os.fsync(file.fileno())
-        beside.replace(path)
-    finally:
-        beside.unlink(missing_ok=True)
+    with contextlib.ExitStack() as stack:
+        try:
+            whole = stack.enter_context(whole_file(path))
+        except OSError as error:
+            raise ValueError(f"--output_file {name}: {error.strerror}") from error
+        yield whole
 
 
 def main(argv: Sequence[str] | None = None) -> None:

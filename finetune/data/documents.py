@@ -34,7 +34,16 @@ from tokenizers import Tokenizer
 
 from finetune.data.flags import check_pretraining_flags, parallel_columns
 from finetune.data.messages import listed
-from finetune.data.readers import SPLITS, commit_of, json_rows, load_hub, load_saved, open_parquet, read_columns
+from finetune.data.readers import (
+    SPLITS,
+    commit_of,
+    json_rows,
+    load_hub,
+    load_saved,
+    load_saved_split,
+    open_parquet,
+    read_columns,
+)
 
 Sentences = Literal["line", "split"]
 _ARRAYS = {
@@ -319,16 +328,14 @@ def _file(path: Path, config: Any, parallel: tuple[str, ...]) -> Corpus:
     identity = (
         f"{path.resolve()} {stat.st_size} {stat.st_mtime_ns} {column} {sentences} {parallel} {config.column_names}"
     )
-    saved = load_saved(path) if path.is_dir() else None
+    saved = load_saved_split(path) if path.is_dir() else None
     if saved is not None:  # save_to_disk writes a folder anew without a trace in its size and time
-        identity += f" {getattr(saved, '_fingerprint', None)}"
+        identity += f" {saved._fingerprint}"
     language = path.name.split(".")[0]
     if parallel:
         read = partial(_read_parallel, path, parallel, config.column_names)
         return Corpus(str(path), language, read, identity, parallel=True)
     if saved is not None:
-        if isinstance(saved, datasets.DatasetDict):
-            raise ValueError(f"{path}: several splits are saved here; give the folder as --dataset_name")
         return Corpus(str(path), language, partial(_read_rows, saved, str(path), column, sentences), identity)
     if path.suffix.lower() == ".parquet":
         open_parquet(path)  # is it one?

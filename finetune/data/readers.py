@@ -125,6 +125,14 @@ def load_saved(folder: str | Path) -> Any:
         raise ValueError(f"{folder}: a broken save_to_disk folder: {_reason(error)}") from error
 
 
+def load_saved_split(folder: str | Path) -> datasets.Dataset:
+    """A data set of one split that `save_to_disk` wrote."""
+    saved = load_saved(folder)
+    if isinstance(saved, datasets.DatasetDict):
+        raise ValueError(f"{folder}: several splits are saved here; give the folder as --dataset_name")
+    return saved
+
+
 def load_hub(name: str, config_name: str | None, *, streaming: bool = False) -> Any:
     """The splits of a Hub data set; a stream of each where asked for."""
     try:
@@ -158,10 +166,7 @@ def read_columns(
     if isinstance(source, datasets.Dataset):
         return _read_dataset(source, names, "the data set")
     if source.is_dir():
-        saved = load_saved(source)
-        if isinstance(saved, datasets.DatasetDict):
-            raise ValueError(f"{source}: several splits are saved here; give the folder as --dataset_name")
-        return _read_dataset(saved, names, str(source))
+        return _read_dataset(load_saved_split(source), names, str(source))
     suffix = source.suffix.lower()
     if suffix == ".parquet":
         file = open_parquet(source)

@@ -281,8 +281,14 @@ def _check_flags(config: TrainingArguments) -> None:
     for name in ("learning_rate", "num_train_epochs", "layerwise_lr_decay", "adam_epsilon"):
         if not 0 < getattr(config, name) < math.inf:
             raise ValueError(f"--{name} {getattr(config, name)}: must be positive")
-    not_below_zero = ("max_grad_norm", "warmup_steps", "weight_decay", "head_learning_rate", "freeze_layers")
-    for name in (*not_below_zero, "dataloader_num_workers"):
+    for name in (
+        "max_grad_norm",
+        "warmup_steps",
+        "weight_decay",
+        "head_learning_rate",
+        "freeze_layers",
+        "dataloader_num_workers",
+    ):
         value = getattr(config, name)
         if value is not None and not 0 <= value < math.inf:
             raise ValueError(f"--{name} {value}: must not be negative")

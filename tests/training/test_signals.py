@@ -8,7 +8,6 @@ import json
 import os
 import signal
 import subprocess
-import sys
 import threading
 import time
 from dataclasses import replace
@@ -17,14 +16,13 @@ from pathlib import Path
 import psutil
 import pytest
 from accelerate import Accelerator
+from processes import run_script
 
 from finetune import cli, training
 from finetune.training import loop
 from finetune.training.manifest import damage
 from finetune.training.signals import noted_signals
 from recipes.ner import NerConfig, finetune_ner
-
-ROOT = Path(__file__).parents[2]
 
 
 def a_config(checkpoint, output_dir):
@@ -198,17 +196,8 @@ def test_an_ignored_signal_stays_ignored():
 
 def test_one_of_two_processes_gets_the_signal(checkpoints, tmp_path):
     """Both leave after the same step with one checkpoint, and two resumed processes end with the same bytes."""
-    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"]
     script = Path(__file__).with_name("two_interrupted.py")
-    done = subprocess.run(
-        [*launcher, str(script), str(checkpoints["wordpiece"]), str(tmp_path)],
-        capture_output=True,
-        text=True,
-        timeout=600,
-        check=False,
-        cwd=ROOT,
-        env=os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"},
-    )
+    done = run_script(script, checkpoints["wordpiece"], tmp_path, processes=2)
     assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-3000:]
     for rank in (0, 1):
         assert json.loads((tmp_path / f"{rank}.json").read_text()) == [143, ["checkpoint-3"]]
