@@ -15,6 +15,8 @@ ROOT = Path(__file__).parents[1]
 PARTS = ("data", "models", "metrics", "training", "reporting")
 BASES = {
     "nn.Module",
+    "nn.Dropout",
+    "nn.Embedding",
     "PreTrainedModel",
     "RecurrentPreTrainedModel",
     "PreTrainedConfig",

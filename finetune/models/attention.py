@@ -6,25 +6,23 @@ the shapes that they always have, so that no head, recipe or metric knows.
 Shapes: B sequences, T tokens of the longest, N real tokens, H hidden, A heads, D of a head; b sequences of t tokens.
 """
 
-import importlib.util
+from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cached_property
-from types import MethodType
+from functools import cache, cached_property
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.nn.functional import scaled_dot_product_attention
 from transformers import AttentionInterface, PreTrainedModel
-from transformers.masking_utils import AttentionMaskInterface
-from transformers.utils import is_flash_attn_2_available
+from transformers.integrations.sdpa_attention import sdpa_attention_forward
+from transformers.masking_utils import AttentionMaskInterface, sdpa_mask
 
 from finetune.models.dropout import dropout as fast_dropout
 from finetune.models.dropout import use_fast_dropout
 
 NAME = "finetune_packed"
 KINDS = ("bert", "roberta", "xlm-roberta")  # whose encoders are known to be a plain stack of layers
-_TORCH_HAS_VARLEN = importlib.util.find_spec("torch.nn.attention.varlen") is not None
 _PLAIN_BELOW = 512  # tokens: on a CPU, three plain operations instead of the fused one up to here
 
 
@@ -40,6 +38,12 @@ class Packing:
     def ends(self) -> Tensor:
         """int32 (B + 1,), from 0: where each sequence ends among the tokens of a GPU's batch."""
         return torch.nn.functional.pad(self.real.sum(1).cumsum(0), (1, 0)).int()
+
+    @cached_property
+    def shown(self) -> Tensor:
+        """int64 (B * T,): which token stands at each place of the batch, laid flat; on padding it is the first."""
+        tokens = torch.arange(len(self.at), device=self.at.device)
+        return self.at.new_zeros(self.real.numel()).index_copy(0, self.at, tokens)
 
     def pack(self, padded: Tensor) -> Tensor:
         """(B, T, ...) -> (N, ...)."""
@@ -69,28 +73,49 @@ def run_without_padding(model: PreTrainedModel) -> PreTrainedModel:
     """Makes the encoder of a BERT, RoBERTa or XLM-R skip padding, and on a CPU its dropout fast.
 
     Outputs are the same, up to rounding, but for the hidden states of padding, which are 0. Other models stay as they
-    are, and on an accelerator that is no CUDA GPU all do.
+    are, also a decoder, which must not see the words that follow, and an encoder whose linear layers run in chunks of
+    T. On an accelerator that is no CUDA GPU all models stay so. A forward pass that is asked for the hidden states of
+    all layers is padded.
+
+    Copies and pickles of the model run in the same way: nothing here holds on to the model itself.
     """
-    if model.config.model_type not in KINDS or (torch.accelerator.is_available() and not torch.cuda.is_available()):
+    if not _can_pack(model.config) or (torch.accelerator.is_available() and not torch.cuda.is_available()):
         return model
     use_fast_dropout(model)
     model.set_attn_implementation(NAME)
     encoder: Any = model.base_model.encoder
-    own = encoder.forward
-
-    def forward(self: Any, hidden_states: Tensor, attention_mask: Any = None, **kwargs: Any) -> Any:
-        if model.config._attn_implementation != NAME:  # somebody has set another one since
-            return own(hidden_states, attention_mask=attention_mask, **kwargs)
-        if attention_mask is None:
-            attention_mask = torch.ones(hidden_states.shape[:2], device=hidden_states.device)
-        packing = packing_of(attention_mask.bool())
-        packed = packing.pack(hidden_states)[None]  # (1, N, H)
-        output = own(packed, attention_mask=None, packing=packing, **kwargs)
-        output.last_hidden_state = packing.unpack(output.last_hidden_state[0])
-        return output
-
-    encoder.forward = MethodType(forward, encoder)
+    if _pack not in encoder._forward_pre_hooks.values():
+        encoder.register_forward_pre_hook(_pack, with_kwargs=True)
+        encoder.register_forward_hook(_unpack, with_kwargs=True)
     return model
+
+
+def _can_pack(config: Any) -> bool:
+    return config.model_type in KINDS and not config.is_decoder and not config.chunk_size_feed_forward
+
+
+def _pack(encoder: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """Before an encoder's forward pass: its inputs without padding, where they and its config allow that."""
+    if encoder.config._attn_implementation != NAME:  # somebody has set another one since
+        return args, kwargs
+    mask: Tensor | None = kwargs.get("attention_mask")
+    every_layer = kwargs.get("output_hidden_states", encoder.config.output_hidden_states)
+    if len(args) > 1 or every_layer or not _can_pack(encoder.config) or (mask is not None and mask.ndim != 2):
+        if mask is not None and mask.ndim == 2:
+            kwargs["attention_mask"] = mask[:, None, None, :].bool()
+        return args, kwargs
+    (hidden_states,) = args
+    real = torch.ones(hidden_states.shape[:2], device=hidden_states.device) if mask is None else mask
+    packing = packing_of(real.bool())
+    return (packing.pack(hidden_states)[None],), kwargs | {"attention_mask": None, "packing": packing}  # (1, N, H)
+
+
+def _unpack(encoder: Any, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> Any:
+    """After it: the hidden states where they belong."""
+    packing: Packing | None = kwargs.get("packing")
+    if packing is not None:
+        output.last_hidden_state = packing.unpack(output.last_hidden_state[0])
+    return output
 
 
 def packed_attention(
@@ -108,21 +133,23 @@ def packed_attention(
 
     Args:
         query, key, value: (1, A, N, D).
-        packing: of the N tokens.
+        packing: of the N tokens; None: the inputs are padded, and torch's own attention does it.
 
     Returns:
         (1, N, A, D), and no attention weights.
     """
-    assert packing is not None, "this attention function is for encoders that run_without_padding has prepared"
+    if packing is None:
+        padded: Tensor = sdpa_attention_forward(
+            module, query, key, value, attention_mask, dropout=dropout, scaling=scaling, **kwargs
+        )[0]
+        return padded, None
     scale = query.shape[-1] ** -0.5 if scaling is None else scaling
     q, k, v = (states[0].transpose(0, 1) for states in (query, key, value))  # (N, A, D)
     if q.device.type == "cpu":
         return _by_length(q, k, v, packing, scale, dropout)[None], None
-    if q.dtype in (torch.float16, torch.bfloat16):
-        if not dropout and _TORCH_HAS_VARLEN:
-            return _torch_varlen(q, k, v, packing, scale)[None], None
-        if is_flash_attn_2_available():
-            return _flash_varlen(q, k, v, packing, scale, dropout)[None], None
+    varlen = varlen_attention(q.device, q.dtype, q.shape[2], dropout > 0)
+    if varlen is not None:
+        return varlen(q, k, v, packing.ends, packing.real.shape[1], scale, dropout)[None], None
     return _padded(q, k, v, packing, scale, dropout)[None], None
 
 
@@ -152,33 +179,98 @@ def attend(q: Tensor, k: Tensor, v: Tensor, scale: float, dropout: float) -> Ten
 
 def _padded(q: Tensor, k: Tensor, v: Tensor, packing: Packing, scale: float, dropout: float) -> Tensor:
     """Attention alone on padded sequences: what a GPU has for every dtype and for dropout."""
-    q, k, v = (packing.unpack(part).transpose(1, 2) for part in (q, k, v))  # (B, A, T, D)
+    B, T = packing.real.shape
+    q, k, v = (
+        _Spread.apply(part, packing).unflatten(0, (B, T)).transpose(1, 2) for part in (q, k, v)
+    )  # (B, A, T, D)
     mask = packing.real[:, None, None, :]
     context = scaled_dot_product_attention(q, k, v, attn_mask=mask, dropout_p=dropout, scale=scale)
-    return packing.pack(context.transpose(1, 2))
+    collected: Tensor = _Collect.apply(context.transpose(1, 2).flatten(0, 1), packing)
+    return collected
 
 
-def _torch_varlen(q: Tensor, k: Tensor, v: Tensor, packing: Packing, scale: float) -> Tensor:
+class _Spread(torch.autograd.Function):
+    """(N, ...) -> (B * T, ...) with the first token on padding, which a mask then hides: one copy in each direction.
+
+    The gradient of padding is not looked at. It is 0, since nobody attends there, and `_Collect` leaves it out.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, packed: Tensor, packing: Packing) -> Tensor:
+        ctx.packing = packing
+        return packed.index_select(0, packing.shown)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
+        return gradient.index_select(0, ctx.packing.at), None
+
+
+class _Collect(torch.autograd.Function):
+    """(B * T, ...) -> (N, ...), whose gradient is 0 on padding."""
+
+    @staticmethod
+    def forward(ctx: Any, padded: Tensor, packing: Packing) -> Tensor:
+        ctx.packing = packing
+        return padded.index_select(0, packing.at)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
+        packing = ctx.packing
+        spread = gradient.new_zeros(packing.real.numel(), *gradient.shape[1:])
+        return spread.index_copy_(0, packing.at, gradient), None
+
+
+@cache
+def varlen_attention(
+    device: torch.device, dtype: torch.dtype, head_size: int, dropout: bool
+) -> Callable[..., Tensor] | None:
+    """Attention over sequences of any lengths, laid end to end, if this device has one: tried once on a single token.
+
+    None is for float32, for GPUs before Ampere, for head sizes that the kernels refuse, and for a torch without it or
+    with an older form of it.
+    """
+    if dtype not in (torch.float16, torch.bfloat16):
+        return None
+    states = torch.zeros(3, 1, 1, head_size, device=device, dtype=dtype)
+    ends = torch.tensor([0, 1], device=device, dtype=torch.int32)
+    for attention in (_flash_varlen,) if dropout else (_torch_varlen, _flash_varlen):
+        try:
+            with torch.enable_grad():
+                q, k, v = (part.requires_grad_() for part in states.clone())
+                attention(q, k, v, ends, 1, 1.0, 0.1 if dropout else 0.0).sum().backward()
+        except (ImportError, RuntimeError, TypeError):
+            continue
+        return attention
+    return None
+
+
+def _torch_varlen(
+    q: Tensor, k: Tensor, v: Tensor, ends: Tensor, longest: int, scale: float, dropout: float
+) -> Tensor:
+    """`longest`: a bound of the lengths that costs no look into the GPU's memory."""
     from torch.nn.attention.varlen import varlen_attn
 
-    T = packing.real.shape[1]  # a bound of the lengths that costs no look into the GPU's memory
-    context: Any = varlen_attn(q, k, v, packing.ends, packing.ends, T, T, scale=scale)
+    context: Any = varlen_attn(q, k, v, ends, ends, longest, longest, scale=scale)
     return context
 
 
-def _flash_varlen(q: Tensor, k: Tensor, v: Tensor, packing: Packing, scale: float, dropout: float) -> Tensor:
+def _flash_varlen(
+    q: Tensor, k: Tensor, v: Tensor, ends: Tensor, longest: int, scale: float, dropout: float
+) -> Tensor:
     from flash_attn import flash_attn_varlen_func
 
-    T = packing.real.shape[1]
     context: Tensor = flash_attn_varlen_func(
-        q, k, v, packing.ends, packing.ends, T, T, dropout_p=dropout, softmax_scale=scale
+        q, k, v, ends, ends, longest, longest, dropout_p=dropout, softmax_scale=scale
     )
     return context
 
 
-def _padding_mask(*args: Any, attention_mask: Tensor | None = None, **kwargs: Any) -> Tensor | None:
-    """The (B, T) mask as it came, for the encoder; attention itself needs none."""
-    return attention_mask
+def _padding_mask(attention_mask: Tensor | None = None, config: Any = None, **kwargs: Any) -> Tensor | None:
+    """The (B, T) mask as it came, for an encoder that packs; for what does not, the one of torch's own attention."""
+    if _can_pack(config):
+        return attention_mask
+    mask: Tensor | None = sdpa_mask(attention_mask=attention_mask, config=config, **kwargs)
+    return mask
 
 
 AttentionInterface.register(NAME, packed_attention)

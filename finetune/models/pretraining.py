@@ -190,42 +190,45 @@ def project_masked_positions(model: PreTrainedModel) -> PreTrainedModel:
     It returns `loss` (the sum of the means), `logits` (M, V) of the labelled tokens row after row, and with two heads
     `mlm_loss`, `nsp_loss` and `nsp_logits` (B, 2). Without labels it is the model's own.
     """
-    own = model.forward
-
-    def forward(
-        self: Any,
-        input_ids: torch.Tensor | None = None,
-        labels: torch.Tensor | None = None,
-        next_sentence_label: torch.Tensor | None = None,
-        **inputs: Any,
-    ) -> Any:
-        if labels is None:
-            return own(input_ids=input_ids, **inputs)
-        hidden = self.base_model(input_ids=input_ids, **inputs)
-        masked = labels != -100
-        logits = _head(self)(hidden.last_hidden_state[masked])  # (M, V)
-        mlm_loss = cross_entropy(logits.float(), labels[masked])
-        if next_sentence_label is None:
-            return ModelOutput(loss=mlm_loss, logits=logits)
-        nsp_logits = self.cls.seq_relationship(hidden.pooler_output)  # (B, 2)
-        nsp_loss = cross_entropy(nsp_logits.float(), next_sentence_label)
-        return ModelOutput(
-            loss=mlm_loss + nsp_loss, mlm_loss=mlm_loss, nsp_loss=nsp_loss, logits=logits, nsp_logits=nsp_logits
-        )
-
-    model.forward = MethodType(forward, model)
+    model.forward = MethodType(forward, model)  # a deep copy of the model binds it to itself
     words = model.get_input_embeddings()
     if model.get_output_embeddings().weight is words.weight:
-        words.forward = MethodType(_look_up, words)
+        words.__class__ = SharedEmbedding
     return model
 
 
-def _look_up(self: nn.Embedding, input_ids: torch.Tensor) -> torch.Tensor:
+def forward(
+    self: Any,
+    input_ids: torch.Tensor | None = None,
+    labels: torch.Tensor | None = None,
+    next_sentence_label: torch.Tensor | None = None,
+    **inputs: Any,
+) -> Any:
+    """The forward pass that `project_masked_positions` gives a model."""
+    if labels is None:
+        return type(self).forward(self, input_ids=input_ids, **inputs)
+    hidden = self.base_model(input_ids=input_ids, **inputs)
+    masked = labels != -100
+    logits = _head(self)(hidden.last_hidden_state[masked])  # (M, V)
+    mlm_loss = cross_entropy(logits.float(), labels[masked])
+    if next_sentence_label is None:
+        return ModelOutput(loss=mlm_loss, logits=logits)
+    nsp_logits = self.cls.seq_relationship(hidden.pooler_output)  # (B, 2)
+    nsp_loss = cross_entropy(nsp_logits.float(), next_sentence_label)
+    return ModelOutput(
+        loss=mlm_loss + nsp_loss, mlm_loss=mlm_loss, nsp_loss=nsp_loss, logits=logits, nsp_logits=nsp_logits
+    )
+
+
+class SharedEmbedding(nn.Embedding):
     """The embedding of a table that the head shares, whose gradient is therefore dense anyway. On a CPU, the few rows
     that were looked up are added to it, instead of a second table that is zero elsewhere.
     """
-    sparse = self.weight.device.type == "cpu" and self.weight.is_leaf
-    return nn.functional.embedding(input_ids, self.weight, self.padding_idx, sparse=sparse)
+
+    def forward(self, input_ids: torch.Tensor) -> torch.Tensor:
+        """int64 of any shape -> (..., H)."""
+        sparse = self.weight.device.type == "cpu" and self.weight.is_leaf
+        return nn.functional.embedding(input_ids, self.weight, self.padding_idx, sparse=sparse)
 
 
 def _head(model: Any) -> nn.Module:
