@@ -8,6 +8,7 @@ from __future__ import annotations  # names of the lazy parts in signatures woul
 
 import functools
 import logging
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +22,10 @@ from finetune import data, metrics, models, training
 from finetune.arguments import ModelArguments
 
 logger = logging.getLogger(__name__)
+
+# White space, spaces of no width, marks of the direction of writing, the byte-order mark.
+_INVISIBLE = r"[\s\u200b\u2060\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069\ufeff]*"
+_WITHIN = re.compile(rf"{_INVISIBLE}(.*?){_INVISIBLE}", re.DOTALL)
 
 Sample = str | tuple[str, str] | list[str]
 
@@ -139,13 +144,13 @@ class Predictor:
             | `tokens` | the words |
             | `predicted` | the label of each; `O` where the tokenizer makes nothing of a word |
             | `scores` | the probability of each label; 0 for these words |
-            | `entities` | see below; none if the labels are no tags such as `B-PER` |
+            | `entities` | see below; `finetune.data.tags_of_labels` says what labels without a prefix are |
 
             and for each entity, which is what conlleval takes for one (a stray `I-` starts one):
 
             | key | |
             |---|---|
-            | `text` | the characters; of given words: these, with a space between |
+            | `text` | the characters, but no invisible ones at its ends; given words have a space between them |
             | `label` | the type |
             | `start`, `end` | where it is in the text: `text[start:end]`; not of given words |
             | `words` | its first word, and the one after its last, counted from 0 |
@@ -199,39 +204,20 @@ class Predictor:
         )
         predictions = self._run(alignment.rows)
         outside = self.labels.index("O") if "O" in self.labels else 0
-        tags = [self.labels[i] for i in alignment.to_words(predictions.labels, outside)[0]]
+        chosen = alignment.to_words(predictions.labels, outside)[0]
         scores = _rounded(alignment.to_words(predictions.scores)[0])
+        labels, tags = ([names[i] for i in chosen] for names in (self.labels, data.tags_of_labels(self.labels)))
         return [
             {
                 "tokens": words,
-                "predicted": tags[begin:end],
+                "predicted": labels[begin:end],
                 "scores": scores[begin:end],
-                "entities": self._entities(sample, words, places, tags[begin:end], scores[begin:end]),
+                "entities": decode_entities(words, tags[begin:end], scores[begin:end], sample, places),
             }
             for sample, words, places, begin, end in zip(
                 samples, sentences, spans, offsets[:-1], offsets[1:], strict=True
             )
         ]
-
-    def _entities(
-        self, text: Any, words: list[str], places: Any, tags: list[str], scores: list[float]
-    ) -> list[dict[str, Any]]:
-        if not all(data.TAG.fullmatch(label) for label in self.labels):
-            return []
-        found = []
-        for begin, end, kind in metrics.entity_spans(data.to_iob2(tags, self._scheme)):
-            if places is None:
-                entity: dict[str, Any] = {"text": " ".join(words[begin:end]), "label": kind}
-            else:
-                start, stop = places[begin][0], places[end - 1][1]
-                entity = {"text": text[start:stop], "label": kind, "start": start, "end": stop}
-            found.append(entity | {"words": [begin, end], "score": min(scores[begin:end])})
-        return found
-
-    @functools.cached_property
-    def _scheme(self) -> Any:
-        scheme = data.detect_scheme([self.labels])
-        return scheme if scheme == "IOBES" else "IOB2"
 
     def _label_texts(self, samples: Sequence[Any]) -> list[dict[str, Any]]:
         answers: list[dict[str, Any]] = [{} for _ in samples]
@@ -252,6 +238,42 @@ class Predictor:
     def _run(self, rows: Any) -> Any:
         batches = data.EvalBatches(rows, self.tokenizer.pad_token_id, self.batch_size)
         return training.predict(self.accelerator, self.model, batches)
+
+
+def decode_entities(
+    words: Sequence[str],
+    tags: Sequence[str],
+    scores: Sequence[float],
+    text: Any = None,
+    places: Sequence[tuple[int, int]] | None = None,
+) -> list[dict[str, Any]]:
+    """The entities of one sentence, as `Predictor` explains them.
+
+    Args:
+        tags: of each word, in any scheme.
+        scores: of each word.
+        text, places: the text of the words, and where each begins and ends in it; no places where words were given.
+    """
+    found = []
+    # In IOB2 every scheme has the same entities. IOBES is the one that takes every prefix.
+    for begin, end, kind in metrics.entity_spans(data.to_iob2(tags, "IOBES")):
+        entity: dict[str, Any]
+        if places is None:
+            joined = " ".join(words[begin:end])
+            entity = {"text": joined[slice(*_visible(joined))], "label": kind}
+        else:
+            first = places[begin][0]
+            start, stop = (first + at for at in _visible(text[first : places[end - 1][1]]))
+            entity = {"text": text[start:stop], "label": kind, "start": start, "end": stop}
+        found.append(entity | {"words": [begin, end], "score": min(scores[begin:end])})
+    return found
+
+
+def _visible(text: str) -> tuple[int, int]:
+    """Where a text begins and ends without what is invisible at its ends; a text of nothing else stays as it is."""
+    found = _WITHIN.fullmatch(text)
+    assert found is not None
+    return found.span(1) if found[1] else (0, len(text))
 
 
 def _settings_of_run(folder: Path) -> dict[str, Any]:

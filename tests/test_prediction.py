@@ -1,12 +1,12 @@
 """What `finetune.predict` says, beside what the evaluation of the same run said."""
 
 import json
-from itertools import pairwise
 
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from seqeval.metrics.sequence_labeling import get_entities
 from transformers import (
     AutoConfig,
     AutoModelForMaskedLM,
@@ -16,6 +16,7 @@ from transformers import (
 
 import finetune
 from finetune import data
+from finetune.prediction import decode_entities
 from recipes.ner import NerConfig, finetune_ner
 from recipes.sentiment import SentimentConfig, finetune_sentiment
 
@@ -100,10 +101,11 @@ def test_texts_in_words_out(ner_runs):
         for entity, same in zip(answer["entities"], given_words["entities"], strict=True):
             begin, end = entity["words"]
             assert text[entity["start"] : entity["end"]] == entity["text"]
-            assert "".join(entity["text"].split()) == "".join(answer["tokens"][begin:end])
+            visible = "".join(entity["text"].split())
+            assert visible == "".join(answer["tokens"][begin:end]).strip("\u200e")
             assert entity["score"] == min(answer["scores"][begin:end])
             assert {tag[2:] for tag in tags[begin:end]} == {entity["label"]}
-            assert same["text"] == " ".join(answer["tokens"][begin:end])
+            assert same["text"] == " ".join(answer["tokens"][begin:end]).strip(" \u200e")
             assert (same["words"], same["label"]) == (entity["words"], entity["label"])
             assert "start" not in same
             tags[begin:end] = ["O"] * (end - begin)
@@ -113,6 +115,27 @@ def test_texts_in_words_out(ner_runs):
     found = []
     holds()
     assert found
+
+
+def test_an_entity_is_as_sure_as_its_least_sure_word():
+    tags, scores = ["B-X", "I-X", "I-X", "O", "S-Y"], [0.9, 0.4, 0.7, 0.2, 0.8]
+    assert [one["score"] for one in decode_entities(list("abcde"), tags, scores)] == [0.4, 0.8]
+
+
+def test_an_entity_has_nothing_invisible_at_its_ends():
+    text = "\ufeffof \u202b\u200fAda\u200d-Lou \u2067Byron\u200e \u202c : ."
+    places = data.split_words(text)
+    words = [text[begin:end] for begin, end in places]
+    assert words[3:] == ["\u202c", ":", "."]
+    tags = ["S-A", "B-B", "I-B", "E-B", "O", "S-A"]
+    first, second, last = decode_entities(words, tags, [1.0] * 6, text, places)
+    assert (first["text"], last["text"]) == ("of", ".")
+    assert second["text"] == "Ada\u200d-Lou \u2067Byron"
+    for entity in (first, second, last):
+        assert text[entity["start"] : entity["end"]] == entity["text"]
+    assert [one["text"] for one in decode_entities(words, tags, [1.0] * 6)] == ["of", second["text"], "."]
+    (hidden,) = decode_entities(["\u200e"], ["B-X"], [1.0], "a \u200e", [(2, 3)])
+    assert (hidden["text"], hidden["start"], hidden["end"]) == ("\u200e", 2, 3)
 
 
 def test_the_run_says_how_inputs_are_cut_and_arguments_override_it(ner_runs, tmp_path):
@@ -204,17 +227,25 @@ def test_labels_of_other_schemes(ner_runs, tmp_path, samples):
     assert number[0] == "O"
     assert len(number) == 9
 
+    def entities(other):
+        """What the same model says with other labels, beside the labels of each word."""
+        relabelled(ner_runs["byte-bpe"], tmp_path, other)
+        for before, after in zip(known, finetune.predict(tmp_path, words), strict=True):
+            assert after["predicted"] == [other[number.index(tag)] for tag in before["predicted"]]
+            yield after["predicted"], [(*one["words"], one["label"]) for one in after["entities"]]
+
     # IOBES: a single word, a first, a middle, a last one; `O` is not label 0.
-    other = ["S-X", "O", "B-X", "I-X", "E-X", "S-Y", "B-Y", "I-Y", "E-Y"]
-    relabelled(ner_runs["byte-bpe"], tmp_path, other)
-    for before, after in zip(known, finetune.predict(tmp_path, words), strict=True):
-        tags = [other[number.index(tag)] for tag in before["predicted"]]
-        assert after["predicted"] == tags
-        as_iob2 = [tag.translate(str.maketrans("SE", "BI")) if tag != "O" else tag for tag in tags]
-        begins = [
-            i for i, (a, b) in enumerate(pairwise(["O", *as_iob2])) if b[0] == "B" or (b[0] == "I" and a[2:] != b[2:])
-        ]
-        assert [entity["words"][0] for entity in after["entities"]] == begins
+    for tags, found in entities(["S-X", "O", "B-X", "I-X", "E-X", "S-Y", "B-Y", "I-Y", "E-Y"]):
+        assert found == [(begin, end + 1, kind) for kind, begin, end in get_entities(tags)]
+
+    # Labels without a prefix, and one that is no type: runs of one label, as pipeline("simple") has them.
+    total = 0
+    for tags, found in entities(["O", "PER", "I_LOC", "B_LOC", "[CLS]", "U-ORG", "ORG", "TIME", "MONEY"]):
+        read = {"O": "O", "[CLS]": "O", "I_LOC": "I-LOC", "B_LOC": "B-LOC", "U-ORG": "S-ORG"}
+        expected = get_entities([read.get(tag, f"I-{tag}") for tag in tags])
+        assert found == [(begin, end + 1, kind) for kind, begin, end in expected]
+        total += len(found)
+    assert total > 10
 
     # Parts of speech: labels, no entities.
     relabelled(ner_runs["byte-bpe"], tmp_path, [f"POS{i}" for i in range(9)])

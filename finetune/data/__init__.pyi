@@ -39,6 +39,7 @@ from .streams import read_records as read_records
 from .tags import TAG as TAG
 from .tags import detect_scheme as detect_scheme
 from .tags import invalid_iob2 as invalid_iob2
+from .tags import tags_of_labels as tags_of_labels
 from .tags import to_iob2 as to_iob2
 from .texts import Encoded as Encoded
 from .texts import encode_strings as encode_strings

@@ -56,9 +56,15 @@ def read_tagged(config: DataArguments, words: str = "tokens", tags: str = "ner_t
             columns, lines = read_columns(source, [words, tags], config.column_names)
             _check_tagged(source, columns[words], columns[tags], words, tags, lines)
         splits[split] = {"tokens": columns[words], "ner_tags": columns[tags], "line": lines, "source": source}
-    scheme = detect_scheme(sentence for columns in splits.values() for sentence in columns["ner_tags"])
-    for columns in splits.values():
+    schemes = {}  # of the splits that have an entity
+    for split, columns in splits.items():
+        scheme = detect_scheme(columns["ner_tags"])
+        if any(tag != "O" for sentence in columns["ner_tags"] for tag in sentence):
+            schemes[split] = scheme
         columns["ner_tags"] = [to_iob2(sentence, scheme) for sentence in columns["ner_tags"]]
+    if len(set(schemes.values())) > 1:
+        told = ", ".join(f"{split} {scheme}" for split, scheme in schemes.items())
+        logger.warning("the splits are tagged in different schemes, and each is read in its own: %s", told)
     features = {"tokens": pa.list_(pa.string()), "ner_tags": pa.list_(pa.string())}
     return {name: _dataset(name, split, features, config) for name, split in splits.items()}
 

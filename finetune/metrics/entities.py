@@ -7,6 +7,7 @@ its first word, its last word and its type are.
 Shapes: S sentences, W words of all sentences, K entity types.
 """
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -15,6 +16,7 @@ import datasets
 import evaluate
 import numpy as np
 
+_IOB2 = re.compile(r"O|[BI]-.+", re.DOTALL)
 Span = tuple[int, int, str]  # of an entity: its first word, the one after its last, its type
 
 
@@ -80,7 +82,8 @@ def entity_scores(
 ) -> dict[str, float]:
     """`f1, precision, recall` (conlleval's, over all entities), `f1_strict`, word `accuracy`, and `f1_<TYPE>`.
 
-    Args: as `entity_counts`. A score with nothing to divide by is 0.
+    Args: as `entity_counts`. A score with nothing to divide by is 0. A type called `strict` has `f1_strict_`, since
+    `f1_strict` is the score of all types.
     """
     counts = entity_counts(gold, predicted, sentence_offsets, labels)
     strict = entity_counts(gold, predicted, sentence_offsets, labels, strict=True)
@@ -93,9 +96,10 @@ def entity_scores(
         "accuracy": float((gold == predicted).mean()) if len(gold) else 0.0,
     }
     for k, kind in enumerate(counts.types):
-        scores[f"f1_{kind}"] = _scores(
-            *(table[:, k].sum() for table in (counts.correct, counts.predicted, counts.gold))
-        )[2]
+        key = f"f1_{kind}"
+        while key in scores:
+            key += "_"
+        scores[key] = _scores(*(table[:, k].sum() for table in (counts.correct, counts.predicted, counts.gold)))[2]
     return scores
 
 
@@ -138,6 +142,12 @@ class EntityF1(evaluate.Metric):
         for number, (predicted, gold) in enumerate(zip(predictions, references, strict=True)):
             if len(predicted) != len(gold):
                 raise ValueError(f"sentence {number}: {len(predicted)} predicted tags for {len(gold)} words")
+            for tag in (*gold, *predicted):
+                if not _IOB2.fullmatch(tag):
+                    raise ValueError(
+                        f"sentence {number}: {tag!r} is no IOB2 tag, which are O, B-TYPE and I-TYPE; "
+                        "finetune.data.to_iob2 rewrites other schemes"
+                    )
         kinds = {tag[2:] for sentence in (*predictions, *references) for tag in sentence if tag != "O"}
         labels = ["O", *(f"{prefix}-{kind}" for kind in sorted(kinds) for prefix in "BI")]
         index = {label: i for i, label in enumerate(labels)}

@@ -223,3 +223,23 @@ def test_folders_that_are_no_data_sets(tmp_path):
     for arguments in (DataArguments(train_file=str(tmp_path)), DataArguments(dataset_name=str(tmp_path))):
         with pytest.raises(ValueError, match="no folder that save_to_disk wrote"):
             data.read_tagged(arguments)
+
+
+def test_each_split_has_a_scheme_of_its_own(tmp_path, caplog):
+    """Read together, the IOB1 of one would be taken for broken IOB2."""
+    tags = {"train": "I-PER I-PER B-PER O I-LOC", "validation": "B-PER I-PER B-PER O B-LOC"}
+    tags["test"] = "I-PER E-PER E-PER O E-LOC"
+    for split, written in tags.items():
+        data.write_conll(tmp_path / f"{split}.conll", [["w"] * 5], [written.split()])
+    files = {f"{split}_file": str(tmp_path / f"{split}.conll") for split in tags}
+    splits = data.read_tagged(DataArguments(**files))
+    for rows in splits.values():
+        assert rows["ner_tags"][0] == ["B-PER", "I-PER", "B-PER", "O", "B-LOC"]
+    assert [record.message for record in caplog.records] == [
+        "the splits are tagged in different schemes, and each is read in its own: "
+        "train IOB1, validation IOB2, test IOE"
+    ]
+    caplog.clear()
+    data.write_conll(tmp_path / "test.conll", [["w"]], [["O"]])  # no scheme, so no other one
+    data.read_tagged(DataArguments(train_file=files["train_file"], test_file=files["test_file"]))
+    assert not caplog.records

@@ -104,3 +104,22 @@ def test_the_metric_works_through_evaluate():
     assert scores["f1_PER"] == 1.0
     with pytest.raises(ValueError, match="sentence 0: 1 predicted tags for 2 words"):
         EntityF1().compute(predictions=[["O"]], references=[["O", "O"]])
+
+
+@pytest.mark.parametrize("tag", ["NOUN", "S-PER", "B-", "b-PER", ""])
+def test_a_tag_of_another_kind_is_refused_by_name(tag):
+    """In both places, and not as a type that the other side does not have."""
+    for sides in (([["O"], [tag]], [["O"], ["O"]]), ([["O"], ["O"]], [["O"], [tag]])):
+        with pytest.raises(ValueError, match=f"sentence 1: '{tag}' is no IOB2 tag, which are O, B-TYPE and I-TYPE"):
+            EntityF1().compute(predictions=sides[0], references=sides[1])
+
+
+def test_a_type_called_strict_leaves_f1_strict_as_it_is():
+    tags = [["B-strict", "I-PER", "B-strict_", "O"]]
+    said = [["B-strict", "I-PER", "O", "B-PER"]]
+    scores = EntityF1().compute(predictions=said, references=tags)
+    strict = f1_score(tags, said, mode="strict", scheme=IOB2)
+    assert scores["f1_strict"] == pytest.approx(strict)
+    assert strict != scores["f1_strict_"] == 1.0  # of the type `strict`
+    assert scores["f1_strict__"] == 0.0  # of the type `strict_`
+    assert len([key for key in scores if key.startswith("f1_")]) == 1 + 3
