@@ -71,16 +71,6 @@ def test_a_file_without_header(tmp_path):
     assert train["line"][:] == [1, 2]
 
 
-def test_one_scheme_for_all_splits(tmp_path):
-    (tmp_path / "train.conll").write_text("a I-X\nb B-X\n")
-    (tmp_path / "test.conll").write_text("a O\nb I-X\n")
-    splits = data.read_tagged(
-        DataArguments(train_file=str(tmp_path / "train.conll"), test_file=str(tmp_path / "test.conll"))
-    )
-    assert splits["train"]["ner_tags"][:] == [["B-X", "B-X"]]
-    assert splits["test"]["ner_tags"][:] == [["O", "B-X"]]
-
-
 @pytest.mark.parametrize(
     ("name", "text", "message"),
     [
