@@ -100,7 +100,8 @@ def load_predictor(
         max_seq_length=max_seq_length,
         doc_stride=doc_stride,
         accelerator=accelerator,
-        word_column=data.column_number(settings.get("text_column_name"), 0),
+        # Column 0 is the default, and as such may be the second in another file (`finetune/data/conll.py`).
+        word_column=data.column_number(settings.get("text_column_name")) or None,
     )
     predictor([("", "") if predictor.pairs else ""])  # lengths that cannot be meant are refused now
     return predictor
@@ -119,7 +120,7 @@ class Predictor:
     max_seq_length: int
     doc_stride: int | None
     accelerator: Any
-    word_column: int = 0  # of column files, as the run read them
+    word_column: int | None = None  # of column files, as the run read them; None: the first, of CoNLL-U the second
 
     def __call__(self, samples: Sequence[Sample]) -> list[dict[str, Any]]:
         """One answer a sample, in their order.

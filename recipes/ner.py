@@ -55,6 +55,8 @@ def finetune_ner(config: NerConfig) -> training.RunResult:
         raise ValueError("--eval_strategy needs a --validation_file; without one give --eval_strategy no")
     labels = data.entity_labels(splits["train"])
     data.check_labels(splits, labels, "ner_tags")
+    for split, dataset in splits.items():
+        run.print(f"{split} labels: {data.label_counts(dataset, 'ner_tags')}")
 
     # 3. The model and its tokenizer.
     model, tokenizer = models.load(

@@ -9,9 +9,10 @@ finetune.predict("runs/ner", ["Grace Hopper was born in New York."])[0]["entitie
 
 Input: text, a line each; words, a line of them each; jsonl, lines of {"text": ...}, with "text_pair" for pairs, or of
 {"tokens": [...]}, whose other keys go through to the output; conll, a word a line, in the column
-that the model learned from.
-Output: jsonl, with the keys that finetune.prediction explains; or conll, the word and its label.
-Line n of the output belongs to line n of texts and words.
+that the model learned from, or in --word_column.
+Output: jsonl, with the keys that finetune.prediction explains; or conll, the word and its label. A column file comes
+back as conll with all its lines, comments and columns, and the label in one more column.
+Line n of the output belongs to line n of texts and words, and from conll to conll.
 """
 
 from __future__ import annotations  # names of the lazy parts in signatures would import torch
@@ -46,9 +47,14 @@ class PredictConfig:
     input_file: str = flag("-", "What to label; - is the standard input.")
     output_file: str = flag("-", "Where the answers go; - is the standard output.")
     input_format: Literal["auto", "text", "words", "jsonl", "conll"] = flag(
-        "auto", "auto: .jsonl and .conll by their ending; the standard input is text."
+        "auto", "auto: .jsonl, and column files such as .conll, by their ending; the standard input is text."
     )
-    output_format: Literal["auto", "jsonl", "conll"] = flag("auto", "auto: conll for a .conll file, else jsonl.")
+    output_format: Literal["auto", "jsonl", "conll"] = flag(
+        "auto", "auto: conll for a column file such as .conll, else jsonl."
+    )
+    word_column: int | None = flag(
+        None, "Column of the words in a column file, from 0 on [as in training; of CoNLL-U, 1]."
+    )
     per_device_eval_batch_size: int = flag(32, "Windows, or texts, in one batch.")
     max_seq_length: int | None = flag(None, "Subwords in one window, special tokens included [the run's, or 128].")
     doc_stride: int | None = flag(None, "Subwords that neighbouring windows share [the run's, or half a window].")
@@ -76,7 +82,8 @@ def predict_stream(config: PredictConfig) -> int:
 
         # 3. The records, a chunk at a time. Nobody who types a line waits for a chunk to fill.
         name = "standard input" if config.input_file == "-" else config.input_file
-        records = checked(data.read_records(file, name, input_format, predictor.word_column), predictor, name)
+        word_column = predictor.word_column if config.word_column is None else config.word_column
+        records = checked(data.read_records(file, name, input_format, word_column), predictor, name)
         patience = None if stat.S_ISREG(os.fstat(file.fileno()).st_mode) else PATIENCE
         total, words, seconds = 0, 0, 0.0
         for chunk in data.in_chunks(records, CHUNK, patience):
@@ -86,9 +93,9 @@ def predict_stream(config: PredictConfig) -> int:
             for record, answer in zip(chunk, answers, strict=True):
                 refuse_to_overwrite(record, answer, name)
             for record, answer in zip(chunk, answers, strict=True):
-                output.write(as_conll(answer) if output_format == "conll" else as_json(record.row | answer))
+                output.write(as_conll(record, answer) if output_format == "conll" else as_json(record, answer))
             output.flush()
-            total, seconds = total + len(chunk), seconds + time.perf_counter() - began
+            total, seconds = total + sum(map(asks, chunk)), seconds + time.perf_counter() - began
             words += sum(len(answer.get("tokens", ())) for answer in answers)
     if total:
         rate = f"{total / seconds:,.0f} inputs" + (f" and {words / seconds:,.0f} words" if words else "")
@@ -100,14 +107,16 @@ def formats(config: PredictConfig) -> tuple[str, str]:
     """The formats of input and output, deduced where the flags leave them open."""
     given, wanted = str(config.input_format), str(config.output_format)
     if given == "auto":
-        endings = {".jsonl": "jsonl", ".json": "jsonl", ".conll": "conll"}
+        endings = {".jsonl": "jsonl", ".json": "jsonl"} | dict.fromkeys(data.CONLL_ENDINGS, "conll")
+        del endings[".txt"]  # which is more often text
         ending = Path(config.input_file).suffix.lower()
         if config.input_file != "-" and ending not in endings:
             forms = " or ".join(data.FORMS)
             raise ValueError(f"--input_file {config.input_file}: say what it holds with --input_format {forms}")
         given = endings.get(ending, "text")
     if wanted == "auto":
-        wanted = "conll" if Path(config.output_file).suffix.lower() == ".conll" else "jsonl"
+        ending = Path(config.output_file).suffix.lower()
+        wanted = "conll" if ending != ".txt" and ending in data.CONLL_ENDINGS else "jsonl"
     return given, wanted
 
 
@@ -128,13 +137,20 @@ def refuse_to_overwrite(record: data.Record, answer: dict[str, Any], name: str) 
             raise ValueError(f"{name}:{record.line}: the answer has a {key!r}, too; give this key another name")
 
 
-def as_json(answer: dict[str, Any]) -> str:
+def asks(record: data.Record) -> bool:
+    """Whether it is something to label; what follows the last sentence of a column file is not."""
+    return record.sentence is None or bool(record.sample)
+
+
+def as_json(record: data.Record, answer: dict[str, Any]) -> str:
     """A line of JSON."""
-    return json.dumps(answer, ensure_ascii=False) + "\n"
+    return json.dumps(record.row | answer, ensure_ascii=False) + "\n" if asks(record) else ""
 
 
-def as_conll(answer: dict[str, Any]) -> str:
-    """A word and its label a line, and an empty line."""
+def as_conll(record: data.Record, answer: dict[str, Any]) -> str:
+    """The lines of a column file with the labels in one more column; else a word and its label a line."""
+    if record.sentence is not None:
+        return record.sentence.with_column(answer["predicted"])
     lines = zip(answer["tokens"], answer["predicted"], strict=True)
     return "".join(f"{word}\t{tag}\n" for word, tag in lines) + "\n"
 

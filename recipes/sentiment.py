@@ -55,6 +55,8 @@ def finetune_sentiment(config: SentimentConfig) -> training.RunResult:
         raise ValueError("--eval_strategy needs a --validation_file; without one give --eval_strategy no")
     labels = data.class_labels(splits["train"])
     data.check_labels(splits, labels, "label")
+    for split, dataset in splits.items():
+        run.print(f"{split} labels: {data.label_counts(dataset, 'label')}")
 
     # 3. The model and its tokenizer.
     columns = ["text", "text_pair"] if config.text_pair_column_name else ["text"]

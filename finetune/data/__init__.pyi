@@ -10,6 +10,7 @@ from .batches import EvalBatches as EvalBatches
 from .batches import TrainBatches as TrainBatches
 from .batches import collate as collate
 from .batches import train_batches as train_batches
+from .conll import CONLL_ENDINGS as CONLL_ENDINGS
 from .conll import column_number as column_number
 from .conll import conll_sentences as conll_sentences
 from .conll import read_conll as read_conll
@@ -22,6 +23,7 @@ from .documents import unigram_counts as unigram_counts
 from .labels import check_labels as check_labels
 from .labels import class_labels as class_labels
 from .labels import entity_labels as entity_labels
+from .labels import label_counts as label_counts
 from .masking import Masking as Masking
 from .masking import mask_tokens as mask_tokens
 from .pretraining import PretrainingRows as PretrainingRows

@@ -155,9 +155,15 @@ class TrainBatches:
         return steps if whole == epochs else steps + math.ceil(self.steps_in(whole) * (epochs - whole))
 
     def locate(self, step: int) -> tuple[int, int]:
-        """Optimizer steps done -> the epoch to go on with, and the steps of it that are done."""
+        """Optimizer steps done -> the epoch to go on with, and the steps of it that are done.
+
+        Raises:
+            ValueError: for an epoch without a row, since no number of epochs would bring a step.
+        """
         epoch = 0
         while step >= (steps := self.steps_in(epoch)):
+            if not steps:
+                raise ValueError("no row to train on: the tokenizer makes nothing of the training data's words")
             step -= steps
             epoch += 1
         return epoch, step
@@ -187,7 +193,7 @@ class TrainBatches:
             most = -(-len(group) // self.num_processes)
             size = self.per_device_batch_size
             if self.tokens_per_batch is not None and lengths is not None:
-                size = self.tokens_per_batch // int(lengths[group].max())
+                size = self.tokens_per_batch // max(int(lengths[group].max()), 1)
             yield [mine[j : j + size] for j in range(0, most, size)]
 
     @property
@@ -202,7 +208,7 @@ class TrainBatches:
         rows_per_step = self.per_device_batch_size * self._micro_batches
         if self.tokens_per_batch is None and not self.group_by_length:
             return [order[i : i + rows_per_step] for i in range(0, len(order), rows_per_step)]
-        lengths = self.rows.in_epoch(epoch).lengths
+        lengths = np.maximum(self.rows.in_epoch(epoch).lengths, 1)  # an empty text counts as a token
         tokens = None if self.tokens_per_batch is None else self.tokens_per_batch * self._micro_batches
         if tokens is not None and len(order):
             if int(lengths.max()) > (self.tokens_per_batch or 0):

@@ -1,50 +1,101 @@
-"""CoNLL column files: a word a line, an empty line between sentences."""
+"""CoNLL column files: a word a line, an empty line between sentences.
 
+What a line is, in training and in prediction alike. No rule looks at whether a cell reads like a tag.
+
+1. Lines of white space end a sentence; so do lines that begin with `-DOCSTART-`, `#begin document`, `#end document`.
+2. The first row is the first other line that does not begin with `#`; if there is none, the first one that goes on
+   after its `#` with neither a space nor a tab. It tells the separator (tabs where it has one, else runs of spaces)
+   and the number of columns. Every row has as many.
+3. Before the first word of a sentence, a line is a comment if it is `#` alone, or goes on after the `#` with a space
+   or a tab, and does not have the columns of a row. In files of three or more columns with spaces between them, it is
+   a comment whatever it has, since there `# id = 7` looks like a row of four. So `#NFL B-ORG`, `# O` in a file of two
+   columns, and `#<TAB>NN<TAB>O` in one of three are words.
+4. A file of ten columns with tabs whose first row begins with `1`, `1-2` or `0.1` is CoNLL-U. Its words are in the
+   second column. Any line with a `#` before a sentence is a comment. Rows with a range (`1-2`) or a decimal (`8.1`)
+   in the first column are no words. Nor are they in other files whose first column counts the words, if the count
+   fits.
+5. All other lines are rows, and each row is a word.
+"""
+
+import itertools
+import logging
 import os
+import re
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
+from finetune.data.labels import plain_label
 from finetune.data.messages import shown
 from finetune.data.tags import TAG
 from finetune.files import whole_file
 
+logger = logging.getLogger(__name__)
+
 CONLL_ENDINGS = (".conll", ".conll03", ".conllu", ".bio", ".iob", ".iob2", ".iobes", ".txt")
+_DOCUMENT = ("-DOCSTART-", "#begin document", "#end document")
+_NO_WORD = re.compile(r"([0-9]+)(?:-([0-9]+)|\.[0-9]+)")  # a range of words, or an empty node
+_COUNTS = re.compile(r"[01]|1-[0-9]+|0\.1")  # how a first column begins that counts the words
+_NAME_IT = "give the number of the words' column, from 0 on: --text_column_name in training, --word_column in predict"
 
 
 @dataclass
 class Sentences:
-    """Words and tags by sentence; word i of sentence s stands on line `lines[s] + i` of the file."""
+    """Words and tags by sentence; word i of sentence s stands on line `lines[s][i]` of the file."""
 
     words: list[list[str]]
     tags: list[list[str]]
-    lines: list[int]
+    lines: list[list[int]]
+
+
+@dataclass
+class Sentence:
+    """A sentence, and all lines of the file from the end of the one before it to its own end.
+
+    After the last sentence of a file, what remains is one without words.
+    """
+
+    begin: int  # the number of its first line, from 1 on
+    separator: str
+    lines: list[str] = field(default_factory=list)
+    words: list[str] = field(default_factory=list)
+    tags: list[str] = field(default_factory=list)
+    rows: dict[int, bool] = field(default_factory=dict)  # places of the rows in `lines`, and whether each is a word
+
+    @property
+    def numbers(self) -> list[int]:
+        """The line of each word."""
+        return [self.begin + place for place, is_word in self.rows.items() if is_word]
+
+    def with_column(self, cells: Iterable[str]) -> str:
+        """All lines, the rows with one more column: a cell for each word, `_` for a row that is no word."""
+        lines, following = list(self.lines), iter(cells)
+        for place, is_word in self.rows.items():
+            lines[place] += self.separator + (next(following) if is_word else "_")
+        return "".join(line + "\n" for line in lines)
 
 
 def read_conll(
-    path: str | os.PathLike[str], word_column: int = 0, tag_column: int = -1, *, written_here: bool = False
+    path: str | os.PathLike[str], word_column: int | None = None, tag_column: int = -1, *, written_here: bool = False
 ) -> Sentences:
-    """Reads a column file as it is.
-
-    Columns are separated by tabs where the first word line has one, else by runs of spaces; every word
-    line has as many as the first. Lines of white space separate sentences, `-DOCSTART-` lines are
-    skipped. A line that starts with `#` is a comment where it stands before a sentence's first word and
-    does not read as a word line itself: `# sent_id = 3` is a comment, `# O` and `#NFL<TAB>B-ORG` are
-    words.
+    """Reads a column file as it is, by the rules above.
 
     Args:
+        word_column: default: the first; of CoNLL-U, the second.
         written_here: by `write_conll`, so that every line is a word, be it `-DOCSTART-`, `# O` or U+FEFF.
 
     Raises:
         ValueError: naming file and line, for a line with a missing column or an empty word, a tag that
-            is neither `O` nor `<prefix>-<type>`, bytes that are not UTF-8, and a file without a word.
+            is neither `O` nor `<prefix>-<type>`, a first column that counts the words where no column is named, bytes
+            that are not UTF-8, and a file without a word.
     """
     result = Sentences([], [], [])
     numbered = enumerate(read_lines(path, byte_order_mark=written_here), start=1)
-    for words, tags, line in conll_sentences(numbered, path, word_column, tag_column, only_words=written_here):
-        result.words.append(words)
-        result.tags.append(tags)
-        result.lines.append(line)
+    for sentence in conll_sentences(numbered, path, word_column, tag_column, only_words=written_here):
+        if sentence.words:
+            result.words.append(sentence.words)
+            result.tags.append(sentence.tags)
+            result.lines.append(sentence.numbers)
     if not result.words:
         raise ValueError(f"{path}: no sentence in this file")
     return result
@@ -53,84 +104,170 @@ def read_conll(
 def conll_sentences(
     lines: Iterable[tuple[int, str]],
     path: str | os.PathLike[str],
-    word_column: int = 0,
+    word_column: int | None = None,
     tag_column: int | None = -1,
     *,
     only_words: bool = False,
-) -> Iterator[tuple[list[str], list[str], int]]:
-    """Words, tags and the number of the first line of each sentence, as soon as it has ended.
+) -> Iterator[Sentence]:
+    """Each sentence as soon as it has ended. All lines together are those that came in.
 
     Args:
         lines: numbered, without their ends.
         path: what messages call the file.
-        tag_column: None where there are no tags to read: one column is enough then, and tags are `O`. The words are
-            those that are read with the tags of the last column, where it has tags.
+        word_column: as `read_conll` takes it.
+        tag_column: None where there are no tags to read: one column is enough then, and tags are `O`.
         only_words: no line is a comment or the beginning of a document.
 
     Raises:
         ValueError: as `read_conll`.
     """
-    words: list[str] = []
-    tags: list[str] = []
-    columns: int | None = None
-    separator: str | None = None
-    first_line = sentence_line = 0
-    needed = max(1 if tag_column is None else 2, word_column + 1, -word_column)
-    if tag_column is not None:
-        needed = max(needed, tag_column + 1, -tag_column)
-
-    for number, line in lines:
-        if not line.strip(" \t") or (line.startswith("-DOCSTART-") and not only_words):
-            if words:
-                yield words, tags, sentence_line
-                words, tags = [], []
+    lines = iter(lines)
+    ahead, first = _until_first_row(lines, only_words)
+    if first is None:
+        if ahead:
+            yield Sentence(ahead[0][0], "\t", [line for _, line in ahead])
+        return
+    form = _form(*first, path, word_column, tag_column, only_words)
+    asked = word_column is None and form.counts_from is not None and not form.conllu
+    told = False
+    sentence = Sentence(ahead[0][0], "\t" if form.columns == 1 else form.separator)
+    for number, line in itertools.chain(ahead, lines):
+        place = len(sentence.lines)
+        sentence.lines.append(line)
+        if _ends_sentence(line, only_words):
+            if sentence.rows:
+                yield sentence
+                sentence = Sentence(number + 1, sentence.separator)
             continue
-        if separator is None and (only_words or not line.startswith("# ")):
-            separator = "\t" if "\t" in line else " "
-        cells = line.split("\t") if separator == "\t" else [cell for cell in line.split(" ") if cell]
-        is_word = columns in (None, len(cells)) and len(cells) >= needed
-        if tag_column is not None:
-            is_word = is_word and bool(TAG.fullmatch(cells[tag_column]))
-        else:
-            is_word = is_word and (len(cells) == 1 or line[1] == "\t" or bool(TAG.fullmatch(cells[-1])))
-        if (
-            line.startswith("#")
-            and not only_words
-            and not words
-            and not is_word
-            and (len(line) == 1 or line[1] in " \t")
-        ):
+        cells = _cells(line, form.separator)
+        if line.startswith("#") and not only_words and not sentence.rows and _is_comment(line, cells, form):
+            if len(cells) == form.columns and not form.conllu and not told:
+                told = True
+                logger.warning(
+                    "%s:%d: %s is read as a comment, like all such lines before sentences; for a word # there, put "
+                    "tabs between the columns",
+                    path,
+                    number,
+                    shown(line),
+                )
             continue
-        if columns is None:
-            columns, first_line = len(cells), number
-        if len(cells) != columns or columns < needed:
-            of = f"line {first_line} has {columns}" if len(cells) != columns else f"{needed} are needed"
-            holds = "the word" if tag_column is None else "the word, its tag"
+        if len(cells) != form.columns:
             raise ValueError(
-                f"{path}:{number}: {len(cells)} column(s) where {of}; "
-                f"a word line holds {holds}, and the same number of columns throughout"
+                f"{path}:{number}: {len(cells)} column(s) where line {first[0]} has {form.columns}; "
+                f"a word line holds {_holds(tag_column)}"
             )
-        word, tag = cells[word_column], "O" if tag_column is None else cells[tag_column]
+        sentence.rows[place] = not _is_no_word(cells[0], len(sentence.words), form)
+        if not sentence.rows[place]:
+            continue
+        word, tag = cells[form.word_column], "O" if tag_column is None else cells[tag_column]
+        if not only_words:
+            tag = plain_label(tag)
         if not word:
             raise ValueError(f"{path}:{number}: the word is empty")
         if "\t" in word:
             raise ValueError(
-                f"{path}:{number}: a tab in the word {shown(word)}, while line {first_line} has spaces between its "
+                f"{path}:{number}: a tab in the word {shown(word)}, while line {first[0]} has spaces between its "
                 "columns; give the file one separator throughout"
             )
         if not TAG.fullmatch(tag):
             raise ValueError(f"{path}:{number}: {shown(tag)} is no tag; tags are O, B-TYPE, I-TYPE (or IOBES)")
-        if not words:
-            sentence_line = number
-        words.append(word)
-        tags.append(tag)
-    if words:
-        yield words, tags, sentence_line
+        sentence.words.append(word)
+        sentence.tags.append(tag)
+        if asked:
+            numbers = [word for word in sentence.words if not _NO_WORD.fullmatch(word)]
+            asked = numbers == [str((form.counts_from or 0) + i) for i in range(len(numbers))]
+            if asked and len(numbers) == 2:
+                raise ValueError(f"{path}:{number}: the first column counts the words; {_NAME_IT}")
+    if sentence.lines:
+        yield sentence
 
 
-def column_number(name: str | None, default: int) -> int:
-    """Which column of a column file a flag means, such as `--text_column_name`: its number, or `default`."""
-    return int(name) if name is not None and name.lstrip("-").isdecimal() else default
+@dataclass(frozen=True)
+class _Form:
+    separator: str
+    columns: int
+    word_column: int
+    counts_from: int | None  # the number of a sentence's first word, where the first column may count the words
+    conllu: bool
+
+
+def _form(
+    number: int,
+    line: str,
+    path: str | os.PathLike[str],
+    word_column: int | None,
+    tag_column: int | None,
+    only_words: bool,
+) -> _Form:
+    """What the first row tells of a file."""
+    separator = "\t" if "\t" in line else " "
+    cells = _cells(line, separator)
+    columns = len(cells)
+    counts = not only_words and _COUNTS.fullmatch(cells[0]) and columns > (1 if tag_column is None else 2)
+    conllu = bool(counts) and separator == "\t" and columns == 10 and cells[0] != "0"
+    at = int(conllu) if word_column is None else word_column
+    needed = max(1 if tag_column is None else 2, at + 1, -at)
+    if tag_column is not None:
+        needed = max(needed, tag_column + 1, -tag_column)
+    if columns < needed:
+        raise ValueError(
+            f"{path}:{number}: {columns} column(s) where {needed} are needed; a word line holds {_holds(tag_column)}"
+        )
+    if tag_column is not None and (at - tag_column) % columns == 0:
+        raise ValueError(
+            f"{path}:{number}: column {at % columns} cannot hold both the words and the tags; give others with "
+            "--text_column_name or --label_column_name"
+        )
+    return _Form(separator, columns, at % columns, int(cells[0] != "0") if counts else None, conllu)
+
+
+def _holds(tag_column: int | None) -> str:
+    return f"the word{'' if tag_column is None else ', its tag'}, and the same number of columns throughout"
+
+
+def _until_first_row(
+    lines: Iterator[tuple[int, str]], only_words: bool
+) -> tuple[list[tuple[int, str]], tuple[int, str] | None]:
+    """The lines up to the first row, and that row; all lines where there is none."""
+    ahead = []
+    for numbered in lines:
+        ahead.append(numbered)
+        if not _ends_sentence(numbered[1], only_words) and (only_words or not numbered[1].startswith("#")):
+            return ahead, numbered
+    rows = (numbered for numbered in ahead if not _ends_sentence(numbered[1], only_words))
+    return ahead, next((numbered for numbered in rows if numbered[1][1:2] not in ("", " ", "\t")), None)
+
+
+def _ends_sentence(line: str, only_words: bool) -> bool:
+    return not line.strip(" \t") or (line.startswith(_DOCUMENT) and not only_words)
+
+
+def _cells(line: str, separator: str) -> list[str]:
+    return line.split("\t") if separator == "\t" else [cell for cell in line.split(" ") if cell]
+
+
+def _is_comment(line: str, cells: list[str], form: _Form) -> bool:
+    """Of a line that begins with `#` before a sentence's first word."""
+    if form.conllu:
+        return True
+    spaced = form.separator == " " and form.columns > 2
+    return line[1:2] in ("", " ", "\t") and (spaced or len(cells) != form.columns)
+
+
+def _is_no_word(cell: str, words: int, form: _Form) -> bool:
+    """Whether a row's first cell is a range or an empty node, after so many words of its sentence."""
+    if form.counts_from is None or form.word_column == 0:
+        return False
+    found = _NO_WORD.fullmatch(cell)
+    if found is None or form.conllu:
+        return found is not None
+    begin, following = int(found[1]), form.counts_from + words
+    return begin == following < int(found[2]) if found[2] else begin == following - 1
+
+
+def column_number(name: str | None) -> int | None:
+    """Which column of a column file a flag means, such as `--text_column_name`, where it is a number."""
+    return int(name) if name is not None and re.fullmatch(r"-?[0-9]{1,9}", name) else None
 
 
 def write_conll(

@@ -1,13 +1,26 @@
 """Labels come from the training split, in an order that does not depend on the order of its rows."""
 
+import functools
+import logging
+import re
 from collections.abc import Mapping, Sequence
 
 import datasets
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from finetune.data.conll import CONLL_ENDINGS
 from finetune.data.messages import listed, shown
+
+logger = logging.getLogger(__name__)
+
+# Zero-width characters, marks of direction, the soft hyphen and the byte-order mark: nobody sees them in a label.
+_UNSEEN = "".join(map(chr, [0xAD, *range(0x200B, 0x2010), *range(0x202A, 0x202F), *range(0x2060, 0x2070), 0xFEFF]))
+
+
+@functools.lru_cache(maxsize=10_000)
+def plain_label(text: str) -> str:
+    """A label without white space and invisible characters at its ends; else `B-PER` and `B-PER ` are two types."""
+    return re.sub(rf"^[\s{_UNSEEN}]+|[\s{_UNSEEN}]+$", "", text)
 
 
 def entity_labels(train: datasets.Dataset) -> list[str]:
@@ -23,9 +36,33 @@ def class_labels(train: datasets.Dataset) -> list[str]:
     labels = _distinct(train, "label")
     if len(labels) < 2:
         raise ValueError(f"{_where(train, 0)}: every training row has the label {shown(labels[0])}; two are needed")
-    if all(label.lstrip("-").isdecimal() for label in labels):
-        return sorted(labels, key=int)
+    if all(re.fullmatch(r"-?\d{1,4000}", label) for label in labels):  # Python reads no longer numbers
+        return sorted(labels, key=lambda label: (int(label), label))
     return sorted(labels)
+
+
+def label_counts(dataset: datasets.Dataset, column: str) -> str:
+    """The labels of a split and how often each occurs, the most frequent first: `'O' 62,730, 'B-PER' 660`."""
+    values = pc.value_counts(_flat(dataset, column)).to_pylist()
+    counts = {value["values"]: value["counts"] for value in values}
+    told = [
+        f"{shown(label)} {counts[label]:,}" for label in sorted(counts, key=lambda label: (-counts[label], label))
+    ]
+    return ", ".join(told[:20]) + (f" and {len(told) - 20:,} more labels" if len(told) > 20 else "")
+
+
+def tell_of_lost_labels(dataset: datasets.Dataset, rows: int, column: str, flag: str) -> None:
+    """Says so where the first rows of a split lack labels of the others, as they do where a file is sorted."""
+    all_labels, kept = (len(_distinct(part, column)) for part in (dataset, dataset.select(range(rows))))
+    if kept < all_labels:
+        logger.warning(
+            "%s %d: the first rows of %s have %d of its %d labels; if it is sorted by label, shuffle it",
+            flag,
+            rows,
+            dataset[0]["source"],
+            kept,
+            all_labels,
+        )
 
 
 def check_labels(splits: Mapping[str, datasets.Dataset], labels: Sequence[str], column: str) -> None:
@@ -48,15 +85,19 @@ def check_labels(splits: Mapping[str, datasets.Dataset], labels: Sequence[str], 
 
 
 def _distinct(dataset: datasets.Dataset, column: str) -> list[str]:
+    return [value for value in pc.unique(_flat(dataset, column)).to_pylist() if value is not None]
+
+
+def _flat(dataset: datasets.Dataset, column: str) -> pa.Array:
     values = dataset.with_format("arrow")[:][column].combine_chunks()
     while pa.types.is_list(values.type) or pa.types.is_large_list(values.type):
         values = values.flatten()
-    return [value for value in pc.unique(values).to_pylist() if value is not None]
+    return values
 
 
 def _where(dataset: datasets.Dataset, row: int, word: int = 0) -> str:
     """`file:line` of a word; a form without lines (Parquet, Hub) says `name, row N`."""
     source, line = dataset[row]["source"], dataset[row]["line"]
-    if line < 0:
-        return f"{source}, row {-line}"
-    return f"{source}:{line + word}" if source.lower().endswith(CONLL_ENDINGS) else f"{source}:{line}"
+    if isinstance(line, list):  # of a column file, one for each word
+        return f"{source}:{line[word]}"
+    return f"{source}, row {-line}" if line < 0 else f"{source}:{line}"

@@ -2,11 +2,11 @@
 
 | function | columns of what it returns |
 |---|---|
-| `read_tagged` | `tokens` list of str, `ner_tags` list of str (IOB2), `source` str, `line` int |
+| `read_tagged` | `tokens` list of str, `ner_tags` list of str (IOB2), `source` str, `line` int or list of int |
 | `read_labelled` | `text` str, `text_pair` str (if asked for), `label` str, `source` str, `line` int |
 
-`source` and `line` say where a row comes from, for messages. A form without lines has minus the row's
-number there.
+`source` and `line` say where a row comes from, for messages; of a column file, the line of each word. A form without
+lines has minus the row's number there.
 """
 
 import csv
@@ -19,18 +19,19 @@ from typing import Any
 
 import datasets
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.parquet
 from huggingface_hub import HfApi
 
 from finetune.arguments import DataArguments
 from finetune.data.conll import CONLL_ENDINGS, column_number, read_conll, read_lines
+from finetune.data.labels import plain_label, tell_of_lost_labels
 from finetune.data.messages import listed, shown
 from finetune.data.tags import TAG, detect_scheme, to_iob2
 
 logger = logging.getLogger(__name__)
 
 SPLITS = ("train", "validation", "test")
+_OTHER_NAMES = ("dev", "valid", "val", "devel", "development")  # of a data set's validation split
 _FLOAT = re.compile(r"[+-]?(\d+\.\d*|\.\d+|\d+(?=[eE]))([eE][+-]?\d+)?")
 _FORMS = "a .conll, .jsonl, .csv, .tsv or .parquet file, or a folder written by save_to_disk"
 
@@ -47,14 +48,22 @@ def read_tagged(config: DataArguments, words: str = "tokens", tags: str = "ner_t
     """
     splits: dict[str, dict[str, Any]] = {}
     columns: dict[str, list[Any]]
+    lines: list[Any]
+    _check_different(words, tags)
     for split, source in _sources(config, "ner").items():
         if isinstance(source, Path) and source.is_file() and source.suffix.lower() in CONLL_ENDINGS:
-            conll = read_conll(source, column_number(words, 0), column_number(tags, -1))
+            conll = read_conll(
+                source, column_number(words), -1 if (number := column_number(tags)) is None else number
+            )
             columns = {words: conll.words, tags: conll.tags}
             lines = conll.lines
         else:
             columns, lines = read_columns(source, [words, tags], config.column_names)
+            if split != "train" and _has_no_label(columns[tags]):
+                _tell_of_no_labels(split)
+                continue
             _check_tagged(source, columns[words], columns[tags], words, tags, lines)
+            columns[tags] = [[plain_label(tag) for tag in row] for row in columns[tags]]
         splits[split] = {"tokens": columns[words], "ner_tags": columns[tags], "line": lines, "source": source}
     schemes = {}  # of the splits that have an entity
     for split, columns in splits.items():
@@ -78,6 +87,7 @@ def read_labelled(
     """
     splits: dict[str, dict[str, Any]] = {}
     names = [text, label] + ([text_pair] if text_pair else [])
+    _check_different(*names)
     features = {"text": pa.string(), "label": pa.string()} | ({"text_pair": pa.string()} if text_pair else {})
     for split, source in _sources(config, "sentiment").items():
         columns, lines = read_columns(source, names, config.column_names)
@@ -85,8 +95,8 @@ def read_labelled(
             for value, line in zip(columns.get(name or "", []), lines, strict=False):
                 if not isinstance(value, str):
                     raise ValueError(f"{_at(source, line)}: column {name!r} holds {shown(value)}, not a text")
-        if split != "train" and all(value in (None, -1) for value in columns[label]):
-            logger.warning("the %s split has no labels; it is left out", split)
+        if split != "train" and _has_no_label(columns[label]):
+            _tell_of_no_labels(split)
             continue
         labels = [_label(value, source, line, label) for value, line in zip(columns[label], lines, strict=True)]
         splits[split] = {"text": columns[text], "label": labels, "line": lines, "source": source}
@@ -106,10 +116,10 @@ def _sources(config: DataArguments, samples: str) -> dict[str, Path | datasets.D
         saved = load_saved(config.dataset_name)
         if not isinstance(saved, datasets.DatasetDict):
             saved = datasets.DatasetDict(train=saved)
-        sources.update({name: saved[name] for name in SPLITS if name in saved})
+        sources.update(_splits_of(saved, config.dataset_name))
     elif config.dataset_name is not None:
         hub = load_hub(config.dataset_name, config.dataset_config_name)
-        sources.update({name: hub[name] for name in SPLITS if name in hub})
+        sources.update(_splits_of(hub, config.dataset_name))
     for split, name in files.items():
         if name is not None:
             path = Path(name)
@@ -119,6 +129,19 @@ def _sources(config: DataArguments, samples: str) -> dict[str, Path | datasets.D
     if "train" not in sources:
         raise ValueError("no training data: give --train_file, or a --dataset_name with a train split")
     return {split: sources[split] for split in SPLITS if split in sources}
+
+
+def _splits_of(dataset: datasets.DatasetDict, name: str) -> dict[str, datasets.Dataset]:
+    """The splits of a data set that a run uses. What it leaves out, and what has another name, is told."""
+    taken = {split: split for split in SPLITS if split in dataset}
+    other = next((split for split in _OTHER_NAMES if split in dataset), None)
+    if "validation" not in dataset and other is not None:
+        taken["validation"] = other
+        logger.warning("--dataset_name %s: its split %r is the validation split", name, other)
+    left = [split for split in dataset if split not in taken.values()]
+    if left:
+        logger.warning("--dataset_name %s: not used: the split(s) %s", name, listed(left))
+    return {split: dataset[own] for split, own in taken.items()}
 
 
 def load_saved(folder: str | Path) -> Any:
@@ -341,15 +364,30 @@ def _check_tagged(
                     f"{where}: the word {shown(word)} is empty or breaks a line, or has a NUL in it; words go into "
                     "column files"
                 )
-            if not TAG.fullmatch(tag):
+            if not TAG.fullmatch(plain_label(tag)):
                 raise ValueError(f"{where}: {shown(tag)} is no tag; tags are O, B-TYPE, I-TYPE (or IOBES)")
 
 
+def _check_different(*names: str) -> None:
+    if len(set(names)) != len(names):
+        flags = "--text_column_name, --text_pair_column_name and --label_column_name"
+        raise ValueError(f"{flags} name {', '.join(map(shown, names))}; they must be different columns")
+
+
+def _has_no_label(column: list[Any]) -> bool:
+    """Whether all labels of a split are missing, as in the test split of a competition."""
+    labels = [label for row in column for label in (row if isinstance(row, list) else [row])]
+    return bool(labels) and all(label in (None, -1) for label in labels)
+
+
+def _tell_of_no_labels(split: str) -> None:
+    logger.warning("the %s split has no labels; it is left out", split)
+
+
 def _label(value: Any, source: Path | datasets.Dataset, line: int, column: str) -> str:
-    # A cell of CSV has no type: one that reads as a measurement is one.
-    untyped = isinstance(source, Path) and source.suffix.lower() in (".csv", ".tsv")
-    name = " ".join(str(value).split())  # as `predictions_<split>.tsv` has it
-    if isinstance(value, (str, int)) and name and not (untyped and _FLOAT.fullmatch(name)):
+    name = plain_label(" ".join(str(value).split()))  # as `predictions_<split>.tsv` has it
+    # A text that reads as a measurement is one in every form, since a cell of CSV has no type.
+    if isinstance(value, (str, int)) and name and not _FLOAT.fullmatch(name):
         return name
     raise ValueError(
         f"{_at(source, line)}: column {column!r} holds {shown(value)}; a label is a word or a whole number"
@@ -374,7 +412,12 @@ def _dataset(
     name = str(source) if isinstance(source, Path) else f"{config.dataset_name} ({split})"
     arrays = {key: pa.array(columns[key], type=kind) for key, kind in types.items()}
     arrays["source"] = pa.repeat(name, len(columns["line"]))
-    arrays["line"] = pc.cast(pa.array(columns["line"]), pa.int64())
+    of_words = bool(columns["line"]) and isinstance(columns["line"][0], list)
+    arrays["line"] = pa.array(columns["line"], type=pa.list_(pa.int64()) if of_words else pa.int64())
     dataset = datasets.Dataset(pa.table(arrays))
-    limit = config.max_train_samples if split == "train" else config.max_eval_samples
-    return dataset if limit is None else dataset.select(range(min(limit, len(dataset))))
+    flag = "max_train_samples" if split == "train" else "max_eval_samples"
+    limit = getattr(config, flag)
+    if limit is None or limit >= len(dataset):
+        return dataset
+    tell_of_lost_labels(dataset, limit, "label" if "label" in types else "ner_tags", f"--{flag}")
+    return dataset.select(range(limit))

@@ -5,7 +5,7 @@
 | `text` | a line, also an empty one | a text |
 | `words` | a line, also an empty one | words, with spaces or tabs between them |
 | `jsonl` | a line that is not blank | an object with `text`, with `text` and `text_pair`, or with `tokens` |
-| `conll` | lines up to an empty one | words, in the first column, or in the one that the model learned from |
+| `conll` | lines up to an empty one (`conll.py`) | words, in the first column or another |
 """
 
 import queue
@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, BinaryIO, TypeVar
 
-from finetune.data.conll import conll_sentences
+from finetune.data.conll import Sentence, conll_sentences
 from finetune.data.readers import json_rows
 
 FORMS = ("text", "words", "jsonl", "conll")
@@ -31,24 +31,26 @@ class Record:
     line: int  # where it begins
     sample: str | tuple[str, str] | list[str]  # a text, a pair of texts, or words
     row: dict[str, Any] = field(default_factory=dict)  # keys that go through to the answer
+    sentence: Sentence | None = None  # of a column file: its lines; those after the last sentence have no word
 
 
-def read_records(file: BinaryIO, name: str, form: str, word_column: int = 0) -> Iterator[Record]:
+def read_records(file: BinaryIO, name: str, form: str, word_column: int | None = None) -> Iterator[Record]:
     """The records of a stream, each as soon as it is there.
 
     Args:
         file: UTF-8.
         name: what messages call it.
         form: one of `FORMS`.
-        word_column: of `conll`, where the words stand.
+        word_column: of `conll`, where the words stand [the first; of CoNLL-U, the second].
 
     Raises:
         ValueError: naming `name` and the line, for what is no record, after those before it.
     """
     lines = _numbered_lines(file, name)
     if form == "conll":
-        for words, _, number in conll_sentences(lines, name, word_column, tag_column=None):
-            yield Record(number, words)
+        for sentence in conll_sentences(lines, name, word_column, tag_column=None):
+            number = next(iter(sentence.numbers), sentence.begin)
+            yield Record(number, sentence.words, sentence=sentence)
     elif form == "jsonl":
         for number, row in json_rows(Path(name), lines):
             yield Record(number, _sample(row, f"{name}:{number}"), row)

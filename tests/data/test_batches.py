@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from finetune.data import Rows, TrainBatches
 
-LENGTHS = st.lists(st.integers(1, 40), min_size=1, max_size=90)
+LENGTHS = st.lists(st.integers(0, 40), min_size=1, max_size=90)  # 0: an empty text, where a tokenizer adds nothing
 CUTS = [(8, 1, 1), (1, 8, 1), (2, 4, 1), (4, 1, 2), (2, 2, 2), (1, 2, 4), (1, 1, 8)]  # size, accumulation, processes
 
 
@@ -73,7 +73,7 @@ def greedy(lengths, order, tokens):
     steps = [[]]
     for row in order:
         with_it = [*steps[-1], row]
-        if len(with_it) * max(lengths[i] for i in with_it) > tokens and steps[-1]:
+        if len(with_it) * max(max(lengths[i], 1) for i in with_it) > tokens and steps[-1]:
             steps.append([row])
         else:
             steps[-1] = with_it
@@ -123,6 +123,16 @@ def test_a_row_longer_than_the_budget_is_named():
     batches = TrainBatches(rows_of([5, 41]), 0, 16, tokens_per_batch=40)
     with pytest.raises(ValueError, match="--tokens_per_batch 40: the longest input has 41 tokens"):
         batches.steps_in(0)
+
+
+def test_rows_without_a_token_and_no_row_at_all():
+    for grouped in (False, True):
+        batches = TrainBatches(rows_of([0] * 50), 0, 16, tokens_per_batch=20, group_by_length=grouped)
+        assert sorted(len(batch) for (batch,) in batches.plan(0)) == [10, 20, 20]
+        for none in (None, 20):
+            batches = TrainBatches(rows_of([]), 0, 16, tokens_per_batch=none, group_by_length=grouped)
+            with pytest.raises(ValueError, match="no row to train on: the tokenizer makes nothing of"):
+                batches.locate(0)
 
 
 @pytest.mark.parametrize("N", [3, 10_001, 19_000])

@@ -209,6 +209,108 @@ def test_a_split_without_labels_is_left_out(tmp_path, caplog):
     assert "the test split has no labels" in caplog.text
 
 
+def test_a_tagged_split_without_labels_is_left_out(tmp_path, caplog):
+    kinds = {
+        "tokens": datasets.List(datasets.Value("string")),
+        "ner_tags": datasets.List(datasets.ClassLabel(names=["O", "B-X"])),
+    }
+    rows = {"tokens": [["a", "b"], ["c"]], "ner_tags": [[0, 1], [0]]}
+    splits = {
+        "train": datasets.Dataset.from_dict(rows, datasets.Features(kinds)),
+        "test": datasets.Dataset.from_dict(rows | {"ner_tags": [[-1, -1], [-1]]}, datasets.Features(kinds)),
+    }
+    datasets.DatasetDict(splits).save_to_disk(tmp_path / "d")
+    assert list(data.read_tagged(DataArguments(dataset_name=str(tmp_path / "d")))) == ["train"]
+    assert "the test split has no labels; it is left out" in caplog.text
+    train = dump(tmp_path / "train.jsonl", ROWS)
+    for tags in ([-1], None, [None]):
+        test = dump(tmp_path / "test.jsonl", [{"tokens": ["a"], "ner_tags": tags}])
+        assert list(data.read_tagged(DataArguments(train_file=train, test_file=test))) == ["train"]
+    test = dump(tmp_path / "test.jsonl", [{"tokens": ["a"], "ner_tags": None}, ROWS[0]])
+    with pytest.raises(ValueError, match=r"test.jsonl:1: column 'ner_tags' is no list of strings"):
+        data.read_tagged(DataArguments(train_file=train, test_file=test))
+
+
+@pytest.mark.parametrize("name", ["dev", "valid", "val"])
+def test_a_validation_split_of_another_name_is_used_and_told(name, tmp_path, caplog):
+    rows = datasets.Dataset.from_list(ROWS)
+    datasets.DatasetDict({"train": rows, name: rows.select([1]), "extra": rows}).save_to_disk(tmp_path / "d")
+    splits = data.read_tagged(DataArguments(dataset_name=str(tmp_path / "d")))
+    assert {split: len(dataset) for split, dataset in splits.items()} == {"train": 2, "validation": 1}
+    assert f"its split '{name}' is the validation split" in caplog.text
+    assert "not used: the split(s) 'extra'" in caplog.text
+    datasets.DatasetDict({"train": rows, name: rows.select([1]), "validation": rows}).save_to_disk(tmp_path / "both")
+    assert len(data.read_tagged(DataArguments(dataset_name=str(tmp_path / "both")))["validation"]) == 2
+
+
+def test_blanks_around_a_label_are_no_part_of_it(tmp_path):
+    rows = [{"tokens": ["a", "b", "c"], "ner_tags": ["B-X ", "I-X\u00a0", "\u200bO"]}, ROWS[0]]
+    train = data.read_tagged(DataArguments(train_file=dump(tmp_path / "x.jsonl", rows)))["train"]
+    assert train["ner_tags"][:] == [["B-X", "I-X", "O"], ["B-PER", "O"]]
+    texts = [{"text": "a", "label": label} for label in ("pos", "pos ", "\u00a0pos", "pos\ufeff", "neg  a", "neg a")]
+    texts = data.read_labelled(DataArguments(train_file=dump(tmp_path / "y.jsonl", texts)))["train"]
+    assert data.class_labels(texts) == ["neg a", "pos"]
+    assert data.label_counts(texts, "label") == "'pos' 4, 'neg a' 2"
+
+
+def test_one_rule_for_numbers_as_labels_in_all_forms(tmp_path):
+    rows = [{"text": "a", "label": "4.75"}, {"text": "b", "label": "1"}]
+    datasets.Dataset.from_list(rows).to_csv(tmp_path / "x.csv", index=False)
+    datasets.Dataset.from_list(rows).to_parquet(tmp_path / "x.parquet")
+    for path in (tmp_path / "x.csv", tmp_path / "x.parquet", dump(tmp_path / "x.jsonl", rows)):
+        with pytest.raises(ValueError, match=r"column 'label' holds '4.75'; a label is a word or a whole number"):
+            data.read_labelled(DataArguments(train_file=str(path)))
+
+
+@pytest.mark.parametrize(
+    ("labels", "expected"),
+    [
+        (["1", "01", "10", "9", "1"], ["01", "1", "9", "10"]),
+        (["--1", "1", "2"], ["--1", "1", "2"]),
+        (["-", "3"], ["-", "3"]),
+        (["9" * 5000, "1"], ["1", "9" * 5000]),
+        (["-2", "-10", "0"], ["-10", "-2", "0"]),
+    ],
+)
+def test_the_order_of_labels_does_not_depend_on_the_rows(tmp_path, labels, expected):
+    for order in (labels, labels[::-1]):
+        rows = [{"text": "a", "label": label} for label in order]
+        train = data.read_labelled(DataArguments(train_file=dump(tmp_path / "x.jsonl", rows)))["train"]
+        assert data.class_labels(train) == expected
+
+
+def test_one_column_cannot_be_two(tmp_path):
+    path = dump(tmp_path / "x.jsonl", [{"text": "a", "tokens": ["a"], "label": "x"}])
+    for read, names in (
+        (data.read_tagged, ("tokens", "tokens")),
+        (data.read_labelled, ("text", "text")),
+        (data.read_labelled, ("text", "label", "text")),
+    ):
+        with pytest.raises(ValueError, match="must be different columns"):
+            read(DataArguments(train_file=path), *names)
+
+
+def test_a_sorted_file_that_is_cut_is_told(tmp_path, caplog):
+    rows = [{"text": "a", "label": label} for label in ["neg"] * 5 + ["pos"] * 5]
+    arguments = DataArguments(train_file=dump(tmp_path / "x.jsonl", rows), max_train_samples=4)
+    data.read_labelled(arguments)
+    assert "--max_train_samples 4: the first rows of" in caplog.text
+    assert "have 1 of its 2 labels; if it is sorted by label, shuffle it" in caplog.text
+    caplog.clear()
+    arguments.max_train_samples = 6
+    data.read_labelled(arguments)
+    assert not caplog.text
+
+
+def test_the_lines_of_words_are_right_past_a_range(tmp_path):
+    (tmp_path / "train.conll").write_text("1\ta\tB-A\n2\tb\tO\n")
+    (tmp_path / "test.conll").write_text("1-2\tab\t_\n1\ta\tO\n2\tb\tB-NEW\n")
+    files = {f"{split}_file": str(tmp_path / f"{split}.conll") for split in ("train", "test")}
+    splits = data.read_tagged(DataArguments(**files), "1")
+    with pytest.raises(ValueError, match=r"test.conll:3: the label 'B-NEW'"):
+        data.check_labels(splits, data.entity_labels(splits["train"]), "ner_tags")
+
+
 def test_folders_that_are_no_data_sets(tmp_path):
     for arguments in (DataArguments(train_file=str(tmp_path)), DataArguments(dataset_name=str(tmp_path))):
         with pytest.raises(ValueError, match="no folder that save_to_disk wrote"):

@@ -120,6 +120,71 @@ def test_column_files_come_back_with_the_labels_of_the_evaluation(ner_run, tmp_p
     assert [answer["predicted"] for answer in answers] == evaluated.tags
 
 
+SENTENCES = [["Ada", "flew", "to", "Oslo", "."], ["#Rome", "#"], ["Grace", "Hopper", "saw", "Rome"]]
+FORMS = {  # the rows of a sentence, what stands before it, and what after all of them
+    "germeval.tsv": (lambda i, word: f"{i + 1}\t{word}\tB-PER\tO", "#\tn-tv.de vom 26.02.2005 [2005-02-26] ", ""),
+    "conll2003.conll": (
+        lambda i, word: f"{word} NN  B-NP O",
+        "-DOCSTART- -X- -X- O\n\n# sent_id = S-1",
+        "\n\n# end\n",
+    ),
+    "words.conll": (lambda i, word: word, "# text = a", "#end document"),
+    "ud.conllu": (
+        lambda i, word: (
+            (f"{i + 1}-{i + 2}\tx" + "\t_" * 8 + "\n") * (i == 1) + f"{i + 1}\t{word}\t{word}" + "\t_" * 7
+        ),
+        "# newdoc\n# sent_id = 1",
+        "\n",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", FORMS)
+def test_a_column_file_comes_back_line_by_line(name, ner_run, tmp_path, monkeypatch):
+    """All of its lines, with the label in one more column, so that it can be pasted beside the input."""
+    monkeypatch.setattr(recipe, "CHUNK", 2)
+    row, before, after = FORMS[name]
+    sentences = [before + "\n" + "\n".join(row(i, word) for i, word in enumerate(words)) for words in SENTENCES]
+    text = "\n\n".join(sentences) + "\n" + after
+    (tmp_path / name).write_bytes(text.replace("\n", "\r\n").encode())
+    config = PredictConfig(
+        model_name_or_path=str(ner_run),
+        input_file=str(tmp_path / name),
+        input_format="conll",
+        output_file=str(tmp_path / "out.conll"),
+        word_column=1 if name.startswith("germeval") else None,
+    )
+    assert predict_stream(config) == 3
+    labels = iter(label for answer in finetune.predict(ner_run, SENTENCES) for label in answer["predicted"])
+    given = (text if text.endswith("\n") else text + "\n").split("\n")
+    answered = (tmp_path / "out.conll").read_text().split("\n")
+    rows = {line for words in SENTENCES for i, word in enumerate(words) for line in row(i, word).split("\n")}
+    for line, out in zip(given, answered, strict=True):
+        if line not in rows:
+            assert out == line
+            continue
+        separator = " " if name.startswith("conll2003") else "\t"
+        assert out == line + separator + ("_" if line.startswith("2-3") else next(labels))
+    assert next(labels, None) is None
+
+    config.output_file = str(tmp_path / "out.jsonl")
+    predict_stream(config)
+    found = [json.loads(line)["tokens"] for line in (tmp_path / "out.jsonl").read_text().splitlines()]
+    assert found == SENTENCES
+
+
+def test_a_counting_column_is_not_labelled(ner_run, tmp_path):
+    (tmp_path / "a.iob2").write_text("# sent_id = 1\n1\tAda\tB-PER\t-\n2\tflew\tO\t-\n")
+    config = PredictConfig(
+        model_name_or_path=str(ner_run),
+        input_file=str(tmp_path / "a.iob2"),
+        output_file=str(tmp_path / "b.iob2"),
+    )
+    with pytest.raises(ValueError, match=r"a.iob2:3: the first column counts the words; .*--word_column in predict"):
+        predict_stream(config)
+    assert [path.name for path in tmp_path.iterdir()] == ["a.iob2"]
+
+
 def test_texts_with_labels(sentiment_run, tmp_path, capsys):
     rows = [line.split("\t") for line in (sentiment_run / "predictions_test.tsv").read_text().splitlines()[1:]]
     given = [{"text": row[0], "label": row[1]} for row in rows]
@@ -229,7 +294,7 @@ def test_the_column_and_the_windows_are_those_of_the_run(tmp_path):
             output_file=str(tmp_path / "b.conll"),
         )
         predict_stream(config)
-        found = data.read_conll(tmp_path / "b.conll", tag_column=1)
+        found = data.read_conll(tmp_path / "b.conll", 1)
         assert found.words == sentences["tokens"][:]
         evaluated = data.read_conll(tmp_path / "run/predictions_test.conll", tag_column=2)
         assert found.tags == evaluated.tags
