@@ -33,6 +33,22 @@ def whole_file(path: Path) -> Iterator[TextIO]:
         beside.unlink(missing_ok=True)
 
 
+def sync(path: Path) -> None:
+    """Waits until the disk has what was written to a file; of a folder: which files it holds."""
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def match_modes(folder: Path) -> None:
+    """Gives a saved model's weights the mode of its config.json, which follows the umask; safetensors makes 0600."""
+    mode = (folder / "config.json").stat().st_mode
+    for path in folder.glob("*.safetensors"):
+        path.chmod(mode)
+
+
 def remove(path: Path) -> None:
     """Removes a file or a folder with all that it holds, and of a link the link alone; nothing there is fine."""
     if path.is_dir() and not path.is_symlink():

@@ -122,7 +122,7 @@ def finetune_ner(config: NerConfig) -> training.RunResult:
             if accelerator.is_main_process:
                 offsets = alignments[split].sentence_offsets
                 predicted = ([labels[tag] for tag in tags[a:b]] for a, b in itertools.pairwise(offsets))
-                path = run.output_dir / f"predictions_{name}.conll"
+                path = run.file(f"predictions_{name}.conll")
                 data.write_conll(path, splits[split]["tokens"], splits[split]["ner_tags"], predicted)
     if accelerator.is_main_process:
         reporting.write_model_card(

@@ -109,7 +109,7 @@ def finetune_sentiment(config: SentimentConfig) -> training.RunResult:
                 said = ([labels[i] for i in predictions.labels], predictions.scores.tolist())
                 given = [splits[split][column] for column in (*columns, "label")]
                 header = [*columns, "label", "predicted", "score"]
-                path = run.output_dir / f"predictions_{name}.tsv"
+                path = run.file(f"predictions_{name}.tsv")
                 reporting.write_predictions(path, header, zip(*given, *said, strict=True))
     if accelerator.is_main_process:
         reporting.write_model_card(

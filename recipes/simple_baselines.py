@@ -85,7 +85,7 @@ def train_svm(config: sentiment.SentimentConfig) -> training.RunResult:
                 given = [splits[split][column] for column in (*columns, "label")]
                 said = ([labels[i] for i in predicted], ["" for _ in predicted])
                 reporting.write_predictions(
-                    run.output_dir / f"predictions_{name}.tsv",
+                    run.file(f"predictions_{name}.tsv"),
                     [*columns, "label", "predicted", "score"],
                     zip(*given, *said, strict=True),
                 )
@@ -135,7 +135,7 @@ def tag_by_dictionary(config: ner.NerConfig) -> training.RunResult:
             results |= {f"{name}_{key}": value for key, value in scores.items()}
             run.print(f"{name}: f1 {scores['f1']:.4f}")
             if run.accelerator.is_main_process:
-                data.write_conll(run.output_dir / f"predictions_{name}.conll", sentences, gold, predicted)
+                data.write_conll(run.file(f"predictions_{name}.conll"), sentences, gold, predicted)
     return run.finish(results | {"flops_per_token": 0.0}, [])
 
 

@@ -12,7 +12,6 @@
 
 import errno
 import json
-import os
 import re
 import shutil
 from pathlib import Path
@@ -25,8 +24,9 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch.distributed.checkpoint import state_dict as distributed
 
-from finetune.files import remove
-from finetune.training.manifest import MANIFEST, write_manifest
+from finetune.files import match_modes, remove, sync
+from finetune.training.folder import note_written, remove_at_once, remove_unfinished
+from finetune.training.manifest import write_manifest
 
 _NAME = re.compile(r"checkpoint-(\d+)")
 _FULL = distributed.StateDictOptions(full_state_dict=True, cpu_offload=True)
@@ -78,21 +78,23 @@ def save_checkpoint(
                 state = state | {"scaler": accelerator.scaler.state_dict()}
             (beside / "state.json").write_text(json.dumps(state, indent=2))
             (beside / "history.jsonl").write_text("".join(json.dumps(line) + "\n" for line in history))
-            for path in beside.iterdir():
-                _sync(path)
+            match_modes(beside)
             write_manifest(beside)
-            for path in (beside / MANIFEST, beside):
-                _sync(path)
+            written = [path for path in beside.rglob("*") if path.is_file()]
+            for path in (*written, beside):
+                sync(path)
+            names = [path.relative_to(beside).as_posix() for path in written]
+            note_written(folder.parent, [f"{folder.name}/{name}" for name in names])
         except BaseException as error:
             remove(beside)
             if not is_full_disk(error):
                 raise
             full_disk = _no_room(folder, [*weights.values(), *tensors.values()])
         else:
-            if os.path.lexists(folder):  # of a run that goes on from an older checkpoint than this
-                _remove(folder)
+            if folder.is_symlink() or folder.exists():  # of a run that goes on from an older checkpoint than this
+                remove_at_once(folder)
             beside.rename(folder)
-            _sync(folder.parent)
+            sync(folder.parent)
     (full_disk,) = broadcast_object_list([full_disk])  # here all wait for the main process, too
     if full_disk:
         raise OSError(errno.ENOSPC, full_disk)
@@ -143,13 +145,7 @@ def remove_old_checkpoints(output_dir: Path, keep: int, best_step: int | None, s
     """
     for path in [path for path in checkpoints(output_dir) if _step(path) <= step][:-keep]:
         if _step(path) != best_step:
-            _remove(path)
-
-
-def remove_unfinished(output_dir: Path) -> None:
-    """Removes what a killed run was writing, or removing."""
-    for path in (*output_dir.glob(".checkpoint-*.writing"), *output_dir.glob(".checkpoint-*.removing")):
-        remove(path)
+            remove_at_once(path)
 
 
 def is_full_disk(error: BaseException) -> bool:
@@ -196,13 +192,6 @@ def _no_room(folder: Path, tensors: list[torch.Tensor]) -> str:
     )
 
 
-def _remove(path: Path) -> None:
-    """Removes a checkpoint so that no half of it stands under its name."""
-    hidden = path.with_name(f".{path.name}.removing")
-    path.rename(hidden)
-    remove(hidden)
-
-
 def _step(path: Path) -> int:
     match = _NAME.fullmatch(path.name)
     return int(match.group(1)) if match else -1
@@ -232,11 +221,3 @@ def _join(tensors: dict[str, torch.Tensor], rest: dict[str, Any]) -> dict[str, A
 
 def _cuda_random() -> dict[str, torch.Tensor]:
     return {"cuda": torch.cuda.get_rng_state()} if torch.cuda.is_available() else {}
-
-
-def _sync(path: Path) -> None:
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

@@ -4,6 +4,7 @@ import json
 import math
 import time
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, NoReturn, Protocol
@@ -18,6 +19,7 @@ from finetune.training.checkpoints import (
     remove_old_checkpoints,
     save_checkpoint,
 )
+from finetune.training.folder import TRACKED_AS, unlock
 from finetune.training.memory import (
     SMALLER_MICRO_BATCHES,
     SMALLER_OPTIMIZER,
@@ -26,9 +28,9 @@ from finetune.training.memory import (
 )
 from finetune.training.optimizers import build_optimizer, build_schedule
 from finetune.training.resume import check_data, find_best, training_of
-from finetune.training.run import TRACKED_AS, Run, peak_memory_mb
+from finetune.training.run import Run, peak_memory_mb
 from finetune.training.sharding import prepare_for_sharding
-from finetune.training.signals import Signals, leave, name_of, noted_signals
+from finetune.training.signals import leave, name_of, noted_signals
 from finetune.training.steps import accumulate_gradients, clip_gradients
 
 
@@ -90,8 +92,12 @@ def train(
         OSError: where the disk has no room for a checkpoint; those before it stay.
         KeyboardInterrupt, SystemExit: after Ctrl-C or SIGTERM, once the step is done and a checkpoint is written.
     """
-    with noted_signals(run.accelerator) as signals:
-        return _train(run, model, tokenizer, batches, evaluate, signals)
+    with ExitStack() as stack:
+        try:
+            return _train(run, model, tokenizer, batches, evaluate, stack)
+        except BaseException:
+            unlock(run.output_dir)  # this process may be a notebook, which lives on
+            raise
 
 
 def _train(
@@ -100,7 +106,7 @@ def _train(
     tokenizer: Any,
     batches: Batches,
     evaluate: Callable[[Any], dict[str, float]],
-    signals: Signals,
+    stack: ExitStack,
 ) -> TrainOutcome:
     config, accelerator = run.config, run.accelerator
     total_steps = config.max_steps if config.max_steps > 0 else batches.steps_of(config.num_train_epochs)
@@ -141,6 +147,7 @@ def _train(
             remove_old_checkpoints(run.output_dir, config.save_total_limit, state.best_step, state.step)
         accelerator.wait_for_everyone()
 
+    signals = stack.enter_context(noted_signals(accelerator))  # from here on it is asked for after each step
     signal = 0
     patience = config.early_stopping_patience or math.inf
     stop = state.step >= total_steps or state.evaluations_since_best >= patience  # a finished run, resumed
@@ -214,6 +221,7 @@ def _train(
                 stop = True
             if stop:
                 break
+    stack.close()
     bar.close()
     if signal:
         _leave(run, signal, state.step)

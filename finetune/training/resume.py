@@ -120,7 +120,8 @@ def _check_replaced(config: Any) -> None:
         return
     try:
         there = dict(yaml.safe_load(path.read_text(encoding="utf-8")))
-    except (OSError, ValueError, TypeError, yaml.YAMLError, RecursionError) as error:
+        there["output_dir"]  # every run's has it
+    except (OSError, ValueError, TypeError, LookupError, yaml.YAMLError, RecursionError) as error:
         raise ValueError(f"{path}: does not tell of a run; give another --output_dir") from error
     changed = _changed({field.name: field.default for field in fields(config)} | there, asdict(config))
     others = [f"--{name} was {_shown(a)} there" for name, (a, _) in changed.items() if name not in _FREE | _TOLD]

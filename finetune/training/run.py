@@ -31,13 +31,13 @@ from transformers.utils import logging as transformers_logging
 
 from finetune.arguments import TrainingArguments
 from finetune.cli import to_yaml
-from finetune.files import remove, write_text
+from finetune.files import match_modes, remove, sync, write_text
+from finetune.training import folder as own
 from finetune.training.checkpoints import is_full_disk
 from finetune.training.resume import checkpoint_to_resume
+from finetune.training.signals import end_with_launcher
 
 logger = logging.getLogger(__name__)
-
-TRACKED_AS = "finetune"  # the project's name for trackers, and TensorBoard's folder
 
 
 @dataclass
@@ -81,15 +81,40 @@ class Run:
         return broadcast_object_list(found)[0]
 
     def create_folder(self) -> None:
-        """Makes the folder and writes `run.yaml`; an overwritten run is removed first."""
-        if self.accelerator.is_main_process:
+        """Makes the folder, locks it and writes `run.yaml`; an overwritten run is removed first.
+
+        Raises:
+            ValueError: where another process writes there, or has written there since `start_run` looked.
+        """
+        if (mistake := self.on_one_process(self._take_folder)) is not None:
+            raise ValueError(mistake)
+
+    def file(self, name: str) -> Path:
+        """The place of a file that the main process is about to write, noted as one of this run."""
+        own.note_written(self.output_dir, [name])
+        return self.output_dir / name
+
+    def _take_folder(self) -> str | None:
+        folder = self.output_dir
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            own.lock(folder)
+            _check_output_dir(self.config)  # again, now that nobody else can change it
             if self.config.overwrite_output_dir and not self.config.resume_from_checkpoint:
-                _empty(self.output_dir)
-            self.output_dir.mkdir(parents=True, exist_ok=True)
-            # Repeating a run means neither replacing nor continuing it.
-            repeatable = replace(self.config, overwrite_output_dir=False, resume_from_checkpoint=None)
-            write_text(self.output_dir / "run.yaml", to_yaml(repeatable))
-        self.accelerator.wait_for_everyone()
+                own.empty(folder)
+        except ValueError as error:
+            own.unlock(folder)
+            return str(error)
+        own.remove_unfinished(folder)
+        own.note_written(folder)
+        # Repeating a run means neither replacing nor continuing it.
+        repeatable = replace(self.config, overwrite_output_dir=False, resume_from_checkpoint=None)
+        write_text(folder / "run.yaml", to_yaml(repeatable))
+        if _trackers(self.config):
+            own.note_written(folder, [own.TRACKED_AS])
+            if (folder / own.TRACKED_AS).is_symlink():  # TensorBoard would write through it
+                remove(folder / own.TRACKED_AS)
+        return None
 
     def save_model(self, model: Any, tokenizer: Any) -> None:
         """Writes the model, without its wrappers, and the tokenizer as `from_pretrained` expects them.
@@ -110,9 +135,15 @@ class Run:
                 if is_full_disk(error):
                     raise OSError(errno.ENOSPC, f"{self.output_dir}: no room for the trained model") from error
                 raise
+            match_modes(beside)
+            written = [path for path in beside.rglob("*") if path.is_file()]
+            own.note_written(self.output_dir, [path.relative_to(beside).as_posix() for path in written])
+            for path in written:
+                sync(path)
             for path in beside.iterdir():
                 path.replace(self.output_dir / path.name)
             beside.rmdir()
+            sync(self.output_dir)
         self.accelerator.wait_for_everyone()
 
     def finish(self, results: dict[str, float], history: list[dict[str, float]]) -> RunResult:
@@ -122,6 +153,7 @@ class Run:
         self.accelerator.wait_for_everyone()
         if _trackers(self.config):
             self.accelerator.end_training()
+        own.unlock(self.output_dir)
         if self.config.push_to_hub and self.accelerator.is_main_process:
             from huggingface_hub import HfApi
 
@@ -130,7 +162,7 @@ class Run:
             HfApi().upload_folder(
                 repo_id=url.repo_id,
                 folder_path=self.output_dir,
-                ignore_patterns=["checkpoint-*", ".*", f"{TRACKED_AS}/**"],
+                ignore_patterns=["checkpoint-*", ".*", f"{own.TRACKED_AS}/**"],
             )
         return RunResult(self.output_dir, results, history)
 
@@ -176,6 +208,7 @@ def start_run(config: Any, *, metrics: Sequence[str]) -> Run:
     _check_output_dir(config)
     if config.push_to_hub:
         _check_hub()
+    end_with_launcher()
     # Huge pages, if nothing has been allocated yet: a tenth faster on a CPU (benchmarks/README.md).
     os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")
     # What it says to use instead still copies the buffers when it starts (accelerate 1.15), and has no flag there.
@@ -211,16 +244,12 @@ def start_run(config: Any, *, metrics: Sequence[str]) -> Run:
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # asked for by torch before CUDA starts
     set_seed(config.seed, deterministic=config.full_determinism)
     run = Run(config, accelerator)
+    if (mistake := run.on_one_process(lambda: _busy(run.output_dir))) is not None:
+        raise ValueError(mistake)
     run.checkpoint, told = checkpoint_to_resume(config, accelerator)
     if told:
         run.print(*told)
     return run
-
-
-def _empty(folder: Path) -> None:
-    """Removes what a run left, last of all what says that it is one, so that a killed command can be given again."""
-    for path in sorted(folder.iterdir() if folder.is_dir() else (), key=lambda path: path.name == "run.yaml"):
-        remove(path)
 
 
 def cpu_has_bf16() -> bool:
@@ -316,16 +345,35 @@ def _check_output_dir(config: TrainingArguments) -> None:
         raise ValueError(f"--output_dir {folder}: lies below a file; give a folder")
     if not os.access(existing, os.W_OK):
         raise ValueError(f"--output_dir {folder}: {existing} is not writable")
-    # A run that was killed at its very beginning leaves half a run.yaml.
-    if not folder.is_dir() or not any(path.name != ".run.yaml.writing" for path in folder.iterdir()):
+    if own.holds_nothing(folder):
         return
-    if not (folder / "run.yaml").exists():
+    overwritten = config.overwrite_output_dir and config.resume_from_checkpoint is None
+    if not (folder / "run.yaml").exists() and not (overwritten and own.is_listed(folder)):
         raise ValueError(f"--output_dir {folder}: this folder holds something that is no run; give another")
     if not config.overwrite_output_dir and config.resume_from_checkpoint is None:
         raise ValueError(
             f"--output_dir {folder}: this folder already holds a run; give another, or continue it with "
             "--resume_from_checkpoint true, or replace it with --overwrite_output_dir"
         )
+    if overwritten and not own.is_listed(folder):
+        raise ValueError(
+            f"--overwrite_output_dir: {folder} has no list of what a run wrote there (.written), so nothing in it is "
+            "removed; give another --output_dir"
+        )
+    if overwritten and (foreign := own.not_written(folder)) is not None:
+        raise ValueError(
+            f"--overwrite_output_dir: no run wrote {foreign}, which would be lost; move it, or give another "
+            "--output_dir"
+        )
+
+
+def _busy(folder: Path) -> str | None:
+    """Why this process may not write in a run's folder; the lock is taken when the folder is changed."""
+    try:
+        own.check_unlocked(folder)
+    except ValueError as error:
+        return str(error)
+    return None
 
 
 def _check_hub() -> None:

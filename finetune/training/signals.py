@@ -1,18 +1,23 @@
 """SIGTERM and Ctrl-C while a model trains: finish the step, save, and leave with the usual code.
 
+Before the first step and after the last one, where nobody would ask for them, signals act as they always do.
+
 Python runs a signal's handler in the main thread, between two of its instructions, so the handler here only notes
 what came; the loop asks after each step. Over several processes the answer is the same on each, whichever the signal
 reached, so that all leave after the same step.
 """
 
+import functools
 import os
 import signal
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, NoReturn
 
+import psutil
 import torch
 from accelerate import Accelerator
 
@@ -44,7 +49,8 @@ class Signals:
 
 @contextmanager
 def noted_signals(accelerator: Accelerator) -> Iterator[Signals]:
-    """Notes SIGTERM and the first SIGINT instead of acting on them; a second SIGINT raises KeyboardInterrupt.
+    """Notes SIGTERM and the first SIGINT instead of acting on them; a second SIGINT raises KeyboardInterrupt,
+    and a third one kills the process where something has swallowed that.
 
     Outside the main thread, where Python takes no handlers, and for a signal that this process was told to ignore,
     nothing changes. Afterwards the handlers are those of before, and a signal that nobody asked about is sent again.
@@ -58,6 +64,7 @@ def noted_signals(accelerator: Accelerator) -> Iterator[Signals]:
                 signal.signal(number, signal.SIG_DFL)
                 os.kill(os.getpid(), number)
         elif number == signal.SIGINT and signals.arrived:
+            signal.signal(number, signal.SIG_DFL)  # should something swallow the exception, the next one ends it
             raise KeyboardInterrupt
         elif not signals.arrived:
             signals.arrived = number
@@ -77,6 +84,38 @@ def noted_signals(accelerator: Accelerator) -> Iterator[Signals]:
             signal.signal(number, old)
     if signals.arrived and not signals.handled:
         os.kill(owner, signals.arrived)
+
+
+@functools.cache  # one thread a process
+def end_with_launcher() -> None:
+    """From now on this process ends when a launcher above it is gone, such as one that was killed with SIGKILL.
+
+    It would train on, and keep the run's folder from the command that resumes the run.
+    """
+    launchers = []
+    process = psutil.Process().parent()
+    while process is not None and _is_launcher(process):
+        launchers.append(process)
+        process = process.parent()
+
+    def watch() -> None:
+        while all(launcher.is_running() and launcher.status() != psutil.STATUS_ZOMBIE for launcher in launchers):
+            time.sleep(0.5)
+        os.write(2, b"the launcher is gone, so this process ends\n")
+        os._exit(1)
+
+    if launchers:
+        threading.Thread(target=watch, daemon=True).start()
+
+
+def _is_launcher(process: psutil.Process) -> bool:
+    try:
+        words = process.cmdline()[:6]
+    except psutil.Error:
+        return False
+    modules = ("torch.distributed.run", "torch.distributed.launch", "accelerate.commands.launch")
+    programs = ("torchrun", "accelerate", "accelerate-launch")
+    return any(word in modules or os.path.basename(word) in programs for word in words)
 
 
 def name_of(number: int) -> str:

@@ -480,7 +480,7 @@ GROUPS: dict[str, list[Case]] = {
              "--max_train_samples 20 --max_eval_samples 5",
              "the … is not finite at step 2 (learning rate 8.89e+37); nothing was changed by this step and the "
              "checkpoints before it stay. A lower --learning_rate, more --warmup_steps or a smaller --max_grad_norm "
-             "may help", model="wordpiece", leaves=("history.jsonl", "run.yaml")),
+             "may help", model="wordpiece", leaves=(".lock", ".written", "history.jsonl", "run.yaml")),
     ],
 }  # fmt: skip
 
@@ -521,6 +521,22 @@ OTHERS: dict[str, list[tuple[str, str, str]]] = {
         ("SIGTERM, Ctrl-C", "the step ends, a checkpoint is written, exit status 143 or 130",
          "test_a_signal_lets_the_step_end_and_saves"),
         ("a second Ctrl-C", "the run ends at once", "test_the_second_ctrl_c_leaves_at_once"),
+        ("SIGTERM or Ctrl-C before the first step", "the run ends at once",
+         "test_before_the_first_step_a_signal_acts_at_once"),
+        ("a launcher that is killed with SIGKILL", "its processes end, too, so that the run can be "
+         "resumed",
+         "test_processes_end_with_their_launcher"),
+        ("two commands with one output_dir", "`error: --output_dir FOLDER: another command is writing there (process "
+         "…); wait for its end, or give another folder`, exit status 1",
+         "test_one_command_at_a_time_and_the_lock_dies_with_its_process"),
+        ("`--overwrite_output_dir`, and a folder that no run made", "`error: --overwrite_output_dir: FOLDER has no "
+         "list of what a run wrote there (.written), …`; nothing is removed",
+         "test_a_folder_that_no_run_made_keeps_everything"),
+        ("`--overwrite_output_dir`, and a run's folder with a file that no run wrote",
+         "`error: --overwrite_output_dir: no run wrote FILE, which would be lost; …`; nothing is removed",
+         "test_what_no_run_wrote_is_named_and_everything_stays"),
+        ("a command with `--overwrite_output_dir` that is killed", "can be given again",
+         "test_overwriting_can_be_repeated_wherever_it_was_killed"),
         ("a damaged checkpoint, and `--resume_from_checkpoint true`", "it is named, and the run goes on from the one "
          "before", "test_the_one_before_a_damaged_one_is_taken"),
         ("checkpoints that were moved and linked", "are named and passed over", "test_linked_checkpoints_are_told"),

@@ -9,11 +9,14 @@ from safetensors.torch import load_file
 from transformers import AutoModelForMaskedLM, AutoTokenizer, pipeline
 
 from finetune import cli, data, training
+from finetune.training import folder as own
 from recipes.ner import NerConfig, finetune_ner
 from recipes.pretrain import PretrainConfig, pretrain
 
 ROOT = Path(__file__).parents[2]
 FILES = {
+    ".lock",
+    ".written",
     "README.md",
     "all_results.json",
     "config.json",
@@ -81,6 +84,7 @@ def flags(settings):
 def test_every_objective(objective, corpus, tmp_path):
     result = pretrain(PretrainConfig(**tiny(corpus, tmp_path / "run", objective)))
     assert {path.name for path in result.output_dir.iterdir() if path.is_file()} == FILES
+    assert own.not_written(result.output_dir) is None, "the run may be overwritten"
     scores = result.results
     expected = {"eval_mlm_loss", "eval_mlm_perplexity", "eval_mlm_accuracy", "eval_loss", "unigram_entropy"}
     expected |= {"bert": {"eval_nsp_accuracy", "eval_nsp_majority"}, "sop": {"eval_sop_accuracy"}}.get(

@@ -13,6 +13,7 @@ from transformers import pipeline
 
 from finetune import data
 from finetune.models import BASELINES
+from finetune.training import folder as own
 from recipes.ner import NerConfig, finetune_ner
 from recipes.sentiment import SentimentConfig, finetune_sentiment
 
@@ -30,6 +31,8 @@ TINY = {
     "disable_tqdm": True,
 }
 FILES = {
+    ".lock",
+    ".written",
     "README.md",
     "all_results.json",
     "config.json",
@@ -72,6 +75,7 @@ def test_ner_with_every_kind_of_model(name, checkpoints, samples, tmp_path):
         settings["model_name_or_path"] = str(checkpoints[name])
     result = finetune_ner(NerConfig(**settings))
     folder = result.output_dir
+    assert own.not_written(folder) is None, "the run may be overwritten"
     assert {path.name for path in folder.iterdir() if path.is_file()} == FILES | {
         "predictions_eval.conll",
         "predictions_test.conll",
@@ -124,6 +128,7 @@ def test_sentiment_with_every_kind_of_model(name, checkpoints, tmp_path):
     path = str(checkpoints.get(name, name))
     result = finetune_sentiment(SentimentConfig(**TINY, output_dir=str(tmp_path / "run"), model_name_or_path=path))
     folder = result.output_dir
+    assert own.not_written(folder) is None, "the run may be overwritten"
     assert {path.name for path in folder.iterdir() if path.is_file()} == FILES | {
         "predictions_eval.tsv",
         "predictions_test.tsv",
@@ -296,14 +301,6 @@ def test_a_mistake_is_one_sentence_on_the_command_line(tmp_path):
     assert "Traceback" not in done.stderr
     done = run("recipes/ner.py", "--lerning_rate", "1", code=2)
     assert done.stderr.strip().splitlines()[-1].endswith("error: unknown flag --lerning_rate; --help lists the flags")
-
-
-def test_an_overwritten_run_is_replaced(tmp_path):
-    settings = dict(TINY, output_dir=str(tmp_path / "run"), model_name_or_path="rnn")
-    finetune_ner(NerConfig(**settings))
-    (tmp_path / "run/old").touch()
-    finetune_ner(NerConfig(**settings, overwrite_output_dir=True))
-    assert not (tmp_path / "run/old").exists()
 
 
 def test_trackers_get_the_numbers(tmp_path):

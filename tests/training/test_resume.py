@@ -16,10 +16,11 @@ from accelerate import Accelerator
 from processes import run_script
 from transformers import AutoModelForTokenClassification, LongformerConfig
 
-from finetune import cli, files, models, training
+from finetune import cli, models, training
 from finetune.training.checkpoints import load_checkpoint, remove_old_checkpoints, save_checkpoint
 from finetune.training.manifest import NEEDED, damage, write_manifest
 from recipes.ner import NerConfig, finetune_ner
+from recipes.sentiment import SentimentConfig, finetune_sentiment
 
 ROOT = Path(__file__).parents[2]
 
@@ -244,6 +245,45 @@ def test_a_flag_that_makes_another_run_is_refused(killed, change, message):
     assert before == {path: path.stat().st_mtime_ns for path in folder.rglob("*")}
 
 
+def test_every_number_of_the_optimizer_counts(killed):
+    """Each changes the weights of the next step, as torch's AdamW on one parameter shows."""
+
+    def two_steps(adam_beta1=0.9, adam_beta2=0.999, adam_epsilon=1e-8, weight_decay=0.01, learning_rate=1e-3):
+        weight = torch.nn.Parameter(torch.tensor([0.5]))
+        optimizer = torch.optim.AdamW([weight], learning_rate, (adam_beta1, adam_beta2), adam_epsilon, weight_decay)
+        for factor in (1.0, 3.0):
+            (weight * factor).sum().backward()
+            optimizer.step()
+        return weight.item()
+
+    for name, value in {
+        "adam_beta1": 0.8,
+        "adam_beta2": 0.95,
+        "adam_epsilon": 1e-2,
+        "weight_decay": 0.5,
+        "learning_rate": 0.1,
+    }.items():
+        assert two_steps(**{name: value}) != two_steps()
+        with pytest.raises(ValueError, match=f"--{name} is {value} and was "):
+            finetune_ner(replace(killed, **{name: value}))
+
+
+@pytest.mark.parametrize("split", ["train", "validation", "test"])
+def test_other_labels_of_the_same_texts_are_refused(tmp_path, split):
+    texts = ["good", "bad", "fine", "poor"] * 4
+    for name in ("train", "validation", "test"):
+        rows = [json.dumps({"text": text, "label": i % 2}) for i, text in enumerate(texts)]
+        (tmp_path / f"{name}.jsonl").write_text("\n".join(rows))
+    files = {f"{name}_file": str(tmp_path / f"{name}.jsonl") for name in ("train", "validation", "test")}
+    config = SentimentConfig(**files, model_name_or_path="rnn", hidden_size=8, embedding_size=8, max_steps=2)
+    config = replace(config, char_features="none", output_dir=str(tmp_path / "run"), disable_tqdm=True)
+    finetune_sentiment(config)
+    rows[0], rows[1] = rows[0].replace(": 0", ": 1"), rows[1].replace(": 1", ": 0")  # of one length and count
+    (tmp_path / f"{split}.jsonl").write_text("\n".join(rows))
+    with pytest.raises(ValueError, match="checkpoint-2: the data, or what the tokenizer makes of it, has changed"):
+        finetune_sentiment(replace(config, resume_from_checkpoint="true"))
+
+
 def test_a_flag_that_came_later_counts_as_its_default(killed, whole):
     """The checkpoint of a version that did not have it yet."""
     state = Path(killed.output_dir) / "checkpoint-9" / "state.json"
@@ -434,23 +474,13 @@ def test_true_may_be_a_bool(killed, whole):
 
 
 @pytest.mark.parametrize("linked", [False, True])
-def test_an_overwritten_run_is_gone_and_the_command_can_be_repeated(config, killed, tmp_path, monkeypatch, linked):
+def test_an_overwritten_run_is_gone(config, killed, tmp_path, linked):
     folder = Path(killed.output_dir)
     if linked:
         folder = tmp_path / "link"
         folder.symlink_to(killed.output_dir)
     fresh = replace(config, output_dir=str(folder), overwrite_output_dir=True, max_steps=3)
 
-    def killed_early(path):
-        if path.name == "run.yaml":
-            raise KeyboardInterrupt
-        files.remove(path)
-
-    monkeypatch.setattr("finetune.training.run.remove", killed_early)
-    with pytest.raises(KeyboardInterrupt):
-        finetune_ner(fresh)
-    assert [path.name for path in folder.iterdir()] == ["run.yaml"]
-    monkeypatch.undo()
     finetune_ner(fresh)
     assert [path.name for path in training.checkpoints(folder)] == ["checkpoint-3"]
 
@@ -501,7 +531,7 @@ def test_a_full_disk_leaves_the_last_checkpoint(config, whole, small_disk):
     folder = Path(run.output_dir)
     assert [path.name for path in training.checkpoints(folder)] == ["checkpoint-3"]
     assert damage(folder / "checkpoint-3") is None
-    assert not list(folder.glob(".*")), "nothing half-written is left"
+    assert {path.name for path in folder.glob(".*")} == {".lock", ".written"}, "nothing half-written is left"
     size = sum(path.stat().st_size for path in (folder / "checkpoint-3").iterdir()) / 2**20
     free = shutil.disk_usage(folder).free / 2**20
 
@@ -529,4 +559,9 @@ def test_a_disk_without_room_for_the_model(config, small_disk):
     with pytest.raises(OSError, match="no room for the trained model") as stopped:
         finetune_ner(run)
     assert stopped.value.errno == errno.ENOSPC
-    assert {path.name for path in Path(run.output_dir).iterdir()} == {"run.yaml", "history.jsonl"}
+    assert {path.name for path in Path(run.output_dir).iterdir()} == {
+        ".lock",
+        ".written",
+        "run.yaml",
+        "history.jsonl",
+    }

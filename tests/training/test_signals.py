@@ -8,6 +8,7 @@ import json
 import os
 import signal
 import subprocess
+import sys
 import threading
 import time
 from dataclasses import replace
@@ -131,6 +132,53 @@ def test_the_second_ctrl_c_leaves_at_once(config, in_step):
     with pytest.raises(KeyboardInterrupt):
         finetune_ner(config)
     assert not training.checkpoints(Path(config.output_dir))
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("place", ["batches.TrainBatches.digest", "batches.TrainBatches.locate"])
+def test_before_the_first_step_a_signal_acts_at_once(config, monkeypatch, number, place):
+    """Where nobody asks for it, it must not be noted alone: what is done there may take long, or not end."""
+
+    class Arrived(BaseException):
+        pass
+
+    def arrived(*_):
+        raise Arrived
+
+    def forever(*_):
+        send(number)
+        while not time.sleep(0.01):
+            pass
+
+    before = signal.signal(number, arrived)
+    signal.alarm(60)
+    try:
+        monkeypatch.setattr(f"finetune.data.{place}", forever)
+        with pytest.raises(Arrived):
+            finetune_ner(config)
+    finally:
+        signal.alarm(0)
+        signal.signal(number, before)
+    assert not Path(config.output_dir).exists()
+
+
+def test_the_third_ctrl_c_ends_what_swallows_the_second(tmp_path):
+    script = (
+        "import os, signal\n"
+        "from accelerate import Accelerator\n"
+        "from finetune.training.signals import noted_signals\n"
+        "signal.signal(signal.SIGINT, signal.default_int_handler)\n"
+        "with noted_signals(Accelerator(cpu=True)):\n"
+        "    for _ in range(2):\n"
+        "        try:\n"
+        "            os.kill(os.getpid(), signal.SIGINT)\n"
+        "        except BaseException:\n"
+        "            pass\n"
+        "    os.kill(os.getpid(), signal.SIGINT)\n"
+        "    print('alive')\n"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (-signal.SIGINT, "")
 
 
 def test_with_save_strategy_no_it_says_that_nothing_is_kept(config, in_step, capfd):
