@@ -78,7 +78,7 @@ class TrainingArguments:
     """The run: its folder, its steps, its evaluations, its checkpoints."""
 
     output_dir: str = flag("runs/latest", "Where everything of this run is written.")
-    overwrite_output_dir: bool = flag(False, "Replace the run that output_dir holds.")
+    overwrite_output_dir: bool = flag(False, "Replace the run that output_dir holds; what no run wrote is refused.")
     resume_from_checkpoint: str | None = flag(
         None, "A checkpoint folder, or true for the newest whole one in output_dir (from the start if none)."
     )
