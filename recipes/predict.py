@@ -114,6 +114,10 @@ def formats(config: PredictConfig) -> tuple[str, str]:
             forms = " or ".join(data.FORMS)
             raise ValueError(f"--input_file {config.input_file}: say what it holds with --input_format {forms}")
         given = endings.get(ending, "text")
+    if config.word_column is not None and given != "conll":
+        raise ValueError(
+            f"--word_column {config.word_column}: the input is {given}, and only a column file has columns"
+        )
     if wanted == "auto":
         ending = Path(config.output_file).suffix.lower()
         wanted = "conll" if ending != ".txt" and ending in data.CONLL_ENDINGS else "jsonl"

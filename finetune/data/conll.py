@@ -140,17 +140,23 @@ def conll_sentences(
                 sentence = Sentence(number + 1, sentence.separator)
             continue
         cells = _cells(line, form.separator)
-        if line.startswith("#") and not only_words and not sentence.rows and _is_comment(line, cells, form):
-            if len(cells) == form.columns and not form.conllu and not told:
+        if line.startswith("#") and not only_words and not sentence.rows:
+            comment = _is_comment(line, cells, form)
+            # With spaces, `# id 7` and `# NN O` look alike. A wrong word would be found by its tag.
+            alike = line[1:2] == " " and form.separator == " " and len(cells) == form.columns > 1
+            if alike and not told and (comment or tag_column is None):
                 told = True
+                what = "a comment" if comment else "a word"
                 logger.warning(
-                    "%s:%d: %s is read as a comment, like all such lines before sentences; for a word # there, put "
-                    "tabs between the columns",
+                    "%s:%d: %s is read as %s, like all such lines before sentences; tabs between the columns would "
+                    "leave no doubt",
                     path,
                     number,
                     shown(line),
+                    what,
                 )
-            continue
+            if comment:
+                continue
         if len(cells) != form.columns:
             raise ValueError(
                 f"{path}:{number}: {len(cells)} column(s) where line {first[0]} has {form.columns}; "
@@ -160,17 +166,8 @@ def conll_sentences(
         if not sentence.rows[place]:
             continue
         word, tag = cells[form.word_column], "O" if tag_column is None else cells[tag_column]
-        if not only_words:
-            tag = plain_label(tag)
-        if not word:
-            raise ValueError(f"{path}:{number}: the word is empty")
-        if "\t" in word:
-            raise ValueError(
-                f"{path}:{number}: a tab in the word {shown(word)}, while line {first[0]} has spaces between its "
-                "columns; give the file one separator throughout"
-            )
-        if not TAG.fullmatch(tag):
-            raise ValueError(f"{path}:{number}: {shown(tag)} is no tag; tags are O, B-TYPE, I-TYPE (or IOBES)")
+        tag = tag if only_words else plain_label(tag)
+        _check_row(word, tag, f"{path}:{number}", first[0])
         sentence.words.append(word)
         sentence.tags.append(tag)
         if asked:
@@ -244,6 +241,19 @@ def _ends_sentence(line: str, only_words: bool) -> bool:
 
 def _cells(line: str, separator: str) -> list[str]:
     return line.split("\t") if separator == "\t" else [cell for cell in line.split(" ") if cell]
+
+
+def _check_row(word: str, tag: str, where: str, first: int) -> None:
+    if not word:
+        raise ValueError(f"{where}: the word is empty")
+    if "\t" in word:
+        raise ValueError(
+            f"{where}: a tab in the word {shown(word)}, while line {first} has spaces between its columns; give the "
+            "file one separator throughout"
+        )
+    if not TAG.fullmatch(tag):
+        hint = "; a line with a row's columns is no comment" if word.startswith("#") else ""
+        raise ValueError(f"{where}: {shown(tag)} is no tag; tags are O, B-TYPE, I-TYPE (or IOBES){hint}")
 
 
 def _is_comment(line: str, cells: list[str], form: _Form) -> bool:

@@ -116,8 +116,12 @@ def test_comments_of_real_forms(tmp_path, text, words):
 
 def test_a_comment_that_may_be_a_word_is_told(tmp_path, caplog):
     read(tmp_path, "# NN O\na NN O\n\n# NN O\nb NN O\n")
-    assert [record.getMessage().split(" is read")[0] for record in caplog.records] == [
-        f"{tmp_path / 'x.conll'}:1: '# NN O'"
+    list(conll_sentences(enumerate(["# 17", "a O", "", "# 18", "b O"], start=1), "x", tag_column=None))
+    read(tmp_path, "#\tNN\tO\na\tNN\tO\n")
+    read(tmp_path, "# O\na O\n# O\n\n# id = 17\nb O\n")
+    assert [record.getMessage().partition(", like all")[0] for record in caplog.records] == [
+        f"{tmp_path / 'x.conll'}:1: '# NN O' is read as a comment",
+        "x:1: '# 17' is read as a word",
     ]
 
 
@@ -150,6 +154,7 @@ def test_ranges_and_empty_nodes_of_conllu_are_no_words(tmp_path):
     assert read(tmp_path, short, 1).words == expected
     odd = "1 a O\n8.1 b O\n5-6 c O\n2.5 d O\n"  # times, scores: no count, so words
     assert read(tmp_path, odd, 1).words == [["a", "b", "c", "d"]]
+    assert read(tmp_path, "1-1 a O\n1-2 b O\n\n2-1 c O\n2-2 d O\n", 1).words == [["a", "b"], ["c", "d"]]
 
 
 def test_a_column_that_counts_the_words_is_no_column_of_words(tmp_path):
@@ -158,6 +163,8 @@ def test_a_column_that_counts_the_words_is_no_column_of_words(tmp_path):
         read(tmp_path, table)
     with pytest.raises(ValueError, match=r"x:2: the first column counts the words; .* --word_column in predict"):
         list(conll_sentences(enumerate(["0 Ada", "1 ran"], start=1), "x", tag_column=None))
+    with pytest.raises(ValueError, match=r"x.conll:2: the first column counts the words"):
+        read(tmp_path, "".join(f"{i}\ta" + "\t_" * 7 + "\tO\n" for i in range(2)))  # CoNLL-U counts from 1
     assert read(tmp_path, table, 1).words == [["Ada", "ran"]]
     assert read(tmp_path, table, 0).words == [["1", "2"]]  # who says so gets it
     assert read(tmp_path, "1\tO\n2\tO\n\n1 \tO\n").words == [["1", "2"], ["1 "]]  # the words are nowhere else
@@ -185,6 +192,7 @@ def test_odd_white_space_stays_in_words(tmp_path):
         ("A\nB\n", r"x.conll:1: 1 column.* 2 are needed"),
         ("A x O\nB O\n", r"x.conll:2: 2 column.*line 1 has 3"),
         ("A O\nB PER\n", r"x.conll:2: 'PER' is no tag"),
+        ("# 17\nA O\n", r"x.conll:1: '17' is no tag; .*; a line with a row's columns is no comment"),
         ("A\tO\n\tO\n", r"x.conll:2: the word is empty"),
         ("", r"x.conll: no sentence"),
         ("\n\n", r"x.conll: no sentence"),

@@ -74,6 +74,13 @@ def test_column_files_have_the_words_that_are_read_with_tags(shared, tmp_path):
         assert [record.line for record in found] == [lines[0] for lines in expected.lines]
 
 
+def test_a_sentence_of_a_column_file_does_not_wait_for_the_next_one():
+    lines = iter([b"# c\n", b"a\n", b"\n", b"# d\n", b"\n", b"b\n", b"\n", b"# end\n"])
+    found = read_records(lines, "some.file", "conll")
+    assert (next(found).sample, next(lines)) == (["a"], b"# d\n")
+    assert (next(found).sample, next(lines)) == (["b"], b"# end\n")
+
+
 def test_column_files_without_tags():
     assert [record.sample for record in records(b"# text = a #\na\n#\n\n\nb", "conll")] == [["a", "#"], ["b"]]
     assert [record.sample for record in records(b"a\tNN\n\n# c\n#\tSYM\n", "conll")] == [["a"], ["#"]]

@@ -117,14 +117,14 @@ def test_any_table(folder, names, choices, compression):
 
 
 WORDS = st.text(st.characters(exclude_categories=("Cs",), exclude_characters="\t\n\r\0"), min_size=1, max_size=6)
-TAGS = st.sampled_from(["O", "B-PER", "I-PER", "S-a b", "E-#", "B-\u2028"])
+TAGS = st.sampled_from(["O", "B-PER", "I-PER", "S-a b", "E-#", "B-a\u2028b"])
 
 
 @fuzz(100)
 @given(sentences=st.lists(st.lists(st.tuples(WORDS, TAGS, TAGS), min_size=1, max_size=5), min_size=1, max_size=5))
 @example(sentences=[[("x", "O", "O")], [("#", "O", "O"), ("# ", "O", "O")]])
 def test_what_is_written_is_read_back(folder, sentences):
-    """But for the three things that a column file cannot say of its first word, or of a sentence's (conll.py)."""
+    """But for what a column file cannot say of the first word of a file, or of a sentence (conll.py)."""
     sentences = [[("x", "O", "O"), *sentence] for sentence in sentences]
     words, gold, said = ([[word[i] for word in sentence] for sentence in sentences] for i in range(3))
     write_conll(folder / "back.conll", words, gold, said)

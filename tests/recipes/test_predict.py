@@ -3,6 +3,7 @@
 import io
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -185,6 +186,18 @@ def test_a_counting_column_is_not_labelled(ner_run, tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["a.iob2"]
 
 
+def test_the_first_column_of_a_run_is_no_number_to_label_in_conllu(ner_run, tmp_path):
+    shutil.copytree(ner_run, tmp_path / "run")
+    written = (tmp_path / "run/run.yaml").read_text()
+    (tmp_path / "run/run.yaml").write_text(written.replace("text_column_name: tokens", "text_column_name: '0'"))
+    row, before, after = FORMS["ud.conllu"]
+    (tmp_path / "a.conllu").write_text(f"{before}\n{row(0, 'Ada')}\n{row(1, 'flew')}\n{after}")
+    own = {"input_file": str(tmp_path / "a.conllu"), "output_file": str(tmp_path / "out.jsonl")}
+    for word_column, words in ((None, ["Ada", "flew"]), (0, ["1", "2-3", "2"])):
+        predict_stream(PredictConfig(model_name_or_path=str(tmp_path / "run"), word_column=word_column, **own))
+        assert json.loads((tmp_path / "out.jsonl").read_text())["tokens"] == words
+
+
 def test_texts_with_labels(sentiment_run, tmp_path, capsys):
     rows = [line.split("\t") for line in (sentiment_run / "predictions_test.tsv").read_text().splitlines()[1:]]
     given = [{"text": row[0], "label": row[1]} for row in rows]
@@ -209,6 +222,8 @@ def test_texts_with_labels(sentiment_run, tmp_path, capsys):
         ({"output_file": "{folder}"}, "--output_file .*: this is a folder; give a file"),
         ({"output_file": ""}, "--output_file : give a file"),
         ({"input_format": "jsonl"}, "in.txt:1: not JSON"),
+        ({"word_column": 1}, "--word_column 1: the input is text, and only a column file has columns"),
+        ({"word_column": 1, "input_format": "conll"}, r"in.txt:1: 1 column\(s\) where 2 are needed"),
         ({"input_format": "text"}, r"in.txt:2: not UTF-8 \(byte 0xff\)"),
         (
             {"model_name_or_path": "{sentiment}", "output_file": "{folder}/o.conll"},

@@ -171,6 +171,21 @@ def test_pairs(checkpoints, tmp_path):
         assert result.results["eval_accuracy"] == 1.0
 
 
+def test_empty_texts_in_batches_of_tokens_and_the_labels_told(tmp_path, capsys):
+    """A baseline's tokenizer makes no token of an empty text, which counts as one token in a budget."""
+    labels = ["Positive", "positive", "nan", "Positive"] * 10
+    rows = [{"text": "good film" * (i % 3 == 0), "label": label} for i, label in enumerate(labels)]
+    (tmp_path / "a.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    files = dict.fromkeys(("train_file", "validation_file"), str(tmp_path / "a.jsonl"))
+    own = TINY | files | {"dataset_name": None, "max_train_samples": None, "max_eval_samples": None}
+    own |= {"model_name_or_path": "bilstm", "tokens_per_batch": 20, "output_dir": str(tmp_path / "run")}
+    result = finetune_sentiment(SentimentConfig(**own))
+    assert len((result.output_dir / "predictions_eval.tsv").read_text().splitlines()) == 41
+    told = capsys.readouterr().out.splitlines()
+    for split in ("train", "validation"):
+        assert f"{split} labels: 'Positive' 20, 'nan' 10, 'positive' 10" in told
+
+
 def test_run_yaml_repeats_the_run(tmp_path):
     first = finetune_ner(NerConfig(**TINY, output_dir=str(tmp_path / "a"), model_name_or_path="lstm"))
     run("recipes/ner.py", "--config", tmp_path / "a/run.yaml", "--output_dir", tmp_path / "b")
