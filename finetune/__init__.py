@@ -14,7 +14,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
     submodules=["data", "metrics", "models", "prediction", "reporting", "training"],
     submod_attrs={
         "models": ["fill_in", "generate", "trim_vocabulary"],
-        "prediction": ["load_predictor", "predict"],
+        "prediction": ["attention", "load_predictor", "predict"],
     },
 )
 

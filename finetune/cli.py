@@ -8,15 +8,23 @@ import argparse
 import dataclasses
 import errno
 import gc
+import logging
 import os
 import sys
+import time
+import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
 import yaml
 
+from finetune.files import printable
+
 Config = TypeVar("Config")
+
+_LARGEST = 2**18  # bytes of a run.yaml
+_PATIENCE = 10.0  # seconds
 
 
 def parse(config_class: type[Config], argv: Sequence[str] | None = None) -> Config:
@@ -44,10 +52,10 @@ def parse(config_class: type[Config], argv: Sequence[str] | None = None) -> Conf
         try:
             words = [word for file in files for word in yaml_to_argv(file, known)] + words
         except ValueError as error:
-            parser.error(str(error))
+            parser.error(printable(str(error)))
     namespace, unknown = parser.parse_known_args(words)
     if unknown:
-        parser.error(f"unknown flag {unknown[0]}; --help lists the flags")
+        parser.error(printable(f"unknown flag {unknown[0]}; --help lists the flags"))
     values = vars(namespace)
     values.pop("config")
     return config_class(**values)
@@ -86,13 +94,37 @@ def yaml_to_argvs(file: str | Path, key: str, known: set[str]) -> tuple[list[str
     return _to_argv(file, root, known), own
 
 
-def _compose(file: str | Path) -> yaml.Node | None:
+def read_settings(file: Path) -> dict[str, Any]:
+    """The plain values of a YAML file, such as the run.yaml of a folder that came from somebody else.
+
+    Lists, mappings and aliases are left out: nothing of a run.yaml is one, and some hundred bytes can stand for
+    gigabytes.
+
+    Raises:
+        ValueError: naming the file, and the line where one is known.
+    """
+    if file.stat().st_size > _LARGEST:
+        raise ValueError(f"{file}: larger than any that a run writes")
+    root = _compose(file, f"{file}")
+    found: dict[str, Any] = {}
+    for key, value in root.value if isinstance(root, yaml.MappingNode) else ():
+        if isinstance(key, yaml.ScalarNode) and isinstance(value, yaml.ScalarNode):
+            try:
+                found[key.value] = yaml.SafeLoader("").construct_object(value)
+            except (ValueError, yaml.YAMLError) as error:
+                where = f"{file}:{value.start_mark.line + 1}"
+                raise ValueError(f"{where}: {key.value!r:.100} is {value.value!r:.100}, which is no value") from error
+    return found
+
+
+def _compose(file: str | Path, where: str = "") -> yaml.Node | None:
+    where = where or f"--config {file}"
     try:
         return yaml.compose(Path(file).read_text(encoding="utf-8"), Loader=yaml.SafeLoader)
     except OSError as error:
-        raise ValueError(f"--config {file}: {error.strerror}") from error
+        raise ValueError(f"{where}: {error.strerror}") from error
     except (yaml.YAMLError, UnicodeDecodeError, RecursionError) as error:
-        raise ValueError(f"--config {file}: not a YAML file: {' '.join(str(error).split())}") from error
+        raise ValueError(f"{where}: not a YAML file: {' '.join(str(error).split())[:300]}") from error
 
 
 def _to_argv(file: str | Path, root: yaml.Node | None, known: set[str]) -> list[str]:
@@ -151,12 +183,16 @@ def run(recipe: Callable[[Any], Any], config: Any) -> Any:
     From Python, call the recipe function itself: there the exception has its traceback.
     """
     _start_missing_processes()
+    for handler in (logging.lastResort, *logging.getLogger("transformers").handlers):
+        if handler is not None:
+            handler.addFilter(_clean)
     try:
         result = recipe(config)
         _end_processes()
         return result
     except (ValueError, FloatingPointError, MemoryError) as error:
-        raise SystemExit(f"error: {error}") from error
+        _let_the_first_process_speak()
+        raise SystemExit(printable(f"error: {error}")) from error
     except BrokenPipeError:  # whoever read the output has left; recipes/predict.py ends quietly
         raise
     except OSError as error:  # no room, no permission, no connection
@@ -167,9 +203,41 @@ def run(recipe: Callable[[Any], Any], config: Any) -> Any:
             and error.strerror == os.strerror(error.errno)
         ):
             place = getattr(config, "output_dir", None) or getattr(config, "output_file", None)
-        raise SystemExit(f"error: {f'{place}: ' if place is not None else ''}{error.strerror or error}") from error
+        _let_the_first_process_speak()
+        sentence = f"error: {f'{place}: ' if place is not None else ''}{error.strerror or error}"
+        raise SystemExit(printable(sentence)) from error
     except KeyboardInterrupt as interrupt:
         raise SystemExit(130) from interrupt
+
+
+def _clean(record: logging.LogRecord) -> bool:
+    """A filter of log lines, which also tell of what stands in files."""
+    record.msg, record.args = printable(record.getMessage()), ()
+    return True
+
+
+def _let_the_first_process_speak() -> None:
+    """Several processes mostly end for the same reason, which one of them should tell.
+
+    The others wait. Once the first one has ended, the launcher ends them; one that is alone with its error tells it.
+    """
+    if os.environ.get("LOCAL_RANK", "0") != "0":
+        time.sleep(_PATIENCE)
+
+
+def turn_bars_off() -> Callable[[], None]:
+    """Turns off the progress bars of transformers, which would break up ours; returns what puts them back."""
+    from transformers.utils import logging as transformers_logging
+
+    def put_back() -> None:
+        if before:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # where the environment keeps the Hub's own ones off
+                transformers_logging.enable_progress_bar()
+
+    before = transformers_logging.is_progress_bar_enabled()
+    transformers_logging.disable_progress_bar()
+    return put_back
 
 
 def _end_processes() -> None:

@@ -1,11 +1,15 @@
 """Files that appear whole or not at all."""
 
 import os
+import re
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TextIO
+
+# But for the tab and the end of a line: escape sequences begin with these, and a terminal obeys them.
+_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff]")
 
 
 @contextmanager
@@ -55,6 +59,11 @@ def remove(path: Path) -> None:
         shutil.rmtree(path)
     else:
         path.unlink(missing_ok=True)
+
+
+def printable(text: str) -> str:
+    """A text for a terminal: what comes from a file must not steer it, so ESC is written `\\x1b`, for example."""
+    return _CONTROL.sub(lambda found: found.group().encode("unicode_escape").decode(), text)
 
 
 def write_text(path: Path, text: str) -> None:

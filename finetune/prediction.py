@@ -7,6 +7,7 @@ batches), so that they get the same labels.
 from __future__ import annotations  # names of the lazy parts in signatures would import torch
 
 import functools
+import json
 import logging
 import re
 from collections.abc import Sequence
@@ -16,9 +17,8 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import yaml
 
-from finetune import data, metrics, models, training
+from finetune import cli, data, metrics, models, reporting, training
 from finetune.arguments import ModelArguments
 
 logger = logging.getLogger(__name__)
@@ -26,6 +26,8 @@ logger = logging.getLogger(__name__)
 # White space, spaces of no width, marks of the direction of writing, the byte-order mark.
 _INVISIBLE = r"[\s\u200b\u2060\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069\ufeff]*"
 _WITHIN = re.compile(rf"{_INVISIBLE}(.*?){_INVISIBLE}", re.DOTALL)
+
+_LARGEST_STATE = 2**20  # bytes of a checkpoint's state.json
 
 Sample = str | tuple[str, str] | list[str]
 
@@ -105,6 +107,24 @@ def load_predictor(
     )
     predictor([("", "") if predictor.pairs else ""])  # lengths that cannot be meant are refused now
     return predictor
+
+
+def attention(model: Any, text: str | Sequence[str], *, tokenizer: Any = None) -> reporting.AttentionMaps:
+    """What a model looks at: `finetune.reporting.attention`, which explains it, of a folder or a Hub id, too.
+
+    Args:
+        model: a folder or a Hub id; or a loaded model, whose `tokenizer` is then needed.
+        text: a text, or its words.
+
+    Raises:
+        ValueError: also for a checkpoint that does not load.
+    """
+    if isinstance(model, (str, Path)):
+        model, its_own = models.load_as_saved(str(model), for_words=not isinstance(text, str), flag="attention:")
+        tokenizer = tokenizer or its_own
+    elif tokenizer is None:
+        raise ValueError("attention: a loaded model needs its tokenizer, attention(model, text, tokenizer=tokenizer)")
+    return reporting.attention(model, text, tokenizer)
 
 
 @dataclass(frozen=True)
@@ -282,13 +302,7 @@ def _settings_of_run(folder: Path) -> dict[str, Any]:
     file = next((folder / name for name in ("run.yaml", "state.json") if (folder / name).is_file()), None)
     if file is None:
         return {}
-    try:
-        written = yaml.safe_load(file.read_text(encoding="utf-8"))  # which reads JSON, too
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ValueError(f"{file}: not a YAML file: {' '.join(str(error).split())}") from error
-    if file.name == "state.json":
-        run = written.get("run") if isinstance(written, dict) else None
-        written = run.get("flags") if isinstance(run, dict) else None
+    written = cli.read_settings(file) if file.name == "run.yaml" else _flags_of_checkpoint(file)
     kinds: dict[str, Any] = {
         "max_seq_length": int,
         "doc_stride": int | None,
@@ -296,11 +310,23 @@ def _settings_of_run(folder: Path) -> dict[str, Any]:
         "text_column_name": str,
         "text_pair_column_name": str | None,
     }
-    settings = {key: written[key] for key in kinds if key in written} if isinstance(written, dict) else {}
+    settings = {key: written[key] for key in kinds if key in written}
     for key, value in settings.items():
         if not isinstance(value, kinds[key]):
-            raise ValueError(f"{file}: {key} is {value!r}, which no run has written")
+            raise ValueError(f"{file}: {key} is {value!r:.100}, which no run has written")
     return settings
+
+
+def _flags_of_checkpoint(file: Path) -> dict[str, Any]:
+    if file.stat().st_size > _LARGEST_STATE:
+        raise ValueError(f"{file}: larger than any that a run writes")
+    try:
+        flags = json.loads(file.read_text(encoding="utf-8"))["run"]["flags"]
+    except (LookupError, TypeError):  # of something else
+        return {}
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"{file}: not JSON: {' '.join(str(error).split())[:300]}") from error
+    return flags if isinstance(flags, dict) else {}
 
 
 def _rounded(scores: np.ndarray) -> list[float]:

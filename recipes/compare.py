@@ -28,11 +28,9 @@ from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from finetune import cli, data, reporting
 from finetune.arguments import DataArguments
-from finetune.files import write_text
+from finetune.files import printable, write_text
 from recipes import ner, sentiment, simple_baselines
 
 TASKS: dict[str, Any] = {"ner": ner.NerConfig, "sentiment": sentiment.SentimentConfig}
@@ -102,7 +100,7 @@ def compare(config: CompareConfig) -> dict[str, Any]:
             continue
         reason = _train(recipe, own if state == "new" else replace(own, resume_from_checkpoint="true"))
         if reason is not None:
-            print(f"failed: {reason}", flush=True)
+            print(printable(f"failed: {reason}"), flush=True)
             failures.append({"model": name, "seed": seed, "reason": reason})
         elif os.environ.get("RANK", "0") == "0":
             write_text(Path(own.output_dir) / _DIGEST, digest)
@@ -143,10 +141,8 @@ def _state(config: Any, digest: str) -> str:
     """
     folder = Path(config.output_dir)
     try:
-        there = yaml.safe_load((folder / "run.yaml").read_text(encoding="utf-8"))
-    except (OSError, ValueError, yaml.YAMLError):
-        return "new"
-    if not isinstance(there, dict):
+        there = cli.read_settings(folder / "run.yaml")
+    except (OSError, ValueError):
         return "new"
     # A flag that run.yaml does not have came later: the run did what its default does.
     did = {field.name: there.get(field.name, field.default) for field in fields(config)}

@@ -27,12 +27,13 @@ import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, BinaryIO, Literal, TextIO
 
 import finetune
 from finetune import cli, data
 from finetune.arguments import flag
-from finetune.files import whole_file
+from finetune.files import printable, whole_file
 
 CHUNK = 256  # records that are labelled together, sorted by length
 PATIENCE = 0.02  # seconds that those which are here wait for more, where the input is no file
@@ -177,6 +178,12 @@ def opened_output(name: str) -> Iterator[TextIO]:
     if name == "-":
         if isinstance(sys.stdout, io.TextIOWrapper):
             sys.stdout.reconfigure(encoding="utf-8", newline="\n")
+        if sys.stdout.isatty():  # which obeys what the words may hold; files and pipes get every character
+            terminal: Any = SimpleNamespace(
+                write=lambda text: sys.stdout.write(printable(text)), flush=sys.stdout.flush
+            )
+            yield terminal
+            return
         yield sys.stdout
         return
     path = Path(os.path.realpath(name))  # of a link the file that it names

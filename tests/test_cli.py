@@ -1,4 +1,8 @@
 import dataclasses
+import re
+import subprocess
+import sys
+import tracemalloc
 from pathlib import Path
 
 import pytest
@@ -106,3 +110,62 @@ def test_every_launch_file_is_known_to_accelerate():
     for file in files:
         loaded = load_config_from_file(str(file))
         assert loaded.num_processes >= 1, file
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("a: " + "[" * 100_000, "run.yaml: not a YAML file: "),
+        ("max_seq_length: 2001-13-45\n", "run.yaml:1: 'max_seq_length' is '2001-13-45', which is no value"),
+        ("a: 1\nb: !!python/object/apply:os.getcwd []\n", None),
+        ("x: '" + "x" * 2**18 + "'", "run.yaml: larger than any that a run writes"),
+        ("a: \0", "run.yaml: not a YAML file: "),
+        ("[1, 2]", None),
+        ("", None),
+    ],
+)
+def test_a_run_yaml_of_a_stranger(tmp_path, text, message):
+    file = tmp_path / "run.yaml"
+    file.write_text(text)
+    if message is None:
+        assert cli.read_settings(file) in ({}, {"a": 1})
+        return
+    with pytest.raises(ValueError, match=f"^{re.escape(str(tmp_path))}/{re.escape(message)}") as refused:
+        cli.read_settings(file)
+    assert len(str(refused.value)) < 600
+
+
+def test_aliases_stand_for_nothing(tmp_path):
+    """Each line is ten times the one before: 450 bytes, a thousand million words."""
+    lines = ["a0: &a0 [" + ", ".join(["lol"] * 10) + "]"]
+    lines += [f"a{i}: &a{i} [" + ", ".join([f"*a{i - 1}"] * 10) + "]" for i in range(1, 9)]
+    file = tmp_path / "run.yaml"
+    file.write_text("\n".join([*lines, "max_seq_length: *a8", "doc_stride: 3"]))
+    tracemalloc.start()
+    assert cli.read_settings(file) == {"doc_stride": 3}
+    assert tracemalloc.get_traced_memory()[1] < 10e6
+    tracemalloc.stop()
+
+
+def test_what_a_run_writes_is_read_back(tmp_path):
+    config = RECIPES["ner"](train_file="a: b\x1b\n#", learning_rate=1e-7, doc_stride=None, eval_strategy="no")
+    (tmp_path / "run.yaml").write_text(cli.to_yaml(config))
+    assert cli.read_settings(tmp_path / "run.yaml") == dataclasses.asdict(config)
+
+
+def test_what_comes_from_a_file_does_not_steer_the_terminal():
+    script = (
+        "import logging, transformers\n"
+        "from finetune import cli\n"
+        "def recipe(config):\n"
+        "    logging.getLogger('finetune.models').warning('%s here', 'a\\x1b[2Jb')\n"
+        "    transformers.logging.get_logger('transformers.x').warning('\\x9b2J')\n"
+        "    raise ValueError('no \\x1b]0;title\\x07 or \\udc80 \u200c \u00e9')\n"
+        "cli.run(recipe, None)\n"
+    )
+    command = [sys.executable, "-c", script]
+    done = subprocess.run(command, capture_output=True, encoding="utf-8", check=False, cwd=ROOT)
+    assert "a\\x1b[2Jb here" in done.stderr
+    assert "\\x9b2J" in done.stderr
+    assert done.stderr.strip().endswith("error: no \\x1b]0;title\\x07 or \\udc80 \u200c \u00e9")
+    assert not set(done.stderr) & {chr(i) for i in (*range(9), *range(11, 32), *range(127, 160))}

@@ -34,6 +34,16 @@ def test_a_link_is_replaced_and_never_followed(tmp_path, name):
     assert not (tmp_path / "run/a.tsv").is_symlink()
 
 
+def test_cells_come_back_as_they_were(tmp_path):
+    """Also those that a spreadsheet would take for formulas, and quotes: a comparison reads the labels again."""
+    cells = ["=1+1", "-1", "+1", "@x", '"quoted"', "'", "a,b;c", "\\", "#", "é\u200c"]
+    reporting.write_predictions(
+        tmp_path / "a.tsv", ["label"] * len(cells), [cells, ["a\tb \n\r c\u2028d"] * len(cells)]
+    )
+    lines = (tmp_path / "a.tsv").read_text(encoding="utf-8").split("\n")
+    assert [line.split("\t") for line in lines[1:]] == [cells, ["a b c d"] * len(cells), [""]]
+
+
 def test_of_a_link_the_link_alone_is_removed(tmp_path):
     (tmp_path / "kept").mkdir()
     (tmp_path / "kept/file").touch()

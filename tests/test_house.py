@@ -69,6 +69,41 @@ def test_only_frameworks_classes_and_flags_are_subclassed():
                     }, (file, node.name)
 
 
+def test_no_part_offers_a_name_of_one_of_its_modules():
+    """`import finetune.training.checkpoints as c` would give the function of that name."""
+    for part in PARTS:
+        offered = set(re.findall(r" as (\w+)$", (ROOT / f"finetune/{part}/__init__.pyi").read_text(), re.MULTILINE))
+        assert offered
+        assert not offered & {file.stem for file in (ROOT / f"finetune/{part}").glob("*.py")}
+
+
+def test_there_is_one_door_for_what_comes_from_elsewhere():
+    """Models are loaded where they are checked first; nothing else is unpickled, or run, anywhere."""
+    door = ROOT / "finetune/models/checkpoints.py"
+    loads = {"from_pretrained", "get_config_dict", "pipeline"}
+    runs = {"torch.load", "torch.jit.load", "torch.hub.load", "yaml.load", "yaml.unsafe_load", "yaml.full_load"}
+    runs |= {"eval", "exec"}
+    remote = {"load_state_dict_from_url", "get_class_from_dynamic_module", "get_kernel"}
+    unsafe = {"pickle", "dill", "joblib", "cloudpickle", "marshal", "shelve", "runpy", "code"}
+    found = []
+    for folder in ("finetune", "recipes"):
+        for file, tree in modules(folder):
+            assert not {name.partition(".")[0] for name in imported(tree)} & unsafe, file
+            for node in ast.walk(tree):
+                if not isinstance(node, ast.Call):
+                    continue
+                called = ast.unparse(node.func)
+                last = called.rpartition(".")[2]
+                assert called not in runs, (file, called)
+                assert last not in remote, (file, called)
+                told = {word.arg: ast.unparse(word.value) for word in node.keywords if word.arg}
+                assert told.get("allow_pickle", "False") == "False", (file, called)
+                assert told.get("trust_remote_code", "False") == "False", (file, called)
+                if last in loads:
+                    found.append(file)
+    assert set(found) == {door}, "from_pretrained, past the checks"
+
+
 def steps(recipe):
     text = (ROOT / f"recipes/{recipe}.py").read_text()
     return [line.strip() for line in text.splitlines() if line.strip()[:3] in {f"# {n}" for n in range(1, 10)}]

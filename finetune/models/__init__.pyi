@@ -3,6 +3,7 @@ from .checkpoints import BASELINES as BASELINES
 from .checkpoints import first_position as first_position
 from .checkpoints import is_baseline as is_baseline
 from .checkpoints import load as load
+from .checkpoints import load_as_saved as load_as_saved
 from .checkpoints import load_finetuned as load_finetuned
 from .checkpoints import load_tokenizer as load_tokenizer
 from .checkpoints import position_limit as position_limit
@@ -11,9 +12,9 @@ from .compact import CompactEmbedding as CompactEmbedding
 from .compact import compact_vocabulary as compact_vocabulary
 from .configuration import EncoderCrfConfig as EncoderCrfConfig
 from .configuration import RecurrentConfig as RecurrentConfig
+from .cpu_dropout import dropout as dropout
 from .crf import EncoderCrfForTokenClassification as EncoderCrfForTokenClassification
 from .crf import LinearChainCrf as LinearChainCrf
-from .dropout import dropout as dropout
 from .embeddings import read_vectors as read_vectors
 from .generation import fill_in as fill_in
 from .generation import generate as generate

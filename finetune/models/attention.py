@@ -18,8 +18,8 @@ from transformers import AttentionInterface, PreTrainedModel
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import AttentionMaskInterface, sdpa_mask
 
-from finetune.models.dropout import dropout as fast_dropout
-from finetune.models.dropout import use_fast_dropout
+from finetune.models.cpu_dropout import dropout as fast_dropout
+from finetune.models.cpu_dropout import use_fast_dropout
 
 NAME = "finetune_packed"
 KINDS = ("bert", "roberta", "xlm-roberta")  # whose encoders are known to be a plain stack of layers

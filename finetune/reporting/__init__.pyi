@@ -1,5 +1,5 @@
-from .attention import AttentionMaps as AttentionMaps
-from .attention import attention as attention
+from .attention_maps import AttentionMaps as AttentionMaps
+from .attention_maps import attention as attention
 from .comparison import add_comparison_to_card as add_comparison_to_card
 from .comparison import comparison_table as comparison_table
 from .comparison import write_comparison as write_comparison

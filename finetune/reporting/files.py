@@ -8,7 +8,11 @@ from finetune.files import whole_file
 
 
 def write_predictions(path: Path, header: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
-    """Writes a TSV file with a header line; tabs and line ends inside a cell become spaces."""
+    """Writes a TSV file with a header line; each run of white space inside a cell becomes one space.
+
+    Nothing else is changed or quoted, so that a program reads back the labels `-1` and `=1+1`. A spreadsheet takes
+    a cell that begins with = + - or @ for a formula, unless its columns are imported as text.
+    """
     with whole_file(path) as file:
         writer = csv.writer(file, delimiter="\t", quoting=csv.QUOTE_NONE, quotechar=None, lineterminator="\n")
         writer.writerow(header)

@@ -1,4 +1,3 @@
-from .checkpoints import checkpoints as checkpoints
 from .evaluation import Counts as Counts
 from .evaluation import Predictions as Predictions
 from .evaluation import count_masked as count_masked
@@ -15,6 +14,7 @@ from .run import RunResult as RunResult
 from .run import peak_memory_mb as peak_memory_mb
 from .run import start_run as start_run
 from .run import with_defaults as with_defaults
+from .saving import checkpoints as checkpoints
 from .steps import StepSums as StepSums
 from .steps import accumulate_gradients as accumulate_gradients
 from .steps import clip_gradients as clip_gradients

@@ -12,14 +12,7 @@ from typing import Any, NoReturn, Protocol
 from accelerate.utils import set_seed, tqdm
 
 from finetune.files import write_text
-from finetune.training.checkpoints import (
-    load_checkpoint,
-    load_state,
-    load_weights,
-    remove_old_checkpoints,
-    save_checkpoint,
-)
-from finetune.training.folder import TRACKED_AS, unlock
+from finetune.training.folder import TRACKED_AS
 from finetune.training.memory import (
     SMALLER_MICRO_BATCHES,
     SMALLER_OPTIMIZER,
@@ -29,6 +22,13 @@ from finetune.training.memory import (
 from finetune.training.optimizers import build_optimizer, build_schedule
 from finetune.training.resume import check_data, find_best, training_of
 from finetune.training.run import Run, peak_memory_mb
+from finetune.training.saving import (
+    load_checkpoint,
+    load_state,
+    load_weights,
+    remove_old_checkpoints,
+    save_checkpoint,
+)
 from finetune.training.sharding import prepare_for_sharding
 from finetune.training.signals import leave, name_of, noted_signals
 from finetune.training.steps import accumulate_gradients, clip_gradients
@@ -96,7 +96,7 @@ def train(
         try:
             return _train(run, model, tokenizer, batches, evaluate, stack)
         except BaseException:
-            unlock(run.output_dir)  # this process may be a notebook, which lives on
+            run.release()  # this process may be a notebook, which lives on
             raise
 
 

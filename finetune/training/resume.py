@@ -11,12 +11,12 @@ from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any
 
-import yaml
 from accelerate import Accelerator
 from accelerate.utils import broadcast_object_list
 
-from finetune.training.checkpoints import checkpoints
+from finetune.cli import read_settings
 from finetune.training.manifest import damage
+from finetune.training.saving import checkpoints
 
 # What may be changed freely: the same steps are taken.
 _FREE = {
@@ -119,10 +119,11 @@ def _check_replaced(config: Any) -> None:
     if config.resume_from_checkpoint is None or not path.exists():
         return
     try:
-        there = dict(yaml.safe_load(path.read_text(encoding="utf-8")))
-        there["output_dir"]  # every run's has it
-    except (OSError, ValueError, TypeError, LookupError, yaml.YAMLError, RecursionError) as error:
+        there = read_settings(path)
+    except (OSError, ValueError) as error:
         raise ValueError(f"{path}: does not tell of a run; give another --output_dir") from error
+    if "output_dir" not in there:  # every run's has it
+        raise ValueError(f"{path}: does not tell of a run; give another --output_dir")
     changed = _changed({field.name: field.default for field in fields(config)} | there, asdict(config))
     others = [f"--{name} was {_shown(a)} there" for name, (a, _) in changed.items() if name not in _FREE | _TOLD]
     if others:

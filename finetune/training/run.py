@@ -11,6 +11,7 @@ import sys
 import time
 import warnings
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from pathlib import Path
@@ -27,17 +28,18 @@ from accelerate.utils import (
     broadcast_object_list,
     set_seed,
 )
-from transformers.utils import logging as transformers_logging
 
 from finetune.arguments import TrainingArguments
-from finetune.cli import to_yaml
-from finetune.files import match_modes, remove, sync, write_text
+from finetune.cli import to_yaml, turn_bars_off
+from finetune.files import match_modes, printable, remove, sync, write_text
 from finetune.training import folder as own
-from finetune.training.checkpoints import is_full_disk
 from finetune.training.resume import checkpoint_to_resume
+from finetune.training.saving import is_full_disk
 from finetune.training.signals import end_with_launcher
 
 logger = logging.getLogger(__name__)
+
+_changed = ExitStack()  # what puts back what a run has changed in this process
 
 
 @dataclass
@@ -72,7 +74,7 @@ class Run:
         if self.accelerator.is_main_process:
             from tqdm import tqdm
 
-            tqdm.write("\n".join(map(str, lines)), file=sys.stdout)
+            tqdm.write(printable("\n".join(map(str, lines))), file=sys.stdout)
             sys.stdout.flush()
 
     def on_one_process(self, function: Callable[[], Any]) -> Any:
@@ -93,6 +95,11 @@ class Run:
         """The place of a file that the main process is about to write, noted as one of this run."""
         own.note_written(self.output_dir, [name])
         return self.output_dir / name
+
+    def release(self) -> None:
+        """Gives the folder's lock back, and puts back what the run has changed in this process."""
+        own.unlock(self.output_dir)
+        _changed.close()
 
     def _take_folder(self) -> str | None:
         folder = self.output_dir
@@ -153,7 +160,7 @@ class Run:
         self.accelerator.wait_for_everyone()
         if _trackers(self.config):
             self.accelerator.end_training()
-        own.unlock(self.output_dir)
+        self.release()
         if self.config.push_to_hub and self.accelerator.is_main_process:
             from huggingface_hub import HfApi
 
@@ -196,6 +203,7 @@ def start_run(config: Any, *, metrics: Sequence[str]) -> Run:
     Raises:
         ValueError: naming the flag; also where the checkpoint to go on from is damaged, or is one of another run.
     """
+    _changed.close()  # of a run that failed in this process
     _check_flags(config)
     if os.environ.get("ACCELERATE_USE_DEEPSPEED", "false").lower() == "true":
         raise ValueError(
@@ -232,6 +240,10 @@ def start_run(config: Any, *, metrics: Sequence[str]) -> Run:
             "a step again; a smaller --per_device_train_batch_size with more --gradient_accumulation_steps makes the "
             "same step"
         )
+    if accelerator.mixed_precision == "fp16" and accelerator.device.type == "cpu":
+        raise ValueError(
+            "--mixed_precision fp16: on a CPU this would train in float32; give bf16 or no to accelerate launch"
+        )
     if accelerator.mixed_precision == "bf16" and accelerator.device.type == "cpu" and not cpu_has_bf16():
         logger.warning(
             "mixed precision bf16: this processor has neither avx512_bf16 nor AMX; a product of matrices in bfloat16 "
@@ -239,9 +251,12 @@ def start_run(config: Any, *, metrics: Sequence[str]) -> Run:
             bf16_slowdown(),
         )
     accelerator.wait_for_everyone()  # nobody creates the folder while another looks whether it is there
-    transformers_logging.disable_progress_bar()  # bars for files that are written in no time break up ours
+    _changed.callback(turn_bars_off())  # bars for files that are written in no time
     if config.full_determinism:
-        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # asked for by torch before CUDA starts
+        if "CUBLAS_WORKSPACE_CONFIG" not in os.environ:
+            os.environ["CUBLAS_WORKSPACE_CONFIG"] = ":4096:8"  # asked for by torch before CUDA starts
+            _changed.callback(os.environ.pop, "CUBLAS_WORKSPACE_CONFIG", None)
+        _changed.callback(torch.use_deterministic_algorithms, torch.are_deterministic_algorithms_enabled())
     set_seed(config.seed, deterministic=config.full_determinism)
     run = Run(config, accelerator)
     if (mistake := run.on_one_process(lambda: _busy(run.output_dir))) is not None:

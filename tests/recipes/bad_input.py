@@ -81,6 +81,27 @@ def settings(**changes: object) -> Change:
     return lambda path: path.write_text(json.dumps(json.loads(path.read_text()) | changes))
 
 
+def inside_a_crf(**changes: object) -> Change:
+    """The config of a tagger with a CRF over this encoder."""
+
+    def write(path: Path) -> None:
+        encoder = json.loads(path.read_text()) | changes
+        names = {"model_type": "encoder-crf", "architectures": ["EncoderCrfForTokenClassification"]}
+        path.write_text(json.dumps(names | {"encoder": encoder}))
+
+    return write
+
+
+def last_piece_at(number: int) -> Change:
+    def write(path: Path) -> None:
+        definition = json.loads(path.read_text())
+        vocab = definition["model"]["vocab"]
+        vocab[max(vocab, key=vocab.get)] = number
+        path.write_text(json.dumps(definition))
+
+    return write
+
+
 def weights(change: Callable[[dict[str, torch.Tensor]], object]) -> Change:
     def write(path: Path) -> None:
         values = load_file(path)
@@ -438,6 +459,29 @@ GROUPS: dict[str, list[Case]] = {
              "--model_name_or_path model: its config.json asks for code of the Hub (nobody/attention), which is not "
              "run here (trust_remote_code is off)",
              {"model/config.json": settings(attn_implementation="nobody/attention")}, "wordpiece"),
+        Case("the same in a config inside it", MODEL,
+             "--model_name_or_path model: its config.json asks for code of the Hub (nobody/attention), which is not "
+             "run here (trust_remote_code is off)",
+             {"model/config.json": inside_a_crf(attn_implementation="nobody/attention")}, "wordpiece"),
+        Case("the same for one part of a model", MODEL,
+             "--model_name_or_path model: its config.json asks for code of the Hub (nobody/attention), which is not "
+             "run here (trust_remote_code is off)",
+             {"model/config.json": settings(attn_implementation={"": "nobody/attention"})}, "wordpiece"),
+        Case("quantization_config", MODEL,
+             "--model_name_or_path model: its weights are quantised (quantization_config in its config.json), which "
+             "is not read here",
+             {"model/config.json": settings(quantization_config={"quant_method": "mxfp4"})}, "wordpiece"),
+        Case("architectures: a mapping", MODEL,
+             "--model_name_or_path model: …",
+             {"model/config.json": settings(architectures={"0": "BertModel"})}, "wordpiece"),
+        Case("model_max_length: \"long\"", MODEL,
+             "--model_name_or_path model: model_max_length in its tokenizer_config.json is 'long', no number",
+             {"model/tokenizer_config.json": settings(model_max_length="long")}, "wordpiece"),
+        Case("a piece with an id far beyond the others", MODEL,
+             "the tokenizer gives '…' the id 100709 but model has embeddings for 500; they do not belong together",
+             {"model/tokenizer.json": last_piece_at(100_709)}, "wordpiece"),
+        Case("a model type that would steer the terminal", MODEL, "--model_name_or_path model: …",
+             {"model/config.json": settings(model_type="\x1b]0;x\x07\x1b[2J")}, "wordpiece"),
         Case("hidden_size: \"wide\"", MODEL, "--model_name_or_path model: …",
              {"model/config.json": settings(hidden_size="wide")}, "wordpiece"),
         Case("num_attention_heads: 0", MODEL, "model: the weights do not load: ZeroDivisionError: …",

@@ -19,7 +19,7 @@ import psutil
 import pytest
 from bad_input import ERRORS, GROUPS, OTHERS, Case, document
 
-from finetune import data
+from finetune import data, files
 from finetune.arguments import DataArguments
 from recipes import ner, pretrain, sentiment
 from recipes.ner import NerConfig, finetune_ner
@@ -72,6 +72,7 @@ def test_the_answer(case: Case, checkpoints, tmp_path, monkeypatch, capsys):
     expected = ".*".join(map(re.escape, case.answer.split("…")))
     assert re.fullmatch(expected, answer), answer  # `.` is no line end: one line
     assert len(answer) < 500
+    assert files.printable(answer) == answer, "nothing steers the terminal"
     assert status == case.status
     left = {name: content for name, content in everything(tmp_path).items() if not name.startswith(f"{tmp_path}/out")}
     assert left == before

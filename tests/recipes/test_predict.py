@@ -330,3 +330,15 @@ def test_output_is_utf_8_whatever_the_locale(ner_run, tmp_path, monkeypatch):
     monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(raw, encoding="latin-1"))
     predict_stream(PredictConfig(model_name_or_path=str(ner_run), input_file=str(tmp_path / "in.jsonl")))
     assert json.loads(raw.getvalue().decode("utf-8"))["text"] == "Zoë 東"
+
+
+def test_words_do_not_steer_a_terminal(monkeypatch):
+    """Files and pipes get every character; a terminal would obey some of them."""
+    for terminal in (True, False):
+        stream = io.StringIO()
+        stream.isatty = lambda terminal=terminal: terminal
+        monkeypatch.setattr(sys, "stdout", stream)
+        with recipe.opened_output("-") as output:
+            output.write("a\x1b[2Jb\tO\n\u200d\n")
+            output.flush()
+        assert stream.getvalue() == ("a\\x1b[2Jb\tO\n\u200d\n" if terminal else "a\x1b[2Jb\tO\n\u200d\n")

@@ -1,18 +1,25 @@
 """Attention maps: merged from a raw eager forward by slow loops, whatever the model was loaded with."""
 
 import base64
+import json
+import pickle
+import shutil
+import sys
 from html.parser import HTMLParser
-from io import BytesIO
+from io import BytesIO, StringIO
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file
 from transformers import AutoModel, AutoModelForTokenClassification, AutoTokenizer
 
 from finetune.arguments import ModelArguments
 from finetune.models import load
 from finetune.models.attention import NAME
-from finetune.reporting import AttentionMaps, attention
+from finetune.prediction import attention
+from finetune.reporting import AttentionMaps
 
 WORDS = ["Priya", "Raman", "flew", "from", "Toronto", "to", "Lisbon", "unbelievably", "often", "."]
 HOSTILE = ('<script>alert("1")</script>', '"><img src=x onerror=alert(1)>', "</style>", "&amp;", "$\\frac{$", "--%>")
@@ -150,12 +157,46 @@ def test_a_model_without_attention_is_refused(pooling, task):
         attention(model, "Priya flew", tokenizer=tokenizer)
 
 
+def test_a_folder_of_a_stranger_runs_no_code(folder, tmp_path, monkeypatch):
+    """Neither its own, nor what a pickle holds; and nobody is asked whether it should."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "stdin", StringIO("y\n" * 9))
+    config = json.loads((folder / "config.json").read_text())
+    own = {"model_type": "own", "auto_map": {"AutoConfig": "own.Own", "AutoModel": "own.Own"}}
+    for change, message in (
+        (own, "comes with code of its own, which is not run here"),
+        ({"attn_implementation": "nobody/attention"}, "asks for code of the Hub"),
+        ({}, "names 'part.bin', which is no .safetensors file"),
+    ):
+        shutil.rmtree("model", ignore_errors=True)
+        shutil.copytree(folder, "model")
+        Path("model/config.json").write_text(json.dumps(config | change))
+        Path("model/own.py").write_text("open('RUN', 'w')\n")
+        if not change:
+            names = load_file("model/model.safetensors")
+            Path("model/model.safetensors").unlink()
+            Path("model/part.bin").write_bytes(pickle.dumps({"weight": Payload()}))
+            index = {"metadata": {}, "weight_map": dict.fromkeys(names, "part.bin")}
+            Path("model/model.safetensors.index.json").write_text(json.dumps(index))
+        with pytest.raises(ValueError, match=message):
+            attention("model", "Priya flew")
+    assert [path.name for path in tmp_path.iterdir()] == ["model"]
+    assert sys.stdin.read() == "y\n" * 9
+
+
+class Payload:
+    """Unpickled, it makes a file."""
+
+    def __reduce__(self):
+        return open, ("RUN", "w")
+
+
 def test_other_mistakes(folder, tokenizer, tmp_path):
     with pytest.raises(ValueError, match="needs its tokenizer"):
         attention(AutoModel.from_pretrained(folder), "Priya flew")
     with pytest.raises(ValueError, match="has no words"):
         attention(folder, "")
-    with pytest.raises(ValueError, match="does not load"):
+    with pytest.raises(ValueError, match="no such folder"):
         attention(tmp_path / "nowhere", "Priya flew")
     maps = attention(folder, "Priya flew")
     for layer, head in ((2, 0), (0, 2), (-1, 0), (0, None)):

@@ -18,7 +18,7 @@ from processes import ROOT
 from finetune import training
 from finetune.training import folder as own
 from finetune.training import loop
-from finetune.training.checkpoints import remove_old_checkpoints
+from finetune.training.saving import remove_old_checkpoints
 from recipes import ner
 from recipes.ner import NerConfig, finetune_ner
 

@@ -9,7 +9,6 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from io import BytesIO
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -144,25 +143,21 @@ class AttentionMaps:
         return self.html()
 
 
-def attention(model: Any, text: str | Sequence[str], *, tokenizer: Any = None) -> AttentionMaps:
+def attention(model: Any, text: str | Sequence[str], tokenizer: Any) -> AttentionMaps:
     """The attention over a text's words: of an encoder in every layer and head, or of a recurrent classifier.
 
     Subwords are merged as Clark et al. (2019, section 4.1) do: attention to a word is the sum over its subwords,
     attention from it their mean. A loaded model is left as it was found: its modes, its attention implementation.
 
     Args:
-        model: a folder or a Hub id; or a loaded model, whose `tokenizer` is then needed.
+        model: a loaded model; `finetune.attention` also loads one.
         text: a text, whose words are those that the tokenizer splits it into before it makes subwords; or the words.
             A word that the tokenizer turns into nothing has no entry, a special token has one of its own.
 
     Raises:
-        ValueError: for a model without attention (mean pooling, a recurrent tagger), for a checkpoint that does not
-            load, for a text without words or of more tokens than the model has positions for.
+        ValueError: for a model without attention (mean pooling, a recurrent tagger), for a text without words or of
+            more tokens than the model has positions for.
     """
-    if isinstance(model, (str, Path)):
-        model, tokenizer = _load(str(model), tokenizer)
-    elif tokenizer is None:
-        raise ValueError("attention: a loaded model needs its tokenizer, attention(model, text, tokenizer=tokenizer)")
     words, merge, inputs = _words(text, tokenizer)
     recurrent = model.config.model_type == "recurrent"  # there the head has the attention
     found = _attentions(model if recurrent else model.base_model, inputs)
@@ -170,43 +165,6 @@ def attention(model: Any, text: str | Sequence[str], *, tokenizer: Any = None) -
         return AttentionMaps(words, (merge @ found[0][0]).astype(np.float32))  # (T,) -> (W,)
     maps = np.stack([layer[0] for layer in found])  # (L, A, T, T)
     return AttentionMaps(words, (merge @ maps @ merge.T / merge.sum(1)[:, None]).astype(np.float32))
-
-
-def _load(name: str, tokenizer: Any) -> tuple[Any, Any]:
-    from transformers import (
-        AutoConfig,
-        AutoModel,
-        AutoModelForSequenceClassification,
-        AutoModelForTokenClassification,
-        AutoTokenizer,
-    )
-    from transformers.utils import logging
-
-    # The package's own models are known by their heads.
-    heads = {
-        "ForTokenClassification": AutoModelForTokenClassification,
-        "ForSequenceClassification": AutoModelForSequenceClassification,
-    }
-    bars, verbosity = logging.is_progress_bar_enabled(), logging.get_verbosity()
-    logging.disable_progress_bar()
-    logging.set_verbosity_error()  # a head that is not read is no news here
-    try:
-        architecture = (AutoConfig.from_pretrained(name).architectures or [""])[0]
-        auto = next((heads[end] for end in heads if architecture.endswith(end)), AutoModel)
-        model, info = auto.from_pretrained(
-            name, attn_implementation="eager", use_safetensors=True, output_loading_info=True
-        )
-        tokenizer = tokenizer or AutoTokenizer.from_pretrained(name)
-    except (OSError, ValueError) as error:
-        raise ValueError(f"attention: {name} does not load: {str(error).strip().splitlines()[0]}") from error
-    finally:
-        logging.set_verbosity(verbosity)
-        if bars:
-            logging.enable_progress_bar()
-    missing = sorted(key for key in info["missing_keys"] if "pooler" not in key)
-    if missing:
-        raise ValueError(f"attention: {name} lacks {len(missing)} weights of its encoder, such as {missing[0]}")
-    return model, tokenizer
 
 
 def _words(text: str | Sequence[str], tokenizer: Any) -> tuple[tuple[str, ...], np.ndarray, Any]:
