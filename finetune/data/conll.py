@@ -34,7 +34,7 @@ logger = logging.getLogger(__name__)
 
 CONLL_ENDINGS = (".conll", ".conll03", ".conllu", ".bio", ".iob", ".iob2", ".iobes", ".txt")
 _DOCUMENT = ("-DOCSTART-", "#begin document", "#end document")
-_NO_WORD = re.compile(r"([0-9]+)(?:-([0-9]+)|\.[0-9]+)")  # a range of words, or an empty node
+_NO_WORD = re.compile(r"([0-9]{1,9})(?:-([0-9]{1,9})|\.[0-9]{1,9})")  # a range of words, or an empty node
 _COUNTS = re.compile(r"[01]|1-[0-9]+|0\.1")  # how a first column begins that counts the words
 _NAME_IT = "give the number of the words' column, from 0 on: --text_column_name in training, --word_column in predict"
 

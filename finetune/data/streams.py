@@ -82,6 +82,8 @@ def _numbered_lines(file: BinaryIO, name: str) -> Iterator[tuple[int, str]]:
             raise ValueError(
                 f"{name}:{number + 1}: not UTF-8 (byte 0x{raw[error.start]:02x}); convert it, for example with iconv"
             ) from error
+        if not text:  # a byte-order mark alone
+            continue
         for line in text.replace("\r\n", "\n").replace("\r", "\n").removesuffix("\n").split("\n"):
             number += 1
             if "\0" in line:

@@ -152,6 +152,8 @@ def test_ranges_and_empty_nodes_of_conllu_are_no_words(tmp_path):
     # The same in a table of its first two and its last column, where the count tells what a range is.
     short = re.sub(r"(?m)^([^\t\n]+\t[^\t]+)\t.*\t", r"\1\t", CONLLU).replace("#attached", "# c")
     assert read(tmp_path, short, 1).words == expected
+    long = "9" * 5000  # Python reads no number of so many digits
+    assert read(tmp_path, f"1 a O\n{long}-{long} b O\n", 1).words == [["a", "b"]]
     odd = "1 a O\n8.1 b O\n5-6 c O\n2.5 d O\n"  # times, scores: no count, so words
     assert read(tmp_path, odd, 1).words == [["a", "b", "c", "d"]]
     assert read(tmp_path, "1-1 a O\n1-2 b O\n\n2-1 c O\n2-2 d O\n", 1).words == [["a", "b"], ["c", "d"]]

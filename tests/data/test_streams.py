@@ -3,7 +3,7 @@ import threading
 from itertools import count
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from finetune import data
@@ -21,7 +21,8 @@ def test_text_keeps_every_line():
     assert found[2].row == {"text": "  three\u2028four "}
 
 
-@given(st.text(alphabet="a \n\r\u2028\x85\x0b", max_size=20))
+@given(st.text(alphabet="a \n\r\u2028\x85\x0b\ufeff", max_size=20))
+@example("\ufeff")
 def test_lines_are_those_of_files(tmp_path_factory, text):
     path = tmp_path_factory.getbasetemp() / "lines.txt"
     path.write_bytes(text.encode())
