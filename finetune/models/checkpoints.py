@@ -22,6 +22,7 @@ from transformers import (
     PreTrainedConfig,
     PreTrainedModel,
 )
+from transformers.utils import cached_file
 from transformers.utils import logging as transformers_logging
 
 from finetune.arguments import DEFAULT_MODEL, ModelArguments
@@ -425,7 +426,7 @@ def _settings(config: Any) -> Iterator[tuple[str, Any]]:
 
 def load_pretrained(auto: Any, path: str, revision: str, *, config: Any, keep_head: bool) -> Any:
     """`from_pretrained` in float32 that refuses a checkpoint with a part of its encoder missing."""
-    _refuse_pickles(Path(path))
+    _refuse_pickles(path, revision)
     try:
         with _silence():
             model, info = auto.from_pretrained(
@@ -479,10 +480,17 @@ def _silence() -> Iterator[None]:
         put_bars_back()
 
 
-def _refuse_pickles(folder: Path) -> None:
-    """No weights but safetensors: in the folder, and as the parts that an index names."""
+def _refuse_pickles(path: str, revision: str) -> None:
+    """No weights but safetensors: in the folder, and as the parts that an index names, also one of the Hub."""
+    folder = Path(path)
     if not folder.is_dir():
-        return
+        try:
+            found = cached_file(path, "model.safetensors.index.json", revision=revision)
+        except OSError:  # mostly there is none; what else may be wrong, loading will tell
+            return
+        if found is None:
+            return
+        folder = Path(found).parent
     index = folder / "model.safetensors.index.json"
     if not (folder / "model.safetensors").is_file() and index.is_file():
         try:

@@ -3,6 +3,7 @@ import shutil
 
 import pytest
 import torch
+from safetensors.torch import load_file
 from transformers import AutoModelForTokenClassification, BertForSequenceClassification, RobertaTokenizer
 
 from finetune import models
@@ -159,3 +160,22 @@ def test_the_packaged_default_is_the_hubs_file():
     digest = hashlib.sha256((folder / "model.safetensors").read_bytes()).hexdigest()
     assert digest.startswith("53aa5117")
     assert digest.endswith("28d9db")
+
+
+def test_an_index_of_the_hub_that_names_a_pickle_is_refused(checkpoints, tmp_path, monkeypatch):
+    """The Hub's cache as it is on a disk: a folder of a commit, and a file that says which one `main` is."""
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    commit = "0" * 40
+    snapshot = tmp_path / "models--nobody--model/snapshots" / commit
+    shutil.copytree(checkpoints["wordpiece"], snapshot)
+    (tmp_path / "models--nobody--model/refs").mkdir()
+    (tmp_path / "models--nobody--model/refs/main").write_text(commit)
+    load("nobody/model")
+    weights = load_file(snapshot / "model.safetensors")
+    (snapshot / "model.safetensors").unlink()
+    torch.save(weights, snapshot / "part.bin")
+    index = {"metadata": {}, "weight_map": dict.fromkeys(weights, "part.bin")}
+    (snapshot / "model.safetensors.index.json").write_text(json.dumps(index))
+    with pytest.raises(ValueError, match=r"index.json: names 'part.bin', which is no .safetensors file"):
+        load("nobody/model")
