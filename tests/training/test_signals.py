@@ -169,13 +169,12 @@ def test_the_third_ctrl_c_ends_what_swallows_the_second(tmp_path):
         "from finetune.training.signals import noted_signals\n"
         "signal.signal(signal.SIGINT, signal.default_int_handler)\n"
         "with noted_signals(Accelerator(cpu=True)):\n"
-        "    for _ in range(2):\n"
+        "    for _ in range(3):\n"
         "        try:\n"
         "            os.kill(os.getpid(), signal.SIGINT)\n"
         "        except BaseException:\n"
         "            pass\n"
-        "    os.kill(os.getpid(), signal.SIGINT)\n"
-        "    print('alive')\n"
+        "    print('alive', flush=True)\n"
     )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout) == (-signal.SIGINT, "")
