@@ -133,6 +133,7 @@ def pretrain(config: PretrainConfig) -> training.RunResult:
     run.print(f"train: {audit}", f"entropy of its unigrams: {entropy:.3f} nats")
     if config.dry_run:
         run.print(*(f"\n{number}. {text}" for number, text in enumerate(audit.examples, start=1)))
+        run.release()
         return training.RunResult(run.output_dir, {"instances": audit.instances, "unigram_entropy": entropy})
 
     # 5. How to score: the same masks in every evaluation.

@@ -546,6 +546,15 @@ OTHERS: dict[str, list[tuple[str, str, str]]] = {
          "test_code_beside_a_known_model_is_not_run"),
         ("links in the folder of a run that is gone on with", "are replaced, and never written through",
          "test_a_folder_of_links_is_written_to_and_not_through"),
+        ("a model of the Hub whose index of weights names a pickle", "`error: …/model.safetensors.index.json: names "
+         "'part.bin', which is no .safetensors file of this folder`",
+         "test_an_index_of_the_hub_that_names_a_pickle_is_refused"),
+        ("a folder of a stranger, given to `finetune.attention`", "the same checks as in training",
+         "test_a_folder_of_a_stranger_runs_no_code"),
+        ("a run.yaml of a stranger: aliases, 100,000 brackets, a day that does not exist", "plain values are read, "
+         "and the rest is refused with its file and line", "test_a_run_yaml_of_a_stranger"),
+        ("escape sequences in words, labels or names", "are written `\\x1b` on a terminal",
+         "test_what_comes_from_a_file_does_not_steer_the_terminal"),
         ("names of other places in both", "nothing is written but in output_dir",
          "test_code_beside_a_known_model_is_not_run"),
     ],
@@ -562,6 +571,9 @@ OTHERS: dict[str, list[tuple[str, str, str]]] = {
          "--per_device_eval_batch_size needs less`", "test_memory_may_be_out_elsewhere"),
         ("a full disk", "the last checkpoint stays whole; the sentence says how much room is needed and how much "
          "there is", "test_a_full_disk_leaves_the_last_checkpoint"),
+        ("float16 on a CPU", "`error: --mixed_precision fp16: on a CPU this would train in float32; give bf16 or no "
+         "to accelerate launch`, exit status 1", "test_float16_on_a_cpu_is_refused"),
+        ("a mistake that several processes see", "one of them tells it", "test_another_number_of_processes"),
         ("SIGTERM, Ctrl-C", "the step ends, a checkpoint is written, exit status 143 or 130",
          "test_a_signal_lets_the_step_end_and_saves"),
         ("a second Ctrl-C", "the run ends at once", "test_the_second_ctrl_c_leaves_at_once"),
