@@ -109,13 +109,16 @@ def end_with_launcher() -> None:
 
 
 def _is_launcher(process: psutil.Process) -> bool:
+    """Whether a process is `torchrun`, `accelerate launch` or `python -m` of their modules."""
     try:
-        words = process.cmdline()[:6]
+        words = process.cmdline()
     except psutil.Error:
         return False
+    if not words or not os.path.basename(words[0]).startswith("python"):
+        return False
+    program = next((word for word in words[1:] if not word.startswith("-")), "")
     modules = ("torch.distributed.run", "torch.distributed.launch", "accelerate.commands.launch")
-    programs = ("torchrun", "accelerate", "accelerate-launch")
-    return any(word in modules or os.path.basename(word) in programs for word in words)
+    return program in modules or os.path.basename(program) in ("torchrun", "accelerate", "accelerate-launch")
 
 
 def name_of(number: int) -> str:
