@@ -34,7 +34,7 @@ from finetune.cli import to_yaml, turn_bars_off
 from finetune.files import match_modes, printable, remove, sync, write_text
 from finetune.training import folder as own
 from finetune.training.resume import checkpoint_to_resume
-from finetune.training.saving import is_full_disk
+from finetune.training.saving import is_full_disk, unwrapped, weights_of
 from finetune.training.signals import end_with_launcher
 
 logger = logging.getLogger(__name__)
@@ -129,13 +129,13 @@ class Run:
         Raises:
             OSError: with the number ENOSPC where the disk is full; no half of a file is left.
         """
-        state = self.accelerator.get_state_dict(model)
+        weights = weights_of(self.accelerator, model)
         if self.accelerator.is_main_process:
             beside = self.output_dir / ".model.writing"
             remove(beside)
             beside.mkdir()
             try:
-                self.accelerator.unwrap_model(model).save_pretrained(beside, state_dict=state)
+                unwrapped(self.accelerator, model).save_pretrained(beside, state_dict=weights)
                 tokenizer.save_pretrained(beside)
             except BaseException as error:
                 remove(beside)

@@ -19,7 +19,7 @@ from typing import Any
 
 import torch
 from accelerate import Accelerator
-from accelerate.utils import broadcast_object_list, gather_object
+from accelerate.utils import DistributedType, broadcast_object_list, gather_object
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch.distributed.checkpoint import state_dict as distributed
@@ -56,7 +56,7 @@ def save_checkpoint(
     Raises:
         OSError: on every process, with the number ENOSPC, where the disk is full; the checkpoints before it stay.
     """
-    weights = accelerator.get_state_dict(model)
+    weights = weights_of(accelerator, model)
     optimizer_state = distributed.get_optimizer_state_dict(model, _inner(optimizer), options=_FULL)
     random = gather_object([{"cpu": torch.get_rng_state(), **_cuda_random()}])
     full_disk = ""
@@ -66,7 +66,7 @@ def save_checkpoint(
         tensors, rest = _split(optimizer_state)
         try:
             beside.mkdir(parents=True)
-            accelerator.unwrap_model(model).save_pretrained(beside, state_dict=weights)
+            unwrapped(accelerator, model).save_pretrained(beside, state_dict=weights)
             tokenizer.save_pretrained(beside)
             save_file(tensors, beside / "optimizer.safetensors")
             (beside / "optimizer.json").write_text(json.dumps(rest))
@@ -100,6 +100,22 @@ def save_checkpoint(
         raise OSError(errno.ENOSPC, full_disk)
 
 
+def unwrapped(accelerator: Accelerator, model: Any) -> Any:
+    """The model without the wrappers of processes and of `torch.compile`."""
+    return accelerator.unwrap_model(model, keep_torch_compile=False)
+
+
+def weights_of(accelerator: Accelerator, model: Any) -> dict[str, torch.Tensor]:
+    """The whole `state_dict`; compiled modules, of which the whole model may be one, do not show in its names.
+
+    All processes take part.
+    """
+    # Asked to unwrap, it would put the bare model in the place of a compiled model's wrapper of processes.
+    bare = model if accelerator.distributed_type == DistributedType.FSDP else unwrapped(accelerator, model)
+    weights = accelerator.get_state_dict(bare, unwrap=False)
+    return {name.replace("_orig_mod.", ""): value for name, value in weights.items()}
+
+
 def load_state(folder: Path) -> dict[str, Any]:
     """What `save_checkpoint` was given as the state."""
     try:
@@ -116,7 +132,7 @@ def load_checkpoint(folder: Path, accelerator: Accelerator, model: torch.nn.Modu
         joined = _join(
             load_file(folder / "optimizer.safetensors"), json.loads((folder / "optimizer.json").read_text())
         )
-        _load_optimizer(accelerator.unwrap_model(model), model, _inner(optimizer), joined)
+        _load_optimizer(unwrapped(accelerator, model), model, _inner(optimizer), joined)
         random = load_file(folder / "random.safetensors")
     except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
         raise _not_whole(folder, error) from error
@@ -133,7 +149,7 @@ def load_weights(folder: Path, accelerator: Accelerator, model: torch.nn.Module)
     """Loads `model.safetensors` into the model, wrapped or not."""
     weights: dict[str, Any] = load_file(folder / "model.safetensors")
     # save_pretrained drops the names of tied weights, of which the first one stands for all.
-    strict = not getattr(accelerator.unwrap_model(model), "all_tied_weights_keys", None)
+    strict = not getattr(unwrapped(accelerator, model), "all_tied_weights_keys", None)
     options = distributed.StateDictOptions(full_state_dict=True, strict=strict)
     distributed.set_model_state_dict(model, weights, options=options)
 
@@ -155,14 +171,14 @@ def is_full_disk(error: BaseException) -> bool:
 
 
 def _load_optimizer(
-    unwrapped: torch.nn.Module, model: torch.nn.Module, optimizer: torch.optim.Optimizer, joined: dict[str, Any]
+    bare: torch.nn.Module, model: torch.nn.Module, optimizer: torch.optim.Optimizer, joined: dict[str, Any]
 ) -> None:
     """Sets the optimizer's state, of the parameters that had one: what never got a gradient has none.
 
     Raises:
         ValueError: for state of other parameters than the model's, or of other shapes.
     """
-    parameters = dict(unwrapped.named_parameters())
+    parameters = {name.replace("_orig_mod.", ""): value for name, value in bare.named_parameters()}
     for name, state in joined["state"].items():
         for value in state.values():
             shape = tuple(parameters[name].shape) if name in parameters else None

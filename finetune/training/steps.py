@@ -113,7 +113,7 @@ def clip_gradients(accelerator: Accelerator, model: Any, max_norm: float) -> flo
     if accelerator.distributed_type not in (DistributedType.NO, DistributedType.MULTI_GPU, DistributedType.MULTI_CPU):
         return float(accelerator.clip_grad_norm_(model.parameters(), max_norm))
     accelerator.unscale_gradients()
-    unwrapped = accelerator.unwrap_model(model)
+    unwrapped = accelerator.unwrap_model(model, keep_torch_compile=False)
     words, head = unwrapped.get_input_embeddings().weight, unwrapped.get_output_embeddings()
     if head is not None and head.weight is words:
         words = None  # every row has a gradient

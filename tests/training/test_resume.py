@@ -13,12 +13,15 @@ import numpy as np
 import pytest
 import torch
 from accelerate import Accelerator
+from accelerate.state import AcceleratorState
 from processes import run_script
+from safetensors.torch import load_file
 from transformers import AutoModelForTokenClassification, LongformerConfig
 
 from finetune import cli, models, training
+from finetune.arguments import ModelArguments
 from finetune.training.manifest import NEEDED, damage, write_manifest
-from finetune.training.saving import load_checkpoint, remove_old_checkpoints, save_checkpoint
+from finetune.training.saving import load_checkpoint, remove_old_checkpoints, save_checkpoint, weights_of
 from recipes.ner import NerConfig, finetune_ner
 from recipes.sentiment import SentimentConfig, finetune_sentiment
 
@@ -565,3 +568,43 @@ def test_a_disk_without_room_for_the_model(config, small_disk):
         "run.yaml",
         "history.jsonl",
     }
+
+
+@pytest.fixture
+def compiled(monkeypatch):
+    """As `accelerate launch --dynamo_backend` asks for it."""
+    AcceleratorState._reset_state(reset_partial_state=True)
+    monkeypatch.setenv("ACCELERATE_DYNAMO_BACKEND", "EAGER")
+    yield monkeypatch
+    AcceleratorState._reset_state(reset_partial_state=True)
+
+
+def test_a_compiled_model_is_saved_without_its_wrapper(compiled, tmp_path):
+    settings = {"dataset_name": "samples", "model_name_or_path": "rnn", "char_features": "none", "hidden_size": 8}
+    config = NerConfig(
+        **settings, output_dir=str(tmp_path / "run"), max_eval_samples=2, max_steps=2,
+        per_device_train_batch_size=2, save_strategy="steps", save_steps=1, eval_strategy="no", disable_tqdm=True,
+        load_best_model_at_end=False,
+    )  # fmt: skip
+    finetune_ner(config)
+    found = load_file(tmp_path / "run/model.safetensors")
+    again = models.load_finetuned(ModelArguments(model_name_or_path=str(tmp_path / "run")))[2].state_dict()
+    assert again.keys() == found.keys()
+    assert all(torch.equal(again[name], weight) for name, weight in found.items())
+    (tmp_path / "run/model.safetensors").unlink()
+    shutil.rmtree(tmp_path / "run/checkpoint-2")
+    finetune_ner(replace(config, resume_from_checkpoint="true"))
+    resumed = load_file(tmp_path / "run/model.safetensors")
+    assert all(torch.equal(resumed[name], weight) for name, weight in found.items())
+
+
+def test_compiled_layers_do_not_show_in_the_names(compiled, checkpoints):
+    compiled.setenv("ACCELERATE_DYNAMO_USE_REGIONAL_COMPILATION", "true")
+    model = AutoModelForTokenClassification.from_pretrained(checkpoints["wordpiece"])
+    expected = {name: value.clone() for name, value in model.state_dict().items()}
+    accelerator = Accelerator(cpu=True)
+    prepared = accelerator.prepare(model)
+    assert any("_orig_mod" in name for name in prepared.state_dict())
+    found = weights_of(accelerator, prepared)
+    assert found.keys() == expected.keys()
+    assert all(torch.equal(found[name], value) for name, value in expected.items())
