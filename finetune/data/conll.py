@@ -303,9 +303,10 @@ def read_lines(path: str | os.PathLike[str], *, byte_order_mark: bool = False) -
     try:
         text = raw.decode("utf-8" if byte_order_mark else "utf-8-sig")
     except UnicodeDecodeError as error:
-        line = _line_ends(raw[: error.start].decode("utf-8")) + 1
+        read = error.object  # without the byte-order mark, from behind which the error counts
+        line = _line_ends(read[: error.start].decode("utf-8")) + 1
         raise ValueError(
-            f"{path}:{line}: not UTF-8 (byte 0x{raw[error.start]:02x}); convert the file, for example with iconv"
+            f"{path}:{line}: not UTF-8 (byte 0x{read[error.start]:02x}); convert the file, for example with iconv"
         ) from error
     if "\0" in text:
         line = _line_ends(text[: text.index("\0")]) + 1

@@ -455,7 +455,7 @@ def _lines(path: Path) -> Iterator[tuple[int, str]]:
                     line = part.decode("utf-8-sig" if number == 1 else "utf-8")
                 except UnicodeDecodeError as error:
                     raise ValueError(
-                        f"{path}:{number}: not UTF-8 (byte 0x{part[error.start]:02x}); convert the file, for "
+                        f"{path}:{number}: not UTF-8 (byte 0x{error.object[error.start]:02x}); convert the file, for "
                         "example with iconv"
                     ) from error
                 if "\0" in line:

@@ -55,7 +55,8 @@ def mask_tokens(
     if masking.unit == "token":
         unit_of = np.arange(len(free))  # of each maskable token
     else:
-        unit_of = np.cumsum(np.diff(words[free], prepend=-1) != 0) - 1
+        begins = (np.diff(words[free], prepend=-1) != 0) | (np.diff(rows[free], prepend=-1) != 0)
+        unit_of = np.cumsum(begins) - 1
     first = free[np.flatnonzero(np.diff(unit_of, prepend=-1))]  # (U,): each unit's first token
     unit_rows = rows[first]
     positions = np.arange(len(input_ids)) - offsets[rows]

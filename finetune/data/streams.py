@@ -80,7 +80,8 @@ def _numbered_lines(file: BinaryIO, name: str) -> Iterator[tuple[int, str]]:
             text = raw.decode("utf-8" if number else "utf-8-sig")
         except UnicodeDecodeError as error:
             raise ValueError(
-                f"{name}:{number + 1}: not UTF-8 (byte 0x{raw[error.start]:02x}); convert it, for example with iconv"
+                f"{name}:{number + 1}: not UTF-8 (byte 0x{error.object[error.start]:02x}); convert it, for example "
+                "with iconv"
             ) from error
         if not text:  # a byte-order mark alone
             continue

@@ -1,11 +1,14 @@
+import itertools
+
 import datasets
 import numpy as np
+import pyarrow as pa
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from finetune import data
-from finetune.data.alignment import special_tokens
+from finetune.data.alignment import Subwords, cut_windows, encode_words, special_tokens
 
 LABELS = ["O", "B-LOC", "I-LOC", "B-PER", "I-PER"]
 VANISHING = ["\u200e", "\ufe0f", "\u00ad", "\x07"]
@@ -207,3 +210,24 @@ def test_report_counts(tokenizers):
         for s in (sentence, [("x", "O")] * 12)
     )
     assert "1 words without a subword" in str(report)
+
+
+def test_several_special_tokens_keep_their_order():
+    """As XLNet has two at the end."""
+    subwords = Subwords({"input_ids": np.arange(10, 17, dtype=np.int32)}, np.array([0, 2, 5, 7]))
+    gold = np.array([1, 2, 3])
+    made = cut_windows(subwords, np.array([0, 3]), gold, [1, 2], [8, 9], content=5, overlap=3)
+    ids, offsets = made.rows.tokens["input_ids"].tolist(), made.rows.offsets.tolist()
+    assert [ids[a:b] for a, b in itertools.pairwise(offsets)] == [
+        [1, 2, 10, 11, 12, 13, 14, 8, 9],
+        [1, 2, 12, 13, 14, 15, 16, 8, 9],
+    ]
+    assert made.to_words(made.rows.tokens["labels"])[0].tolist() == [1, 2, 3]
+
+
+def test_more_distinct_words_than_are_tokenised_at_once(tokenizers):
+    words = [str(number) for number in range(50_300)]
+    found = encode_words(tokenizers["wordpiece"], pa.array(words))
+    for at in (0, 49_999, 50_000, 50_299):
+        ids = found.features["input_ids"][found.starts[at] : found.starts[at + 1]].tolist()
+        assert ids == tokenizers["wordpiece"](words[at], add_special_tokens=False)["input_ids"]

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from finetune.data import Rows, TrainBatches
+from finetune.data import EvalBatches, Rows, TrainBatches, collate
 
 LENGTHS = st.lists(st.integers(0, 40), min_size=1, max_size=90)  # 0: an empty text, where a tokenizer adds nothing
 CUTS = [(8, 1, 1), (1, 8, 1), (2, 4, 1), (4, 1, 2), (2, 2, 2), (1, 2, 4), (1, 1, 8)]  # size, accumulation, processes
@@ -155,3 +155,45 @@ def test_steps_are_found_again():
     assert batches.steps_of(3) == sum(counts)
     assert batches.locate(counts[0] + counts[1] + 1) == (2, 1)
     assert [len(list(batches.epoch(epoch))) for epoch in range(3)] == counts
+
+
+@pytest.mark.parametrize("pad", [0, 7])
+def test_a_batch_is_its_rows_and_padding(pad):
+    rows = Rows(np.array([0, 1, 4]), {key: np.arange(1, 5) for key in ("input_ids", "labels", "token_type_ids")})
+    inputs = {key: value.tolist() for key, value in collate(rows, pad, [1, 0]).inputs.items()}
+    assert inputs["input_ids"] == [[2, 3, 4], [1, pad, pad]]  # RoBERTa tells positions by the padding's own id
+    assert inputs["labels"] == [[2, 3, 4], [1, -100, -100]]
+    assert inputs["token_type_ids"] == [[2, 3, 4], [1, 0, 0]]
+    assert inputs["attention_mask"] == [[1, 1, 1], [1, 0, 0]]
+
+
+def test_the_digest_tells_where_rows_end():
+    ids = np.arange(5)
+    first, second = (Rows(np.array([0, cut, 5]), {"input_ids": ids, "labels": ids}) for cut in (2, 3))
+    assert TrainBatches(first, 0, 16).digest() != TrainBatches(second, 0, 16).digest()
+
+
+def test_part_of_an_epoch_is_rounded_up():
+    batches = TrainBatches(rows_of([1] * 7), 0, 1)
+    assert [batches.steps_of(epochs) for epochs in (0.1, 0.5, 1, 1.01, 2.5)] == [1, 4, 7, 8, 18]
+
+
+def test_a_seed_is_not_another_seeds_next_epoch():
+    rows = rows_of([1] * 50)
+    plans = [list(TrainBatches(rows, 0, 1, seed=seed).plan(epoch)) for seed, epoch in ((0, 1), (1, 0), (0, 0))]
+    assert plans[0] != plans[1] != plans[2] != plans[0]
+
+
+def test_sorting_by_length_leaves_other_rows_together_in_each_epoch():
+    """No two rows of one length: sorted all together, a row would meet its neighbours in every epoch."""
+    batches = TrainBatches(rows_of(range(1, 1601)), 0, 4, group_by_length=True)
+    pairs = [{frozenset(batch) for (batch,) in batches.plan(epoch)} for epoch in range(2)]
+    assert len(pairs[0] & pairs[1]) < 40  # of 400 steps
+
+
+def test_evaluation_puts_rows_of_a_length_together():
+    lengths = np.random.default_rng(0).integers(1, 60, 500)
+    batches = EvalBatches(rows_of(lengths), 0, 8)
+    made = [batches[i] for i in range(len(batches))]
+    assert sorted(itertools.chain.from_iterable(batch.row_ids.tolist() for batch in made)) == list(range(500))
+    assert sum(batch.inputs["input_ids"].numel() for batch in made) < 1.05 * lengths.sum()

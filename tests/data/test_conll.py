@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from finetune.data import conll_sentences, read_conll, write_conll
+from finetune.data import conll_sentences, read_conll, read_records, write_conll
 
 
 def read(tmp_path, text, *columns):
@@ -229,3 +229,18 @@ def test_what_is_written_is_read_back(tmp_path_factory, sentences):
 def test_columns_that_are_not_there(tmp_path, columns):
     with pytest.raises(ValueError, match=r"x.conll:1: 2 column\(s\) where \d are needed"):
         read(tmp_path, "A O\nB O\n", *columns)
+
+
+@pytest.mark.parametrize("end", ["\n", "\r\n", "\r"])
+@pytest.mark.parametrize("mark", [b"", b"\xef\xbb\xbf"])
+@pytest.mark.parametrize("broken", [b"\x00 O\x80", b"b\x80 O", b"b\x00 O"])
+def test_the_line_of_what_is_no_text(tmp_path, end, mark, broken):
+    """After any line ends, and behind a byte-order mark, which the place of a decoding error does not count."""
+    (tmp_path / "x.conll").write_bytes(mark + f"a O{end}".encode() * 2 + broken)
+    found = r"not UTF-8 \(byte 0x80\)" if b"\x80" in broken else "a NUL character"
+    with pytest.raises(ValueError, match=rf"x\.conll:3: {found}"):
+        read_conll(tmp_path / "x.conll")
+    if b"\x00" not in broken:
+        message = r"x:\d: not UTF-8 \(byte 0x80\)"
+        with (tmp_path / "x.conll").open("rb") as file, pytest.raises(ValueError, match=message):
+            list(read_records(file, "x", "text"))

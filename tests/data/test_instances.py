@@ -258,3 +258,20 @@ def test_collected_in_memory_and_on_the_disk(monkeypatch, few):
         (tuple(found.spans[found.offsets[i] : found.offsets[i + 1]].ravel().tolist()), int(found.labels[i]))
         for i in range(len(found))
     ] == made
+
+
+def test_each_version_and_seed_draws_anew():
+    documents, table = Documents([[6] * 9] * 9), Documents([[5, 6, 7]] * 30)
+    for build in (segment_pairs, sentence_pairs, ordered_pairs, parallel_pairs):
+        of = table if build is parallel_pairs else documents
+        made = [list(build(of, 30, seed=seed, version=version)) for seed, version in ((0, 0), (0, 1), (1, 0), (1, 1))]
+        assert all(first != second for first, second in itertools.combinations(made, 2)), build.__name__
+
+
+def test_no_instance_is_longer_than_it_may_be():
+    """A sentence that stands alone, and the second side of a translation that is none, are cut like others."""
+    made = [*ordered_pairs(Documents([[50], [9, 90, 8]]), 20, seed=0, version=0)]
+    for shift in (0, 1):
+        made += parallel_pairs(Documents([[9, 9], [40, 60], [60, 40]]), 20, seed=0, version=0, shift=shift)
+    sizes = [sum(spans[1::2]) - sum(spans[::2]) for spans, _ in made]
+    assert max(sizes) == 20

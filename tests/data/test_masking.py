@@ -140,3 +140,39 @@ def test_spans_are_runs_of_words():
     first = np.flatnonzero((words >= 0) & (np.diff(words, prepend=-2) != 0))
     runs = np.diff(np.flatnonzero(np.diff(np.r_[0, chosen[first], 0])))[::2]
     assert 3 < runs.mean() < 5  # spans of 3.8 words, some of which touch
+
+
+def test_each_span_is_replaced_by_a_draw_of_its_own():
+    """Of a row's spans some become masks, some other tokens; one draw for the whole row would show but one kind."""
+    N = 400
+    ids, words = np.full(N, 7), np.arange(N)
+    masking = Masking(MASK, np.array([8]), "span", 0.3, 0.5, 0.5)
+    both = 0
+    for sample in range(20):
+        shown, labels = mask_tokens(masking, ids, np.array([0, N]), words, row_keys(0, 0, np.array([sample])))
+        both += set(shown[labels != IGNORED].tolist()) == {MASK, 8}
+    assert both == 20
+
+
+def test_every_token_may_be_drawn_and_every_word_begin_a_span():
+    rows = 4000
+    offsets = np.arange(rows + 1) * 3
+    ids, words = np.full(3 * rows, 1), np.arange(3 * rows)
+    keys = row_keys(0, 0, np.arange(rows))
+    shown, labels = mask_tokens(Masking(MASK, np.arange(5, 9), "token", 0.3, 0.0, 1.0), ids, offsets, words, keys)
+    drawn = np.bincount(shown[labels != IGNORED], minlength=9)[5:]
+    assert drawn.min() > 0.9 * drawn.mean()
+    # One word a row: where its span begins. In a row of three, each word as often, since one fits anywhere.
+    labels = mask_tokens(Masking(MASK, np.arange(5, 9), "span", 0.01), ids, offsets, words, keys)[1]
+    begins = (labels.reshape(rows, 3) != IGNORED).sum(0)
+    assert begins.sum() == rows
+    assert begins.min() > 0.9 * begins.mean()
+
+
+@pytest.mark.parametrize("unit", ["whole_word", "span"])
+def test_a_word_ends_with_its_row(unit):
+    """Also where the next row's first word has the same number."""
+    keys = row_keys(0, 0, np.arange(2))
+    masking = Masking(MASK, ORDINARY, unit, 0.01)
+    labels = mask_tokens(masking, np.arange(10, 13), np.array([0, 2, 3]), np.array([0, 1, 1]), keys)[1]
+    assert [(part != IGNORED).sum() for part in (labels[:2], labels[2:])] == [1, 1]

@@ -240,3 +240,20 @@ def test_other_numbers_of_sentences_are_refused():
 
 def test_nothing_predicted_is_a_score_of_zero():
     assert score(np.array([[0, 0, 0], [0, 0, 5], [3, 4, 5]])).tolist() == [0.0, 0.0, pytest.approx(6 / 9)]
+
+
+def test_models_that_say_the_same_do_not_differ():
+    table = entities(np.random.default_rng(10), 2, 50, 0.7)
+    (found,) = compare_models({"a": table, "b": table[::-1]}, resamples=500)
+    assert (found.difference, found.low, found.high) == (0.0, pytest.approx(0, abs=1), pytest.approx(0, abs=1))
+    assert min(found.p_bootstrap, found.p_randomisation, found.p_holm) > 0.5
+    (found,) = compare_models({"a": table[:1], "b": table[:1]}, resamples=500)
+    assert (found.p_bootstrap, found.p_randomisation) == (1.0, 1.0)
+
+
+def test_resamples_in_parts_are_those_at_once(monkeypatch):
+    generator = np.random.default_rng(11)
+    tables = {name: entities(generator, 2, 60, 0.7) for name in "ab"}
+    at_once = compare_models(tables, resamples=500)
+    monkeypatch.setattr("finetune.metrics.significance._DRAWS", 60 * 90)  # 90 resamples a part
+    assert compare_models(tables, resamples=500) == at_once

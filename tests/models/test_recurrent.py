@@ -247,3 +247,30 @@ def test_a_crf_head_for_any_cell_and_new_labels_start_anew(tmp_path):
 def test_a_word_of_glove_may_hold_a_space(tmp_path):
     (tmp_path / "v.txt").write_text("ada 1 2 3\n. . 4 5 6\nran 1 0 0\n")
     assert finetune.models.read_vectors(tmp_path / "v.txt")[0] == ["ada", ". .", "ran"]
+
+
+def test_dropout_is_where_it_belongs():
+    """On what goes into the recurrent layers, between them, and on what goes into the head."""
+    for task in ("token-classification", "sequence-classification"):
+        model, tokenizer = a_model(task, dropout=0.5, word_dropout=0.0, num_hidden_layers=2)
+        assert model.encoder.recurrent.dropout == 0.5
+        batch = tokenizer(TEXTS[:1], return_tensors="pt")
+        expected = model(**batch).logits
+        model.encoder.recurrent.dropout = 0.0
+        for part in (model.encoder.dropout, model.dropout):
+            part.train()
+            assert not torch.allclose(model(**batch).logits, expected), part
+            part.eval()
+    assert torch.allclose(model(**batch).logits, expected)
+
+
+def test_a_forget_gate_starts_open():
+    layer = a_model(hidden_size=12)[0].encoder.recurrent
+    gates = (layer.bias_ih_l0 + layer.bias_hh_l0).view(4, 12)  # input, forget, cell, output
+    assert gates.tolist() == [[value] * 12 for value in (0.0, 1.0, 0.0, 0.0)]
+
+
+def test_a_long_word_keeps_both_its_ends():
+    _, tokenizer = a_model()
+    (ids,) = tokenizer([["a" * 20 + "b" * 20]], is_split_into_words=True)["char_ids"]
+    assert bytes(ids[0]) == b"a" * 12 + b"b" * 12

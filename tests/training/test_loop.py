@@ -250,6 +250,41 @@ def test_learning_rates_by_depth():
         assert rates[id(parameter)] == (5.0 if head else 1.0, 0.3 if parameter.ndim > 1 else 0.0), name
 
 
+def test_the_optimizer_has_the_flags_numbers():
+    model = torch.nn.Linear(2, 2)
+    model.base_model_prefix, model.config = "encoder", None
+    settings = NerConfig(learning_rate=1.0, adam_beta1=0.7, adam_beta2=0.8, adam_epsilon=1e-3)
+    optimizer = training.build_optimizer(model, settings)
+    assert {(*group["betas"], group["eps"]) for group in optimizer.param_groups} == {(0.7, 0.8, 1e-3)}
+    # A warm-up of 1 is one step; below it, a share of all.
+    for warmup, steps in ((1, 1), (0.5, 5), (3, 3), (0.11, 2)):
+        schedule = training.build_schedule(
+            training.build_optimizer(model, settings), NerConfig(warmup_steps=warmup), 10
+        )
+        rates = [schedule.get_last_lr()[0]]
+        for _ in range(9):
+            schedule.optimizer.step(), schedule.step()
+            rates.append(schedule.get_last_lr()[0])
+        assert rates.index(max(rates)) == steps, warmup
+
+
+def test_what_follows_the_layers_belongs_to_the_last(checkpoints):
+    """A pooler learns at the last layer's rate, and --freeze_layers does not freeze it with the first."""
+    arguments = ModelArguments(model_name_or_path=str(checkpoints["wordpiece"]))
+    model, _ = load("sequence-classification", arguments, ["a", "b"], words=[], max_seq_length=8)
+    settings = NerConfig(learning_rate=1.0, layerwise_lr_decay=0.5, freeze_layers=1)
+    optimizer = training.build_optimizer(model, settings)
+    rates = {id(p): group["lr"] for group in optimizer.param_groups for p in group["params"]}
+    assert rates[id(model.bert.pooler.dense.weight)] == rates[id(model.bert.encoder.layer[1].output.dense.weight)]
+
+
+def test_steps_are_evaluated_on_schedule_and_after_the_last():
+    due = [loop._due("steps", 3, step, epoch_ends=step == 4, stop=step == 7) for step in range(1, 8)]
+    assert due == [False, False, True, False, False, True, True]
+    assert [loop._due("epoch", 3, 4, epoch_ends, stop) for epoch_ends, stop in ((0, 0), (1, 0), (0, 1))] == [0, 1, 1]
+    assert not loop._due("no", 1, 1, epoch_ends=True, stop=True)
+
+
 def test_layerwise_decay(checkpoints):
     arguments = ModelArguments(model_name_or_path=str(checkpoints["wordpiece"]))
     model, _ = load("token-classification", arguments, ["O", "B-X", "I-X"], words=[], max_seq_length=8)
