@@ -41,6 +41,7 @@ _NOT_TOLD = {field.name for field in fields(DataArguments)} | {
     "hub_model_id", "logging_steps", "save_strategy", "save_steps", "save_total_limit", "dataloader_num_workers",
 }  # fmt: skip
 _BASELINE_ONLY = ("embeddings", "hidden_size", "num_hidden_layers", "dropout", "char_features", "pooling")
+_NO_SCORES = ("runtime", "tokens", "words")  # of the keys in all_results.json that begin with a split
 EXAMPLES = 100  # sentences with errors in a report
 
 
@@ -182,14 +183,17 @@ def _model(
 ) -> dict[str, Any]:
     """Scores and costs over the seeds."""
     config, results = runs[0].config, [run.results for run in runs]
-    prefixes = (f"{split}_", "eval_")
-    known = [
-        key for key in results[0] if key.startswith(prefixes) and not key.endswith(("_runtime", "_tokens", "_words"))
-    ]
+    parts = {key: key.partition("_") for key in results[0]}
+    known = {key: name for key, (of, _, name) in parts.items() if of in (split, "eval") and name not in _NO_SCORES}
     scores = {
-        key: asdict(metrics.over_seeds([float(run[key]) for run in results]))
+        key: asdict(
+            metrics.over_seeds(
+                [float(run[key]) for run in results],
+                *((-math.inf, math.inf) if name in ("loss", "words_scored") else (0.0, 1.0)),
+            )
+        )
         | {"values": [run[key] for run in results]}
-        for key in known
+        for key, name in known.items()
     }
     tokens, seconds = (np.array([float(run[f"{split}_{key}"]) for run in results]) for key in ("tokens", "runtime"))
     sentences, words = len(runs[0].words), sum(map(len, runs[0].words))

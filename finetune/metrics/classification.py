@@ -14,6 +14,10 @@ def classification_scores(
 ) -> dict[str, float]:
     """`accuracy, f1_macro, recall_macro`; the macro means are over the labels that occur in `gold`.
 
+    So the labels of a mean depend on the data alone, and are the same for every model. `recall_macro` is
+    scikit-learn's `balanced_accuracy_score`. Its `f1_score(average="macro")` also counts labels that were only
+    predicted, each as 0: where there are such, it is lower than `f1_macro`.
+
     Args:
         gold, predicted: (N,) label indices.
     """

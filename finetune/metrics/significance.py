@@ -32,7 +32,7 @@ class OverSeeds:
 
     mean: float
     stdev: float  # of the sample; NaN for one seed
-    low: float  # the 95 % interval of the mean; NaN for one seed
+    low: float  # the 95 % interval of the mean; NaN for less than three seeds, and where all have one score
     high: float
 
 
@@ -43,22 +43,32 @@ class Comparison:
     first: str
     second: str
     difference: float
-    low: float  # 95 % interval, bootstrap
+    low: float  # 95 % interval, bootstrap, within -1 and 1
     high: float
     p_bootstrap: float  # two-sided
     p_randomisation: float
     p_holm: float = math.nan  # the greater of the two, corrected for the number of pairs
 
 
-def over_seeds(scores: Sequence[float]) -> OverSeeds:
-    """Mean, standard deviation and interval of one score a seed."""
+def over_seeds(scores: Sequence[float], least: float = -math.inf, most: float = math.inf) -> OverSeeds:
+    """Mean, standard deviation and interval of one score a seed.
+
+    Two seeds give no interval: Student's would be 18 standard deviations wide. Nor do seeds of equal scores, which
+    say nothing of how others would differ.
+
+    Args:
+        least, most: what the score can be; no interval goes beyond.
+    """
     values = np.asarray(scores, dtype=np.float64)
     mean, n = float(values.mean()), len(values)
     if n < 2:
         return OverSeeds(mean, math.nan, math.nan, math.nan)
-    stdev = float(values.std(ddof=1))
+    alike = bool((values == values[0]).all())
+    stdev = 0.0 if alike else float(values.std(ddof=1))
+    if n < 3 or alike:
+        return OverSeeds(mean, stdev, math.nan, math.nan)
     half = float(stats.t.ppf(0.975, n - 1)) * stdev / math.sqrt(n)
-    return OverSeeds(mean, stdev, mean - half, mean + half)
+    return OverSeeds(mean, stdev, max(mean - half, least), min(mean + half, most))
 
 
 def score(sums: np.ndarray) -> np.ndarray:
@@ -97,7 +107,7 @@ def compare_models(counts: Mapping[str, np.ndarray], *, resamples: int = 10_000,
         difference = observed[i] - observed[j]
         stretch = _few_seeds([(variances[at], len(tables[at])) for at in (i, j)])
         draws = means[i] - means[j] + stretch * (deviations[i] - deviations[j])
-        low, high = np.quantile(draws, [0.025, 0.975])
+        low, high = np.clip(np.quantile(draws, [0.025, 0.975]), -1.0, 1.0)  # which stretched draws may pass
         found.append(
             Comparison(
                 names[i],

@@ -2,36 +2,34 @@
 
 import json
 import math
-import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from finetune.files import write_text
+from finetune.files import remove, write_text
 from finetune.reporting.tables import aligned
 
 _TEMPLATES = Path(__file__).parent
+_GROUPS = ("label", "sentence_length", "seen_in_training", "subwords_per_word", "text_length")
+_PLOTS = ("scores", "learning_curves", "quality_and_cost", "confusion", *(f"by_{group}" for group in _GROUPS))
 
 
 def write_comparison(folder: Path, report: Mapping[str, Any]) -> None:
     """Writes `comparison.json`, `comparison.md`, `report.html` and `plots/*.png`.
+
+    A plot that cannot be drawn or written is named in the report. A link in the place of `plots` is removed, and
+    nothing is written to where it leads; other files in `plots` stay.
 
     Args:
         report: as `finetune.comparison.comparison_of` gives it, with `command`, `machine` and `failures`.
     """
     import jinja2
 
-    from finetune.reporting.plots import comparison_plots, inline_svg, save_png
+    from finetune.reporting.plots import confusion_shown
 
     folder.mkdir(parents=True, exist_ok=True)
-    figures = comparison_plots(report)
-    beside = folder / ".plots.writing"
-    shutil.rmtree(beside, ignore_errors=True)
-    beside.mkdir()
-    for name, figure in figures.items():
-        save_png(figure, beside / f"{name}.png")
-    shutil.rmtree(folder / "plots", ignore_errors=True)
-    beside.rename(folder / "plots")
+    plots, failed = _draw(folder / "plots", report)
+    report = {**report, "plots_failed": failed}
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(_TEMPLATES), autoescape=True, trim_blocks=True, lstrip_blocks=True
     )
@@ -40,7 +38,9 @@ def write_comparison(folder: Path, report: Mapping[str, Any]) -> None:
         table=_cells(report),
         columns=_columns(report),
         matrix=_matrix(report),
-        plots={name: inline_svg(figure, name) for name, figure in figures.items()},
+        plots=plots,
+        confusions={name: confusion_shown(report, name) for name in report["models"]},
+        flat=_flat,
         marked=_marked,
         told=_told,
         in_short=_in_short(report),
@@ -49,8 +49,29 @@ def write_comparison(folder: Path, report: Mapping[str, Any]) -> None:
     write_text(
         folder / "comparison.json", json.dumps(_plain(report), indent=1, allow_nan=False, ensure_ascii=False) + "\n"
     )
-    write_text(folder / "comparison.md", _markdown(report, list(figures)))
+    write_text(folder / "comparison.md", _markdown(report, list(plots)))
     write_text(folder / "report.html", page)
+
+
+def _draw(folder: Path, report: Mapping[str, Any]) -> tuple[dict[str, str], dict[str, str]]:
+    """Writes the plots. Each one's name with its SVG, and the names of those that failed with the reason."""
+    from finetune.reporting.plots import comparison_plots, inline_svg, save_png
+
+    drawn, failed = {}, {}
+    if folder.is_symlink():
+        remove(folder)
+    for name, draw in comparison_plots(report).items():
+        try:
+            folder.mkdir(exist_ok=True)
+            figure = draw()
+            save_png(figure, folder / f"{name}.png")
+            drawn[name] = inline_svg(figure, name)
+        except Exception as error:  # of any kind: no picture is worth the numbers
+            failed[name] = " ".join(f"{type(error).__name__}: {error}".split())
+    for name in _PLOTS:
+        if name not in drawn and folder.is_dir():
+            remove(folder / f"{name}.png")  # of an earlier report
+    return drawn, failed
 
 
 def comparison_table(report: Mapping[str, Any]) -> str:
@@ -144,7 +165,12 @@ def _with_spread(score: Mapping[str, Any]) -> str:
 
 
 def _interval(score: Mapping[str, Any]) -> str:
-    return f" (95 % interval {score['low']:.4f} to {score['high']:.4f})" if len(score["values"]) > 1 else ""
+    seeds = len(score["values"])
+    if seeds < 3:
+        return " (two seeds: no interval)" if seeds == 2 else ""
+    if score["low"] is None or math.isnan(score["low"]):
+        return " (all seeds have this score: no interval)"
+    return f" (95 % interval {score['low']:.4f} to {score['high']:.4f})"
 
 
 def _one_seed(report: Mapping[str, Any], pair: Mapping[str, Any]) -> list[str]:
@@ -153,12 +179,18 @@ def _one_seed(report: Mapping[str, Any], pair: Mapping[str, Any]) -> list[str]:
     return [name for name, model in of_pair.items() if model["depends_on_seed"] and len(model["seeds"]) == 1]
 
 
+def _flat(pair: Mapping[str, Any]) -> bool:
+    """Whether all resamples gave one difference, as where all seeds of two models predict nothing."""
+    return bool(pair["low"] == pair["high"])
+
+
 def _sentence(report: Mapping[str, Any], pair: Mapping[str, Any]) -> str:
     holm, bootstrap, randomisation = (_p(pair[f"p_{key}"]) for key in ("holm", "bootstrap", "randomisation"))
     return (
         f"{pair['first']} minus {pair['second']}: {pair['difference']:+.4f} ({pair['low']:+.4f} to "
         f"{pair['high']:+.4f}; p {bootstrap} by bootstrap, {randomisation} by randomisation, {holm} after Holm's "
         "correction)"
+        + ("; every resample gave this difference, so the interval has no width" if _flat(pair) else "")
         + "".join(f"; one seed of {name}: nothing is known of others" for name in _one_seed(report, pair))
     )
 
@@ -204,6 +236,7 @@ def _markdown(report: Mapping[str, Any], figures: Sequence[str]) -> str:
         told = ", ".join(f"{key} {value}" for key, value in model["settings"].items())
         lines.append(f"- {name} (seeds {', '.join(map(str, model['seeds']))}): {told}")
     lines += ["", "## Plots", "", *(f"![{name}](plots/{name}.png)" for name in figures), ""]
+    lines += [f"- **failed**: the plot {name}: {reason}" for name, reason in report["plots_failed"].items()]
     return "\n".join(lines)
 
 
@@ -216,7 +249,8 @@ def _words_line(report: Mapping[str, Any]) -> str:
 def _told(report: Mapping[str, Any]) -> str:
     """What the columns of the table mean."""
     return (
-        "Mean and standard deviation over the seeds; the interval is Student's. Tokens are the model's own, subwords "
+        "Mean and standard deviation over the seeds; the interval is Student's, from three seeds on, within "
+        "0 and 1. Tokens are the model's own, subwords "
         "or, for a recurrent model, words: compare sentences a second, which are without tokenising (the SVM's have "
         "it: its features are its model). Operations: 2 for each weight that is no embedding and each token, and a "
         "transformer's attention; training takes three times as many."
@@ -225,15 +259,29 @@ def _told(report: Mapping[str, Any]) -> str:
 
 def _in_short(report: Mapping[str, Any]) -> str:
     """The best model, and whether it is better than the next by more than chance."""
-    order = sorted(report["models"], key=lambda name: -_score(report, name)["mean"])
-    best = f"{order[0]} has the highest {_columns(report)[0]}, {_with_spread(_score(report, order[0]))}."
+    means = {name: _score(report, name)["mean"] for name in report["models"]}
+    order = sorted(means, key=lambda name: -means[name])
+    measure = _columns(report)[0]
+    first = [name for name in order if means[order[0]] - means[name] < 5e-5]  # less than the report shows
+    if len(first) > 1:
+        return f"{', '.join(first[:-1])} and {first[-1]} have the same {measure}, {means[order[0]]:.4f}" + (
+            "." if len(first) == len(order) else f"; the next is {order[len(first)]}, {means[order[len(first)]]:.4f}."
+        )
+    best = f"{order[0]} has the highest {measure}, {_with_spread(_score(report, order[0]))}."
     if len(order) < 2:
         return best
     pair = _matrix(report)[order[0]][order[1]]
-    verdict = "more than chance" if pair["p_holm"] < 0.05 else "no more than chance may explain"
-    if once := _one_seed(report, pair):
-        verdict += f" of the test sentences, while of other seeds of {' and '.join(once)} nothing is known"
-    return f"{best} The next is {order[1]}, {-pair['difference']:+.4f}: {verdict} (p {_p(pair['p_holm'])})."
+    if pair["p_holm"] < 0.05:
+        verdict = "a difference that chance alone would hardly give"
+    else:
+        verdict = "chance alone may give such a difference, so it is not shown which of the two is better"
+    seeds = "".join(
+        f" {name} was trained with one seed: what another seed would give is not known."
+        for name in _one_seed(report, pair)
+    )
+    return (
+        f"{best} The next is {order[1]}, {pair['difference']:.4f} lower: {verdict} (p {_p(pair['p_holm'])}).{seeds}"
+    )
 
 
 def _marked(words: Sequence[str], spans: Sequence[tuple[int, int, str]]) -> list[tuple[str, str | None]]:

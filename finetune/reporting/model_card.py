@@ -1,5 +1,6 @@
 """The model card: `README.md` of a run's folder."""
 
+import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -26,6 +27,7 @@ _OWN = ("recurrent", "encoder-crf")  # the package's own kinds, which transforme
 _TOLD = (
     "learning_rate",
     "num_train_epochs",
+    "max_steps",
     "per_device_train_batch_size",
     "tokens_per_batch",
     "gradient_accumulation_steps",
@@ -40,6 +42,7 @@ _TOLD = (
 def told_settings(config: Any) -> dict[str, Any]:
     """The flags of a run that its model card tells."""
     told = {name: getattr(config, name) for name in _TOLD}
+    del told["num_train_epochs" if config.max_steps > 0 else "max_steps"]
     del told["per_device_train_batch_size" if config.tokens_per_batch else "tokens_per_batch"]
     return told
 
@@ -95,6 +98,7 @@ def write_model_card(
         ]
         or None,
     )
+    macro = any(key.endswith("_macro") for key in scores)
     recurrent = model_type == "recurrent"
     done = "pretrained" if task == "fill-mask" else "fine-tuned"
     kind = f"A recurrent baseline (`{base}`)" if recurrent else f"`{base}`, {done}"
@@ -113,6 +117,7 @@ def write_model_card(
         "",
         "Losses are in nats, other scores but the perplexity are fractions between 0 and 1. They are of one run with "
         "one seed: the spread over seeds is not known from it.",
+        *(["f1_macro and recall_macro are means over the labels that occur in the split."] if macro else []),
         "",
         "| score | value |",
         "|---|---:|",
@@ -129,7 +134,8 @@ def write_model_card(
         *(["import finetune  # makes this kind of model known to pipeline()"] if model_type in _OWN else []),
         "from transformers import pipeline",
         "",
-        _USE[task],
+        f"# {name} is the folder of this card; on the Hub it is the name above this page",
+        _USE[task].replace("FOLDER", json.dumps(name, ensure_ascii=False)),
         "```",
         "",
     ]

@@ -1,8 +1,14 @@
-"""Plots of a comparison: matplotlib figures that need no screen, as PNG files and as SVG inside a page."""
+"""Plots of a comparison: matplotlib figures that need no screen, as PNG files and as SVG inside a page.
+
+Their size does not grow with the number of labels: of many, the `MOST` that are most often confused are shown.
+
+Shapes: K labels.
+"""
 
 import io
 import re
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -11,23 +17,59 @@ from matplotlib import rc_context
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, NullLocator
 
+from finetune.files import remove
+
 _INK = "#123456"  # stands for the page's own text colour, light or dark
 # Okabe and Ito's, which people with any kind of colour vision tell apart; their black is the text's colour here.
 COLOURS = ("#0072B2", "#E69F00", "#009E73", "#D55E00", "#CC79A7", "#56B4E9", "#999999", _INK)
 MARKERS = "osD^vPX*"
+MOST = 20  # labels in a plot
+_NAME = 30  # characters of a name in a plot
+_LEVEL = 14  # characters of a name that stands level under an axis
 
 
-def comparison_plots(report: Mapping[str, Any]) -> dict[str, Figure]:
-    """The figures of a report by their names, in their order."""
+def comparison_plots(report: Mapping[str, Any]) -> dict[str, Callable[[], Figure]]:
+    """The plots of a report by their names, in their order, each still to be drawn."""
     report = _without_formulas(report)
-    figures = {"scores": _scores(report)}
+    plots: dict[str, Callable[[], Figure]] = {"scores": partial(_scores, report)}
     if any(len(model["curve"]) > 1 for model in report["models"].values()):
-        figures["learning_curves"] = _curves(report)
-    figures["quality_and_cost"] = _costs(report)
+        plots["learning_curves"] = partial(_curves, report)
+    plots["quality_and_cost"] = partial(_costs, report)
     for title in report["breakdowns"]:
-        figures[f"by_{title.replace(' ', '_')}"] = _groups(report, title)
-    figures["confusion"] = _confusion(report)
-    return figures
+        plots[f"by_{title.replace(' ', '_')}"] = partial(_groups, report, title)
+    plots["confusion"] = partial(_confusion, report)
+    return plots
+
+
+def confusion_shown(report: Mapping[str, Any], name: str) -> tuple[list[str], list[str], np.ndarray]:
+    """Rows, columns and cells of a model's confusion matrix, at most `MOST` labels of it.
+
+    The errors of all models together choose the labels. Where some are left out, a column `others` holds what was
+    predicted of these. A row and a column `none` are those of entities that the other side does not have.
+    """
+    labels, table = list(report["labels"]), np.array(report["confusion"][name], dtype=float)
+    none = ["none"] if len(table) > len(labels) else []
+    if len(labels) <= MOST:
+        return [*labels, *none], [*labels, *none], table
+    chosen = _most_confused(report)
+    rows = table[[*chosen, *range(len(labels), len(table))]]
+    left = np.setdiff1d(np.arange(len(labels)), chosen)
+    cells = np.column_stack([rows[:, chosen], rows[:, left].sum(1), rows[:, len(labels) :]])
+    names = [labels[at] for at in chosen]
+    return [*names, *none], [*names, "others", *none], cells
+
+
+def _most_confused(report: Mapping[str, Any]) -> list[int]:
+    """Which labels have the most errors, of themselves or of others taken for them; in their order."""
+    wrong = np.sum([np.array(table, dtype=float) for table in report["confusion"].values()], axis=0)
+    np.fill_diagonal(wrong, 0.0)
+    errors = (wrong.sum(0) + wrong.sum(1))[: len(report["labels"])]
+    return sorted(np.argsort(-errors, kind="stable")[:MOST].tolist())
+
+
+def _named(name: str) -> str:
+    """A name that leaves room for the plot."""
+    return name if len(name) <= _NAME else f"{name[: _NAME - 1]}…"
 
 
 def _without_formulas(value: Any) -> Any:
@@ -40,8 +82,14 @@ def _without_formulas(value: Any) -> Any:
 
 
 def save_png(figure: Figure, path: Path) -> None:
-    """Dark on white."""
-    figure.savefig(path, format="png", dpi=110, facecolor="white", metadata={"Software": None})
+    """Dark on white; a whole file or none. A link in its place is replaced, and never followed."""
+    beside = path.with_name(f".{path.name}.writing")
+    remove(beside)
+    try:
+        figure.savefig(beside, format="png", dpi=110, facecolor="white", metadata={"Software": None})
+        beside.replace(path)
+    finally:
+        beside.unlink(missing_ok=True)
 
 
 def inline_svg(figure: Figure, name: str) -> str:
@@ -100,7 +148,7 @@ def _scores(report: Mapping[str, Any]) -> Figure:
                     [score["low"], score["high"]], [y, y], color=_style(number)["color"], linewidth=5, alpha=0.3
                 )
             axes.plot(score["values"], [y] * len(score["values"]), linestyle="none", **_style(number))
-        axes.set_yticks(range(len(names)), reversed(names))
+        axes.set_yticks(range(len(names)), list(map(_named, reversed(names))))
         # To the left from the right edge: long names leave little room below the axes.
         axes.set_xlabel(f"{_label(report)}: each seed, and the 95 % interval of the mean", loc="right")
         axes.grid(axis="x", alpha=0.3)
@@ -117,7 +165,7 @@ def _curves(report: Mapping[str, Any]) -> Figure:
                 continue
             # A share of the training, since models train for different numbers of epochs.
             share = np.array([point["epoch"] for point in curve]) / curve[-1]["epoch"]
-            axes.plot(share, [point["mean"] for point in curve], label=name, markersize=4, **_style(number))
+            axes.plot(share, [point["mean"] for point in curve], label=_named(name), markersize=4, **_style(number))
             bounds = ([point[key] for point in curve] for key in ("low", "high"))
             axes.fill_between(share, *bounds, color=_style(number)["color"], alpha=0.15, linewidth=0)
         axes.set_xlabel("share of the training")
@@ -140,7 +188,7 @@ def _costs(report: Mapping[str, Any]) -> Figure:
             for number, (name, model) in enumerate(report["models"].items()):
                 if model["cost"][key] > 0:
                     x, y = model["cost"][key], _score(report, model)["mean"]
-                    axes.plot([x], [y], linestyle="none", label=name, markersize=8, **_style(number))
+                    axes.plot([x], [y], linestyle="none", label=_named(name), markersize=8, **_style(number))
             axes.set_xscale("log")
             low, high = axes.get_xlim()
             axes.xaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0) if high / low < 50 else (1.0,)))
@@ -164,7 +212,11 @@ def _short(value: float, position: int | None = None) -> str:
 
 def _groups(report: Mapping[str, Any], title: str) -> Figure:
     found = report["breakdowns"][title]
-    groups = list(found["size"])
+    groups, cut = list(found["size"]), ""
+    if title == "label" and len(groups) > MOST:
+        confused = {report["labels"][at] for at in _most_confused(report)}
+        cut = f", the most confused of {len(groups):,}"
+        groups = [group for group in groups if group in confused]
     width = 0.8 / len(report["models"])
 
     def draw(axes: Any) -> None:
@@ -172,9 +224,11 @@ def _groups(report: Mapping[str, Any], title: str) -> Figure:
             at = np.arange(len(groups)) + (number - (len(report["models"]) - 1) / 2) * width
             hatch = "///" if number >= len(COLOURS) else None
             values = [scores[group] for group in groups]
-            axes.bar(at, values, width * 0.9, label=name, color=_style(number)["color"], hatch=hatch)
-        axes.set_xticks(range(len(groups)), [f"{group}\n({found['size'][group]:,})" for group in groups])
-        axes.set_xlabel(f"{title} (number of {found['of'].partition(',')[0]})")
+            axes.bar(at, values, width * 0.9, label=_named(name), color=_style(number)["color"], hatch=hatch)
+        names = [f"{_named(group)}\n({found['size'][group]:,})" for group in groups]
+        slanted = {"rotation": 30, "ha": "right"} if max(map(len, names), default=0) > _LEVEL else {}
+        axes.set_xticks(range(len(groups)), names, **slanted)
+        axes.set_xlabel(f"{title} (number of {found['of'].partition(',')[0]}){cut}")
         axes.set_ylabel("accuracy" if "accuracy" in found["of"] else "F1")
         axes.grid(axis="y", alpha=0.3)
         _legend(axes)
@@ -185,23 +239,23 @@ def _groups(report: Mapping[str, Any], title: str) -> Figure:
 def _confusion(report: Mapping[str, Any]) -> Figure:
     """Of the best model: shares of the gold labels; counts in the cells."""
     name = max(report["models"], key=lambda model: _score(report, report["models"][model])["mean"])
-    table = np.array(report["confusion"][name])
-    labels = list(report["labels"])
-    columns = [*labels, "none"] if len(table) > len(labels) else labels
+    rows, columns, table = confusion_shown(report, name)
     shares = table / np.maximum(table.sum(1, keepdims=True), 1)
+    left = len(report["labels"]) - MOST
+    cut = f"\n{left:,} labels that are less often confused are left out" if left > 0 else ""
 
     def draw(axes: Any) -> None:
         axes.imshow(shares, cmap="cividis", vmin=0, vmax=1, aspect="auto")
         for (row, column), value in np.ndenumerate(table):
             colour = "black" if shares[row, column] > 0.5 else "white"
             axes.text(column, row, f"{value:.0f}", ha="center", va="center", color=colour, fontsize=9)
-        axes.set_xticks(range(len(columns)), columns, rotation=30, ha="right")
-        axes.set_yticks(range(len(columns)), columns)
-        axes.set_xlabel(f"predicted by {name}, a mean over its seeds")
+        axes.set_xticks(range(len(columns)), list(map(_named, columns)), rotation=30, ha="right")
+        axes.set_yticks(range(len(rows)), list(map(_named, rows)))
+        axes.set_xlabel(f"predicted by {_named(name)}, a mean over its seeds{cut}")
         axes.set_ylabel("gold")
         axes.spines[:].set_visible(False)
 
-    return _figure(draw, width=2.6 + 0.75 * len(columns), height=1.8 + 0.45 * len(columns))
+    return _figure(draw, width=2.6 + 0.75 * len(columns), height=1.8 + 0.45 * len(rows))
 
 
 def _legend(axes: Any) -> None:

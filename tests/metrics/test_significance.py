@@ -36,7 +36,20 @@ def test_the_interval_over_seeds_is_scipys():
     expected = stats.t.interval(0.95, 3, loc=np.mean(scores), scale=stats.sem(scores))
     assert (found.low, found.high) == pytest.approx(expected)
     assert found.stdev == pytest.approx(np.std(scores, ddof=1))
-    assert np.isnan(over_seeds([0.5]).low)
+    for none in ([0.5], [0.2, 0.9], [0.3, 0.3, 0.3]):  # two are too few, and equal ones say nothing of others
+        assert np.isnan([over_seeds(none).low, over_seeds(none).high]).all()
+    assert over_seeds([0.2, 0.9]).stdev == pytest.approx(np.std([0.2, 0.9], ddof=1))
+
+
+def test_no_interval_goes_beyond_what_a_score_can_be():
+    free, found = over_seeds([0.1, 0.9, 1.0]), over_seeds([0.1, 0.9, 1.0], 0.0, 1.0)
+    assert free.low < 0 < 1 < free.high
+    assert (found.low, found.high) == (0.0, 1.0)
+    assert over_seeds([2.0, 2.5, 4.0]).high > 4  # a loss
+    # One seed of a model that learned nothing, another that is nearly perfect: two seeds stretch the draws.
+    right = np.random.default_rng(0).random((2, 60)) < [[0.02], [0.98]]
+    (found,) = compare_models({"a": outcomes(right), "b": outcomes(~right)}, resamples=500)
+    assert (found.low, found.high) == (-1.0, 1.0)
 
 
 def test_randomisation_is_scipys_permutation_test():
@@ -205,6 +218,14 @@ def test_the_interval_and_its_p_agree():
             assert (found.p_bootstrap < 0.05) == (not found.low <= 0 <= found.high)
         outside += found.p_bootstrap < 0.05
     assert 5 < outside < 40
+
+
+def test_what_was_seen_counts_as_one_of_the_draws():
+    """No draw reaches a difference of 40 sentences, and yet p is not 0 (Phipson and Smyth, 2010)."""
+    tables = {"good": outcomes(np.ones((1, 40), bool)), "bad": outcomes(np.zeros((1, 40), bool))}
+    (found,) = compare_models(tables, resamples=99)
+    assert found.p_randomisation == 1 / 100
+    assert found.p_bootstrap == 2 / 100
 
 
 def test_better_models_are_found():

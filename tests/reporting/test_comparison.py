@@ -4,12 +4,16 @@ import json
 import re
 import shutil
 import subprocess
+from dataclasses import asdict
 
+import numpy as np
 import pytest
 
+from finetune import metrics
 from finetune.comparison import comparison_of
 from finetune.data import read_tagged
 from finetune.reporting import machine, plots, write_comparison
+from finetune.reporting.comparison import _markdown
 from recipes.ner import NerConfig
 from recipes.simple_baselines import tag_by_dictionary
 
@@ -103,3 +107,138 @@ def test_the_page_sorts_and_filters_in_a_browser(page, tmp_path):
         "whole,short", "whole,short", "short,whole",
         "2 of 2", "2 of 2", "1 of 2", "1 of 2", "6 plots", "fits",
     ]  # fmt: skip
+
+
+@pytest.fixture
+def report(page):
+    return json.loads((page.parent / "comparison.json").read_text())
+
+
+def with_labels(report, number):
+    """The same with so many labels, and a confusion matrix of random errors."""
+    generator = np.random.default_rng(0)
+    labels = [f"label {i} {'long ' * (i % 9)}" for i in range(number)]
+    breakdown = {"size": dict.fromkeys(labels, 1), "of": "gold entities"}
+    breakdown["scores"] = {name: dict.fromkeys(labels, 0.5) for name in report["models"]}
+    tables = {name: generator.poisson(0.3, (number + 1, number + 1)).tolist() for name in report["models"]}
+    return report | {"labels": labels, "confusion": tables, "breakdowns": {"label": breakdown}}
+
+
+def test_plots_of_many_labels_show_those_with_most_errors(report):
+    report = with_labels(report, 70)
+    tables = report["confusion"]
+    errors = []
+    for at in range(70):
+        wrong = 0
+        for table in tables.values():
+            wrong += sum(table[at][j] + table[j][at] for j in range(71) if j != at)
+        errors.append((-wrong, at))
+    chosen = sorted(at for _, at in sorted(errors)[: plots.MOST])
+    for name, table in tables.items():
+        rows, columns, cells = plots.confusion_shown(report, name)
+        assert rows == [*(report["labels"][at] for at in chosen), "none"]
+        assert columns == [*rows[:-1], "others", "none"]
+        for row, at in enumerate([*chosen, 70]):
+            others = sum(table[at][j] for j in range(70) if j not in chosen)
+            assert cells[row].tolist() == [*(table[at][j] for j in chosen), others, table[at][70]]
+
+
+def test_plots_and_page_do_not_grow_with_the_labels(report, tmp_path):
+    """A confusion matrix of 300 labels took 14 GB."""
+    sizes, cells = [], []
+    for number in (70, 200):
+        many = with_labels(report, number)
+        sizes.append([tuple(draw().get_size_inches()) for draw in plots.comparison_plots(many).values()])
+        write_comparison(tmp_path / str(number), many)
+        cells.append((tmp_path / str(number) / "report.html").read_text().count("<td>"))
+    assert sizes[0] == sizes[1]
+    assert cells[1] - cells[0] < 200 * len(report["models"])  # of the table by label, a column each
+    few = with_labels(report, plots.MOST)
+    assert plots.confusion_shown(few, "whole")[2].tolist() == few["confusion"]["whole"]
+
+
+def test_a_plot_that_fails_is_named_and_costs_nothing_else(report, tmp_path, monkeypatch):
+    write_comparison(tmp_path, report)
+    assert (tmp_path / "plots/quality_and_cost.png").exists()
+
+    def too_large(report):
+        raise MemoryError("Unable to allocate 1.39 GiB")
+
+    monkeypatch.setattr(plots, "_costs", too_large)
+    write_comparison(tmp_path, report)
+    told = "the plot quality_and_cost: MemoryError: Unable to allocate 1.39 GiB"
+    assert told in (tmp_path / "report.html").read_text()
+    markdown = (tmp_path / "comparison.md").read_text()
+    assert f"- **failed**: {told}" in markdown
+    assert "plots/quality_and_cost.png" not in markdown
+    assert "plots/scores.png" in markdown
+    assert not (tmp_path / "plots/quality_and_cost.png").exists()  # of the earlier report
+    assert json.loads((tmp_path / "comparison.json").read_text())["plots_failed"].keys() == {"quality_and_cost"}
+
+
+def test_plots_are_not_written_through_links(report, tmp_path):
+    out, elsewhere = tmp_path / "out", tmp_path / "elsewhere"
+    out.mkdir()
+    elsewhere.mkdir()
+    (elsewhere / "scores.png").write_text("mine")
+    (out / "plots").symlink_to(elsewhere)
+    write_comparison(out, report)
+    assert not (out / "plots").is_symlink()
+    assert (out / "plots/scores.png").stat().st_size > 2000
+    for name in ("scores.png", ".scores.png.writing"):
+        (out / "plots" / name).unlink(missing_ok=True)
+        (out / "plots" / name).symlink_to(elsewhere / "scores.png")
+    write_comparison(out, report)
+    assert not (out / "plots/scores.png").is_symlink()
+    assert not (out / "plots/.scores.png.writing").is_symlink()
+    assert [(path.name, path.read_text()) for path in elsewhere.iterdir()] == [("scores.png", "mine")]
+
+
+def test_files_that_no_report_wrote_stay(report, tmp_path):
+    for name in ("thesis.png", "by_hand.png", "deeper/scores.png"):
+        (tmp_path / "plots" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "plots" / name).write_text("mine")
+    write_comparison(tmp_path, report)
+    assert all((tmp_path / "plots" / name).read_text() == "mine" for name in ("thesis.png", "by_hand.png"))
+    assert (tmp_path / "plots/deeper/scores.png").exists()
+
+
+def with_scores(report, **values):
+    """The same with these scores of the seeds."""
+    models = {}
+    for name, model in report["models"].items():
+        score = asdict(metrics.over_seeds(values[name], 0.0, 1.0)) | {"values": values[name]}
+        models[name] = model | {"seeds": list(range(len(values[name]))), "scores": {"test_f1": score}}
+    return report | {"models": models}
+
+
+def told(report):
+    return _markdown(report | {"plots_failed": {}}, [])
+
+
+def test_what_is_no_interval_is_not_told_as_one(report):
+    text = told(with_scores(report, whole=[0.1, 0.3], short=[0.0, 0.0, 0.0]))
+    assert re.search(r"^\| whole +\| +0.2000 ± 0.1414 \| +two seeds: no interval \|", text, re.MULTILINE)
+    assert re.search(r"^\| short +\| +0.0000 ± 0.0000 \| +all seeds have this score: no interval", text, re.MULTILINE)
+    text = told(with_scores(report, whole=[0.9, 1.0, 1.0], short=[0.5]))
+    assert re.search(r"^\| whole +\| .*\| +0.8232 to 1.0000 \|", text, re.MULTILINE)
+    flat = report["pairs"][0] | {"difference": 0.0, "low": 0.0, "high": 0.0}
+    assert "so the interval has no width" in told(report | {"pairs": [flat]})
+    assert "so the interval has no width" not in told(report | {"pairs": [flat | {"high": 0.1}]})
+
+
+def test_the_first_sentence_says_what_was_shown(report):
+    def first(p, **values):
+        of_both = report | {"pairs": [report["pairs"][0] | {"difference": -0.2, "p_holm": p}]}
+        assert (of_both["pairs"][0]["first"], of_both["pairs"][0]["second"]) == ("whole", "short")
+        return told(with_scores(of_both, **values)).splitlines()[2]
+
+    lower = "short has the highest test F1, 0.7000 ± 0.0000. The next is whole, 0.2000 lower: "
+    values = {"whole": [0.5, 0.5], "short": [0.7, 0.7]}
+    assert first(0.04, **values) == f"{lower}a difference that chance alone would hardly give (p 0.040)."
+    assert first(0.3, **values) == (
+        f"{lower}chance alone may give such a difference, so it is not shown which of the two is better (p 0.300)."
+    )
+    for other in (0.1 + 0.2, 0.30001):  # greater in the last bit, or in what no table shows
+        assert first(1.0, whole=[0.3], short=[other]) == "short and whole have the same test F1, 0.3000."
+    assert "have the same" not in first(1.0, whole=[0.3], short=[0.3001])
