@@ -37,7 +37,9 @@ class PretrainConfig(TrainingArguments, DataArguments):
     sentences: Literal["line", "split"] = flag("line", "A line is a sentence, or the text is split into sentences.")
     parallel_columns: str | None = flag(None, "tlm: comma-separated columns of a table, a language each.")
     streaming: bool = flag(False, "Read a Hub data set as a stream instead of downloading it first.")
-    validation_split_percentage: float = flag(5.0, "Documents held out where there is no --validation_file.")
+    validation_split_percentage: float = flag(
+        5.0, "Documents held out where there is no --validation_file; of few documents, their last sentences."
+    )
     model_name_or_path: str = flag(DEFAULT_MODEL, "The checkpoint to continue from, without --config_name.")
     model_revision: str = flag("main", "Branch, tag or commit of a Hub checkpoint.")
     config_name: str | None = flag(
@@ -55,7 +57,7 @@ class PretrainConfig(TrainingArguments, DataArguments):
     vocab_size: int = flag(16000, "Pieces of a tokenizer that is trained.")
     do_lower_case: bool = flag(True, "Of a wordpiece tokenizer that is trained.")
     masking: Literal["token", "whole_word", "span"] = flag("token", "What is masked as one.")
-    mlm_probability: float = flag(0.15, "Share of what is masked.")
+    mlm_probability: float = flag(0.15, "Share of the subwords that are masked, whatever is masked as one.")
     mask_replace_prob: float = flag(0.8, "Share of it that becomes the mask token.")
     random_replace_prob: float = flag(0.1, "Share of it that becomes another token; the rest stays.")
     static_masks: bool = flag(False, "The same instances and masks again after dupe_factor epochs, as BERT had it.")
@@ -131,6 +133,8 @@ def pretrain(config: PretrainConfig) -> training.RunResult:
     )
     entropy = metrics.unigram_entropy(counts)
     run.print(f"train: {audit}", f"entropy of its unigrams: {entropy:.3f} nats")
+    run.print(*(f"{split}: {part}" for split, parts in documents.items() for part in parts if split != "train"))
+    run.print(f"the tokens are kept in {documents['train'][0].folder.parent}")
     if config.dry_run:
         run.print(*(f"\n{number}. {text}" for number, text in enumerate(audit.examples, start=1)))
         run.release()
@@ -153,7 +157,8 @@ def pretrain(config: PretrainConfig) -> training.RunResult:
             parts = {part.language: replace(rows[split], documents=[part]) for part in documents[split]}
         for part, its_rows in parts.items():
             seen = count(model, its_rows)
-            scores[f"mlm_loss_{part}"] = seen.losses["loss"] / seen.targets["loss"]
+            own = metrics.language_modelling_scores(seen.losses, seen.targets, seen.correct)
+            scores[f"mlm_loss_{part}"] = own["mlm_loss"]
         return {f"{name}_{key}": value for key, value in scores.items()}
 
     # 6. Train.

@@ -16,10 +16,7 @@ from .conll import conll_sentences as conll_sentences
 from .conll import read_conll as read_conll
 from .conll import write_conll as write_conll
 from .documents import Corpus as Corpus
-from .documents import Documents as Documents
 from .documents import read_corpus as read_corpus
-from .documents import tokenize as tokenize
-from .documents import unigram_counts as unigram_counts
 from .labels import check_labels as check_labels
 from .labels import class_labels as class_labels
 from .labels import entity_labels as entity_labels
@@ -46,4 +43,7 @@ from .tags import to_iob2 as to_iob2
 from .texts import Encoded as Encoded
 from .texts import encode_strings as encode_strings
 from .texts import encode_texts as encode_texts
+from .tokens import Documents as Documents
+from .tokens import tokenize as tokenize
+from .tokens import unigram_counts as unigram_counts
 from .words import split_words as split_words

@@ -6,10 +6,10 @@ from typing import Any
 
 import numpy as np
 
-from finetune.data.documents import Documents
 from finetune.data.instances import NOT_NEXT, UNASKED
 from finetune.data.masking import IGNORED
 from finetune.data.pretraining import EpochRows
+from finetune.data.tokens import Documents
 
 _BARS = 8  # bins of the histogram
 _WIDTH = 40  # characters of its longest bar
@@ -26,6 +26,7 @@ class InstanceAudit:
     lengths: np.ndarray  # int64 (instances,), special tokens included
     padding: float  # share of the tokens of padded batches
     masked: float  # share of the tokens that may be masked
+    unknown: float  # share of the documents' tokens that the vocabulary has no piece for
     not_next: float | None  # share of the pairs whose second segment does not follow
     unused: int  # tokens of the documents that are in no instance, cut off from pairs that are too long
     left_out: dict[str, int]
@@ -45,6 +46,7 @@ class InstanceAudit:
             ),
             f"padding in batches: {self.padding:.1%} of the tokens",
             f"masked: {self.masked:.2%} of the subwords",
+            f"unknown: {self.unknown:.2%} of the subwords",
         ]
         if self.not_next is not None:
             lines.append(f"second segment does not follow the first: {self.not_next:.1%} of the pairs")
@@ -74,14 +76,16 @@ def instance_audit(
     sample = order[:2000]
     taken = rows.take(sample)
     free = int((rows.unmasked(sample)[1] >= 0).sum())
+    tokens = sum(len(documents.tokens) for documents in rows.documents)
     return InstanceAudit(
         documents=sum(len(documents) for documents in rows.documents),
         sentences=sum(len(documents.sentences) - 1 for documents in rows.documents),
-        tokens=sum(len(documents.tokens) for documents in rows.documents),
+        tokens=tokens,
         instances=len(rows),
         lengths=lengths,
         padding=1 - lengths.sum() / padded,
         masked=float((taken.tokens["labels"] != IGNORED).sum() / max(free, 1)),
+        unknown=sum(documents.notes["unknown"] for documents in rows.documents) / tokens,
         not_next=float((asked == NOT_NEXT).mean()) if len(asked) else None,
         unused=sum(
             _unused(documents, instances.spans)

@@ -1,4 +1,4 @@
-"""Corpora for pretraining: documents of sentences, read as a stream and tokenised to arrays on the disk.
+"""Corpora for pretraining: documents of sentences, read as a stream.
 
 | form | documents and sentences |
 |---|---|
@@ -6,31 +6,22 @@
 | `.jsonl`, `.parquet`, a `save_to_disk` folder, a Hub data set | a row is a document: a text, or its sentences |
 | `.tsv`, `.csv` with parallel columns | a row is a document of one sentence in each language |
 
-A corpus larger than the memory is fine: nothing here holds more than a few documents of it, and the token arrays
-are mapped from files in the cache of `datasets`.
-
-Shapes: D documents, S sentences, T tokens.
+A corpus larger than the memory is fine: nothing here holds more than a few documents of it.
 """
 
-import contextlib
 import glob
 import hashlib
 import itertools
-import json
 import math
-import os
 import re
-import shutil
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property, partial
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
 import datasets
-import numpy as np
-from tokenizers import Tokenizer
 
 from finetune.data.flags import check_pretraining_flags, parallel_columns
 from finetune.data.messages import listed
@@ -46,16 +37,7 @@ from finetune.data.readers import (
 )
 
 Sentences = Literal["line", "split"]
-_ARRAYS = {
-    "tokens": np.int32,
-    "starts_word": np.bool_,
-    "sentences": np.int64,
-    "documents": np.int64,
-    "lines": np.int64,
-    "sources": np.int32,
-}
-_AT_ONCE = 4096  # sentences tokenised together
-_VERSION = 2  # of the arrays on the disk
+HELD_OUT = "held out by --validation_split_percentage"
 
 
 @dataclass(frozen=True)
@@ -91,8 +73,18 @@ class Corpus:
         return replace(self, read=lambda: itertools.islice(self.read(), count), identity=f"{self.identity}[:{count}]")
 
     def held_out(self, percentage: float) -> tuple["Corpus", "Corpus"]:
-        """All but `percentage` of the documents, and these, spread evenly over the corpus."""
+        """All but `percentage` of the documents, and these, spread evenly over the corpus. Where there are so few
+        documents that this would be none or all of them, the last sentences of documents, at least one, are held out.
+
+        Raises:
+            ValueError: for one sentence in all.
+        """
         share = percentage / 100
+        enough = math.ceil(0.5 / min(share, 1 - share)) + 1  # documents: of so many, each side has one
+        few = list(itertools.islice(self.read(), enough))
+        sentences = sum(len(_not_blank(document)) for document in few)
+        if len(few) < enough and not 0 < math.floor(len(few) * share + 0.5) < len(few) and sentences:
+            return self._held_out_sentences(percentage, len(few), sentences)
 
         def some(held: bool) -> Callable[[], Iterator[Document]]:
             return lambda: (
@@ -101,9 +93,39 @@ class Corpus:
                 if (math.floor((i + 1) * share + 0.5) > math.floor(i * share + 0.5)) is held
             )
 
-        name = f"{self.name} ({percentage:g} % of its documents, held out by --validation_split_percentage)"
+        name = f"{self.name} ({percentage:g} % of its documents, {HELD_OUT})"
         train = replace(self, read=some(False), identity=f"{self.identity}[not {percentage} %]")
         return train, replace(self, name=name, read=some(True), identity=f"{self.identity}[{percentage} %]")
+
+    def _held_out_sentences(self, percentage: float, documents: int, sentences: int) -> tuple["Corpus", "Corpus"]:
+        rows = self.parallel  # a row stays whole
+        units, what = (documents, "row") if rows else (sentences, "sentence")
+        if units < 2:
+            raise ValueError(
+                f"{self.name}: {units} {what} in all, of which none can be held out: give a --validation_file, or "
+                "--validation_split_percentage 0 with --eval_strategy no"
+            )
+        wanted = min(max(math.floor(units * percentage / 100 + 0.5), 1), units - 1)
+
+        def some(held: bool) -> Iterator[Document]:
+            before = 0
+            for document in self.read():
+                count = 1 if rows else len(_not_blank(document))
+                kept = count - ((before + count) * wanted // units - before * wanted // units)
+                before += count
+                if rows and (kept == 0) is held:
+                    yield document
+                elif not rows and (part := _not_blank(document)[kept:] if held else _not_blank(document)[:kept]):
+                    yield replace(document, sentences=part)
+
+        told = f"{wanted} of its {units} {what}s in {documents} document(s), {HELD_OUT}"
+        train = replace(self, read=partial(some, False), identity=f"{self.identity}[not {wanted} of {units}]")
+        held = replace(self, read=partial(some, True), identity=f"{self.identity}[{wanted} of {units}]")
+        return train, replace(held, name=f"{self.name} ({told})")
+
+
+def _not_blank(document: Document) -> list[str]:
+    return [sentence for sentence in document.sentences if sentence]
 
 
 def joined(corpora: Sequence[Corpus]) -> Corpus:
@@ -155,163 +177,6 @@ def read_corpus(config: Any) -> dict[str, list[Corpus]]:
     return {split: splits[split] for split in SPLITS if split in splits}
 
 
-@dataclass(frozen=True)
-class Documents:
-    """Tokenised documents, end to end in arrays that are mapped from files.
-
-    | array | dtype, shape | meaning |
-    |---|---|---|
-    | `tokens` | int32 (T,) | ids, without special tokens |
-    | `starts_word` | bool (T,) | whether the token begins a word |
-    | `sentences` | int64 (S + 1,) | sentence i is `tokens[sentences[i]:sentences[i + 1]]` |
-    | `documents` | int64 (D + 1,) | document i is the sentences from `documents[i]` on |
-    | `lines` | int64 (D,) | where document i begins in its file |
-    | `sources` | int32 (D,) | which of `source_names` that is |
-    """
-
-    folder: Path
-    name: str
-    language: str
-    source_names: list[str]
-    notes: dict[str, int]  # what was left out: empty documents, sentences without a token
-
-    def __len__(self) -> int:
-        return len(self.documents) - 1
-
-    @cached_property
-    def tokens(self) -> np.ndarray:
-        return self._map("tokens")
-
-    @cached_property
-    def starts_word(self) -> np.ndarray:
-        return self._map("starts_word")
-
-    @cached_property
-    def sentences(self) -> np.ndarray:
-        return self._map("sentences")
-
-    @cached_property
-    def documents(self) -> np.ndarray:
-        return self._map("documents")
-
-    @cached_property
-    def lines(self) -> np.ndarray:
-        return self._map("lines")
-
-    @cached_property
-    def sources(self) -> np.ndarray:
-        return self._map("sources")
-
-    def _map(self, name: str) -> np.ndarray:
-        file = self.folder / name
-        if not file.stat().st_size:
-            return np.zeros(0, _ARRAYS[name])
-        # As a plain array, whose single elements are read faster.
-        return np.asarray(np.memmap(file, dtype=_ARRAYS[name], mode="r"))
-
-    def __getstate__(self) -> dict[str, Any]:
-        # A worker process maps the files again instead of being sent what is in them.
-        return {key: value for key, value in self.__dict__.items() if key not in _ARRAYS}
-
-    def place(self, document: int) -> str:
-        """Where a document begins, for messages."""
-        line, name = int(self.lines[document]), self.source_names[self.sources[document]]
-        return f"{name}:{line}" if line > 0 else f"{name}, row {-line}"
-
-
-def unigram_counts(documents: Iterable[Documents], vocab_size: int) -> np.ndarray:
-    """How often each id occurs, int64 (vocab_size,)."""
-    counts = np.zeros(vocab_size, np.int64)
-    for part in documents:
-        for i in range(0, len(part.tokens), 2**22):
-            counts += np.bincount(part.tokens[i : i + 2**22], minlength=vocab_size)
-    return counts
-
-
-def tokenize(corpus: Corpus, tokenizer: Any) -> Documents:
-    """Tokenises a corpus to the disk, or finds it there from an earlier run.
-
-    Args:
-        tokenizer: a fast tokenizer; a sentence is a text of its own to it.
-
-    Raises:
-        ValueError: where the corpus holds no token.
-    """
-    backend = Tokenizer.from_str(tokenizer.backend_tokenizer.to_str())  # a copy of our own
-    # Some checkpoints, the default one among them, were saved with these turned on.
-    backend.no_padding()
-    backend.no_truncation()
-    backend.encode_special_tokens = True  # a `[SEP]` or `<s>` that stands in the text is text
-    key = hashlib.sha256(f"{_VERSION}\n{corpus.identity}\n{backend.to_str()}".encode()).hexdigest()[:24]
-    folder = Path(datasets.config.HF_DATASETS_CACHE) / "finetune-documents" / key
-    if not (folder / "notes.json").is_file():
-        beside = folder.with_name(f"{key}.{os.getpid()}.writing")
-        try:
-            _write(corpus, backend, beside)
-            folder.parent.mkdir(parents=True, exist_ok=True)
-            try:
-                beside.rename(folder)
-            except OSError:
-                if not folder.is_dir():  # no other process was faster
-                    raise
-        finally:
-            shutil.rmtree(beside, ignore_errors=True)
-    found = json.loads((folder / "notes.json").read_text())
-    return Documents(folder, corpus.name, corpus.language, found.pop("source_names"), found)
-
-
-def _write(corpus: Corpus, backend: Tokenizer, folder: Path) -> None:
-    folder.mkdir(parents=True)
-    notes = {"empty_documents": 0, "empty_sentences": 0}
-    sources: dict[str, int] = {}
-    tokens = sentences = 0
-    with contextlib.ExitStack() as stack:
-        files = {name: stack.enter_context((folder / name).open("wb")) for name in _ARRAYS}
-        np.zeros(1, np.int64).tofile(files["sentences"])
-        np.zeros(1, np.int64).tofile(files["documents"])
-        for documents in _in_parts(corpus):
-            texts = [sentence for document in documents for sentence in document.sentences]
-            encoded = iter(backend.encode_batch(texts, add_special_tokens=False))
-            new: dict[str, list[Any]] = {name: [] for name in _ARRAYS}
-            for document in documents:
-                kept = 0
-                for _ in document.sentences:
-                    encoding = next(encoded)
-                    if not encoding.ids and not corpus.parallel:  # only characters that the tokenizer drops
-                        notes["empty_sentences"] += 1
-                        continue
-                    tokens += len(encoding.ids)
-                    kept += 1
-                    new["tokens"] += encoding.ids
-                    new["starts_word"] += [a != b for a, b in itertools.pairwise([None, *encoding.word_ids])]
-                    new["sentences"].append(tokens)
-                if not kept:
-                    notes["empty_documents"] += 1
-                    continue
-                sentences += kept
-                new["documents"].append(sentences)
-                new["lines"].append(document.line)
-                new["sources"].append(sources.setdefault(document.source, len(sources)))
-            for name, values in new.items():
-                files[name].write(np.array(values, dtype=_ARRAYS[name]).tobytes())  # tofile() hides a full disk
-    if not tokens:
-        raise ValueError(f"{corpus.name}: no text in it")
-    (folder / "notes.json").write_text(json.dumps(notes | {"source_names": list(sources)}))
-
-
-def _in_parts(corpus: Iterable[Document]) -> Iterator[list[Document]]:
-    part: list[Document] = []
-    sentences = 0
-    for document in corpus:
-        part.append(document)
-        sentences += len(document.sentences)
-        if sentences >= _AT_ONCE:
-            yield part
-            part, sentences = [], 0
-    if part:
-        yield part
-
-
 def _files(names: str, flag: str) -> list[Path]:
     found: list[Path] = []
     for name in filter(None, map(str.strip, names.split(","))):
@@ -324,13 +189,8 @@ def _files(names: str, flag: str) -> list[Path]:
 
 def _file(path: Path, config: Any, parallel: tuple[str, ...]) -> Corpus:
     column, sentences = config.text_column_name, config.sentences
-    stat = path.stat()
-    identity = (
-        f"{path.resolve()} {stat.st_size} {stat.st_mtime_ns} {column} {sentences} {parallel} {config.column_names}"
-    )
     saved = load_saved_split(path) if path.is_dir() else None
-    if saved is not None:  # save_to_disk writes a folder anew without a trace in its size and time
-        identity += f" {saved._fingerprint}"
+    identity = f"{path.resolve()} {_digest(path)} {column} {sentences} {parallel} {config.column_names}"
     language = path.name.split(".")[0]
     if parallel:
         read = partial(_read_parallel, path, parallel, config.column_names)
@@ -347,9 +207,21 @@ def _file(path: Path, config: Any, parallel: tuple[str, ...]) -> Corpus:
     return Corpus(str(path), language, partial(_read_text, path, sentences), identity)
 
 
+def _digest(path: Path) -> str:
+    """SHA-256 of a file, or of all files of a folder: size and time do not tell one content from another."""
+    whole = hashlib.sha256()
+    for file in sorted(path.rglob("*")) if path.is_dir() else [path]:
+        if file.is_file():
+            whole.update(f"{file.relative_to(path)}\n".encode("utf-8", "surrogateescape"))
+            with file.open("rb") as content:
+                whole.update(hashlib.file_digest(content, "sha256").digest())
+    return whole.hexdigest()
+
+
 def _data_set(config: Any) -> dict[str, list[Corpus]]:
     name, column, sentences = str(config.dataset_name), config.text_column_name, config.sentences
-    if Path(name).is_dir():
+    digest = _digest(Path(name)) if Path(name).is_dir() else None
+    if digest is not None:
         loaded = load_saved(name)
         splits = dict(loaded) if isinstance(loaded, datasets.DatasetDict) else {"train": loaded}
     else:
@@ -357,7 +229,7 @@ def _data_set(config: Any) -> dict[str, list[Corpus]]:
     corpora = {}
     for split, rows in splits.items():
         if split in SPLITS:
-            fingerprint = getattr(rows, "_fingerprint", None) or commit_of(name)  # a stream has none
+            fingerprint = digest or getattr(rows, "_fingerprint", None) or commit_of(name)  # a stream has none
             identity = f"{name} {config.dataset_config_name} {split} {fingerprint} {column} {sentences}"
             read = partial(_read_rows, rows, f"{name} ({split})", column, sentences)
             corpora[split] = [Corpus(f"{name} ({split})", Path(name).name, read, identity)]

@@ -17,7 +17,7 @@ from typing import IO
 
 import numpy as np
 
-from finetune.data.documents import Documents
+from finetune.data.tokens import Documents
 
 NEXT, NOT_NEXT, UNASKED = 0, 1, -100
 _IN_MEMORY = 2**20  # numbers, before they go to the disk

@@ -3,7 +3,7 @@
 Every draw is a hash of (seed, epoch, sample, position), so a token's mask does not change with the batch, worker,
 process or resumed run that it is drawn in. All of it is array arithmetic over a whole batch.
 
-Shapes: B rows, T tokens of all rows together, U units that may be masked (tokens or words).
+Shapes: B rows, T tokens of all rows together, U units that are masked as one (tokens or words).
 """
 
 from dataclasses import dataclass
@@ -15,7 +15,8 @@ Unit = Literal["token", "whole_word", "span"]
 
 IGNORED = -100
 _SPAN_P, _SPAN_MAX = 0.2, 10  # SpanBERT's span lengths, in words (Joshi et al., 2020, section 3.1)
-_COUNT, _CHOICE, _KIND, _OTHER, _START, _LENGTH = range(6)  # streams of random numbers
+_LONGEST_WORD = 10  # tokens
+_COUNT, _CHOICE, _KIND, _OTHER, _START, _LENGTH, _LAST = range(7)  # streams of random numbers
 
 
 @dataclass(frozen=True)
@@ -33,11 +34,15 @@ class Masking:
 def mask_tokens(
     masking: Masking, input_ids: np.ndarray, offsets: np.ndarray, words: np.ndarray, keys: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Masks `mlm_probability` of the units of each row, at least one where there is any.
+    """Masks `mlm_probability` of the tokens of each row, at least one where there is any.
 
-    The number is rounded up or down by chance, so that the share is as asked in expectation. Of what is chosen,
-    `mask_replace_prob` becomes the mask token, `random_replace_prob` another token, the rest stays. With `token` and
-    `whole_word` this is drawn for each token, with `span` for each span.
+    The number of tokens is rounded up or down by chance, so that the share is as asked in expectation. Words are
+    drawn until they have so many tokens. The last word may have more tokens than are left: it is taken with the
+    probability that keeps the expectation, or because it is the only one. A word of more than ten tokens, such as a
+    web address, is cut into words of ten.
+
+    Of what is chosen, `mask_replace_prob` becomes the mask token, `random_replace_prob` another token, the rest
+    stays. With `token` and `whole_word` this is drawn for each token, with `span` for each span.
 
     Args:
         input_ids: int (T,), the rows end to end.
@@ -55,23 +60,24 @@ def mask_tokens(
     if masking.unit == "token":
         unit_of = np.arange(len(free))  # of each maskable token
     else:
-        begins = (np.diff(words[free], prepend=-1) != 0) | (np.diff(rows[free], prepend=-1) != 0)
-        unit_of = np.cumsum(begins) - 1
+        unit_of = _words_of(words[free], rows[free])
     first = free[np.flatnonzero(np.diff(unit_of, prepend=-1))]  # (U,): each unit's first token
-    unit_rows = rows[first]
+    unit_rows, sizes = rows[first], np.bincount(unit_of)
     positions = np.arange(len(input_ids)) - offsets[rows]
-    units = np.bincount(unit_rows, minlength=len(keys))  # of each row
-    wanted = np.floor(units * masking.mlm_probability + uniform(keys, _COUNT, 0)).astype(np.int64)
-    wanted = np.minimum(np.maximum(wanted, 1), units)
+    tokens = np.bincount(rows[free], minlength=len(keys))  # of each row, those that may be masked
+    budget = np.floor(tokens * masking.mlm_probability + uniform(keys, _COUNT, 0)).astype(np.int64)
+    budget = np.minimum(np.maximum(budget, 1), tokens)
 
     if masking.unit == "span":
-        chosen, drawn_as = _spans(units, wanted, keys)
+        chosen, drawn_as = _spans(unit_rows, sizes, budget, keys)
     else:
-        # The `wanted` units of each row with the smallest random numbers.
+        # Units in the order of their random numbers, until the row's budget is used up.
         order = np.argsort(unit_rows + uniform(keys[unit_rows], _CHOICE, positions[first]))  # rows stay together
-        rank = np.arange(len(order)) - np.repeat(np.cumsum(units) - units, units)
+        in_order, row = sizes[order], unit_rows[order]
+        begin = np.cumsum(tokens) - tokens
+        left = budget[row] - (np.cumsum(in_order) - in_order - begin[row])  # when it is the unit's turn
         chosen = np.zeros(len(order), dtype=bool)
-        chosen[order] = rank < wanted[unit_rows]
+        chosen[order] = (in_order <= left) | _last_one(in_order, left, left == budget[row], keys[row])
         drawn_as = None
 
     at = free[chosen[unit_of]]  # the masked tokens
@@ -87,16 +93,42 @@ def mask_tokens(
     return masked, labels
 
 
-def _spans(units: np.ndarray, wanted: np.ndarray, keys: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Spans of words until each row has as many as it wants; the n-th spans of all rows are drawn at once.
+def _words_of(words: np.ndarray, rows: np.ndarray) -> np.ndarray:
+    """For each maskable token the number of its word, from 0 on, where words of more than ten tokens are cut.
+
+    A word ends with its row.
+    """
+    begins = (np.diff(words, prepend=-1) != 0) | (np.diff(rows, prepend=-1) != 0)
+    at = np.arange(len(words))
+    within = at - np.maximum.accumulate(np.where(begins, at, 0))  # the token's number in its word
+    return np.cumsum(begins | (within % _LONGEST_WORD == 0)) - 1
+
+
+def _last_one(sizes: np.ndarray, left: np.ndarray, nothing_yet: np.ndarray, keys: np.ndarray) -> np.ndarray:
+    """Whether a unit that is larger than what is left of its row's budget is taken all the same.
+
+    Args:
+        sizes, left: int64 (U,), in tokens.
+        nothing_yet: bool (U,), whether none of the row has been taken.
+        keys: uint64 (U,), those of the rows.
+    """
+    over = (left > 0) & (sizes > left)
+    return over & (nothing_yet | (uniform(keys, _LAST, 0) * sizes < left))
+
+
+def _spans(
+    unit_rows: np.ndarray, sizes: np.ndarray, budget: np.ndarray, keys: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Spans of words until each row's budget of tokens is used up; the n-th spans of all rows are drawn at once.
 
     Returns:
         chosen: bool (U,).
         span: int64 (U,): which span of its row a word is in.
     """
+    units = np.bincount(unit_rows, minlength=len(keys))  # of each row
     begins = np.cumsum(units) - units
     chosen, span = np.zeros(units.sum(), dtype=bool), np.zeros(units.sum(), dtype=np.int64)
-    left = wanted.copy()
+    left = budget.copy()
     active = np.flatnonzero(left)
     drawn = 0
     steps = np.arange(_SPAN_MAX)
@@ -107,10 +139,15 @@ def _spans(units: np.ndarray, wanted: np.ndarray, keys: np.ndarray) -> tuple[np.
         fits = (steps < length[:, None]) & (within < units[active, None])
         at = np.where(fits, begins[active, None] + within, 0)
         new = fits & ~chosen[at]
-        new &= np.cumsum(new, 1) <= left[active, None]
+        size = np.where(new, sizes[at], 0)
+        room = left[active, None] - (np.cumsum(size, 1) - size)  # when it is the word's turn
+        own = np.broadcast_to(keys[active, None], size.shape)
+        last = _last_one(size, room, room == budget[active, None], own)
+        ended = ((room > 0) & (size > room)).any(1)  # taken or not, the last word ends its row
+        new &= (size <= room) | last
         chosen[at[new]] = True
         span[at[new]] = drawn
-        left[active] -= new.sum(1)
+        left[active] = np.where(ended, 0, left[active] - np.where(new, size, 0).sum(1))
         active = active[left[active] > 0]
         drawn += 1
     return chosen, span

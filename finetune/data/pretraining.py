@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from finetune.data.documents import Documents
+from finetune.data.documents import HELD_OUT
 from finetune.data.flags import FORMS, InputForm, Objective
 from finetune.data.instances import (
     NEXT,
@@ -27,6 +27,7 @@ from finetune.data.instances import (
 )
 from finetune.data.masking import Masking, mask_tokens, row_keys
 from finetune.data.rows import Rows, ranges
+from finetune.data.tokens import Documents
 
 EVAL_SEED = 0  # evaluation draws the same whatever --seed is
 
@@ -351,6 +352,12 @@ def pretraining_rows(
 
 def _check_pairs(documents: Documents, form: str, objective: str) -> None:
     sentences = len(documents.sentences) - 1
+    if HELD_OUT in documents.name and (sentences == len(documents) or (len(documents) == 1 and objective != "sop")):
+        raise ValueError(
+            f"{documents.name}: {len(documents):,} document(s) of {sentences:,} sentences, too few for a {form}: "
+            "give a larger --validation_split_percentage, a --validation_file, or --validation_split_percentage 0 "
+            "with --eval_strategy no"
+        )
     if len(documents) == 1 and objective != "sop":
         raise ValueError(
             f"{documents.name}: one document ({sentences:,} sentences), so there is no other one to draw a segment "

@@ -17,6 +17,9 @@ Thai, Lao, Khmer and Burmese write no spaces either, but are split at spaces and
 words with a tool of the language.
 """
 
+import itertools
+from collections.abc import Sequence
+
 import regex
 
 _SPACE = r"\s\x1c-\x1f"  # what str.isspace() is true of
@@ -51,3 +54,33 @@ def split_words(text: str) -> list[tuple[int, int]]:
     (`str.isspace`).
     """
     return [match.span() for match in _WORD.finditer(text)]
+
+
+_UNSPACED = regex.compile(
+    r"[\p{Han}\p{Hiragana}\p{Katakana}\p{Bopomofo}ー"
+    r"\p{Thai}\p{Lao}\p{Khmer}\p{Myanmar}\p{Tibetan}\p{Javanese}\p{Balinese}"
+    r"\p{Tai_Le}\p{New_Tai_Lue}\p{Tai_Tham}\p{Yi}\p{Tangut}\p{Nushu}]"
+)
+_MARK = regex.compile(r"\p{M}")
+
+
+def word_starts(text: str, word_ids: Sequence[int | None], offsets: Sequence[tuple[int, int]]) -> list[bool]:
+    """Which subwords begin a word, for masking whole words: those that begin one by the tokenizer's own account, and
+    in scripts that put no space between words (Chinese, Japanese, Thai, Lao, Khmer, Burmese, Tibetan ...) every one.
+
+    There, what the tokenizer calls a word may be a whole sentence. A subword that begins with a combining mark, or
+    within a character, goes with the one before.
+
+    Args:
+        text: what was tokenised.
+        word_ids: of each subword, as the tokenizer has it.
+        offsets: where each subword begins and ends in the text.
+    """
+    starts = [before != word for before, word in itertools.pairwise([None, *word_ids])]
+    if not _UNSPACED.search(text):
+        return starts
+    for i in range(1, len(starts)):
+        end, (begin, _) = offsets[i - 1][1], offsets[i]
+        if 0 < end <= begin < len(text) and not _MARK.match(text, begin):
+            starts[i] |= any(_UNSPACED.match(text, at) is not None for at in (end - 1, begin))
+    return starts

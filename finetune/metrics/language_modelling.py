@@ -11,7 +11,7 @@ def language_modelling_scores(
     losses: Mapping[str, float], targets: Mapping[str, int], correct: Mapping[str, int], second: str = "nsp"
 ) -> dict[str, float]:
     """Scores from sums over a split: `mlm_loss` (nats), `mlm_perplexity`, `mlm_accuracy`, and for pairs
-    `nsp_loss`, `nsp_accuracy`.
+    `nsp_loss`, `nsp_accuracy`. A mean over no target is NaN.
 
     Args:
         losses, targets, correct: sums by loss: `loss`, or `mlm_loss` and `nsp_loss`.
@@ -21,11 +21,11 @@ def language_modelling_scores(
     scores: dict[str, float] = {}
     for key, name in names.items():
         if key in losses:
-            mean = losses[key] / max(targets[key], 1)
+            mean = losses[key] / targets[key] if targets[key] else math.nan
             scores[f"{name}_loss"] = mean
             if name == "mlm":
-                scores["mlm_perplexity"] = math.exp(mean) if mean < 700 else math.inf
-            scores[f"{name}_accuracy"] = correct[key] / max(targets[key], 1)
+                scores["mlm_perplexity"] = math.inf if mean >= 700 else math.exp(mean)
+            scores[f"{name}_accuracy"] = correct[key] / targets[key] if targets[key] else math.nan
     return scores
 
 
@@ -49,10 +49,14 @@ def pseudo_perplexity(model: Any, tokenizer: Any, texts: Sequence[str], *, batch
         texts: each at least one subword, and short enough for the model.
 
     Raises:
-        ValueError: for a text without a subword.
+        ValueError: for one string instead of a list, a text without a subword, or one longer than the model's
+        positions.
     """
     import torch
 
+    if isinstance(texts, str):
+        raise ValueError("the texts are one string; give a list of them")
+    limit = _positions(model)
     was_training = model.training
     model.eval()
     result = []
@@ -65,6 +69,11 @@ def pseudo_perplexity(model: Any, tokenizer: Any, texts: Sequence[str], *, batch
                 at = torch.nonzero(~special.to(model.device)).flatten()
                 if not len(at):
                     raise ValueError(f"{text!r}: no subword in it, so no perplexity")
+                if len(special) > limit:
+                    raise ValueError(
+                        f"{text[:40]!r} ...: {len(special)} subwords with the special tokens, but the model has "
+                        f"positions for {limit:.0f}; give it in parts"
+                    )
                 losses = []
                 for places in at.split(batch_size):
                     inputs = {key: value.repeat(len(places), 1) for key, value in encoded.items()}
@@ -78,3 +87,11 @@ def pseudo_perplexity(model: Any, tokenizer: Any, texts: Sequence[str], *, batch
     finally:
         model.train(was_training)
     return result
+
+
+def _positions(model: Any) -> float:
+    """Subwords that the model has positions for; RoBERTa and XLM-R count them from the padding id + 1."""
+    for name, module in model.named_modules():
+        if name.endswith("position_embeddings") and hasattr(module, "num_embeddings"):
+            return float(module.num_embeddings - (0 if module.padding_idx is None else module.padding_idx + 1))
+    return math.inf

@@ -7,6 +7,8 @@ from typing import Any
 
 import torch
 
+from finetune.models.checkpoints import position_limit
+
 
 def generate(
     model: Any,
@@ -67,11 +69,9 @@ def fill_in(
 def _fill(model: Any, tokenizer: Any, texts: list[str], rounds: int, temperature: float, seed: int) -> list[str]:
     inputs = dict(tokenizer(texts, return_tensors="pt").to(model.device))
     ids = inputs["input_ids"]  # (B, T)
-    limit = getattr(model.config, "max_position_embeddings", None)
-    # RoBERTa and XLM-R count positions from the padding id + 1.
-    before = 0 if model.config.model_type == "bert" else (model.config.pad_token_id or 0) + 1
-    if limit is not None and ids.shape[1] > limit - before:
-        raise ValueError(f"{ids.shape[1]} subwords, but the model has positions for {limit - before}")
+    limit = position_limit(model)
+    if limit is not None and ids.shape[1] > limit:
+        raise ValueError(f"{ids.shape[1]} subwords, but the model has positions for {limit}")
     gaps = ids == tokenizer.mask_token_id
     wanted = int(gaps[0].sum())
     never = torch.tensor(sorted(set(tokenizer.all_special_ids)), device=ids.device)

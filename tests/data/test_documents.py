@@ -2,6 +2,8 @@
 
 import itertools
 import json
+import math
+import os
 import pickle
 import subprocess
 import sys
@@ -85,7 +87,8 @@ def test_several_files_and_a_held_out_share(tmp_path):
         assert [len(list(part)) for part in held] == [share, share]
     for name in ("x.en.txt", "x.de.txt"):
         (tmp_path / name).write_text("Text.\n")
-    found = data.read_corpus(PretrainConfig(train_file=f"{tmp_path}/x.*.txt", objective="xlm-r"))["train"]
+    both = PretrainConfig(train_file=f"{tmp_path}/x.*.txt", objective="xlm-r", validation_split_percentage=0)
+    found = data.read_corpus(both)["train"]
     assert [part.language for part in found] == ["x.de", "x.en"]
     both = PretrainConfig(train_file=f"{tmp_path}/b.txt,{tmp_path}/a.txt", max_train_samples=3)
     assert texts(data.read_corpus(both)["train"][0]) == [["b 0."], ["b 1."], ["b 2."]]  # one corpus
@@ -160,6 +163,10 @@ def test_any_text_comes_back(tokenizer, tmp_path, documents):
         with pytest.raises(ValueError, match="no text in it"):
             data.tokenize(corpus(path), tokenizer)
         return
+    if {token for sentences in expected for ids in sentences for token in ids} <= set(tokenizer.all_special_ids):
+        with pytest.raises(ValueError, match="no piece for this text"):
+            data.tokenize(corpus(path), tokenizer)
+        return
     found = data.tokenize(corpus(path), tokenizer)
     bounds = found.documents.tolist()
     assert [
@@ -195,6 +202,97 @@ def test_the_cache_knows_what_has_changed(tmp_path, tokenizers):
     assert len(second.tokens) > len(first.tokens)
 
 
+def test_the_cache_goes_by_content_not_by_time(tmp_path, tokenizers):
+    """Files of the same size and time, as text and in a saved folder: each has its own tokens."""
+    saved = tmp_path / "saved"
+    datasets.Dataset.from_dict({"text": ["one two"]}).save_to_disk(str(saved))
+    (tmp_path / "a.txt").write_text("one two\n")
+    files = [tmp_path / "a.txt", *saved.glob("*.arrow")]
+    before = [data.tokenize(corpus(path), tokenizers["byte-bpe"]) for path in (files[0], saved)]
+    for file in files:
+        times = file.stat()
+        file.write_bytes(file.read_bytes().replace(b"one two", b"two one"))
+        os.utime(file, ns=(times.st_atime_ns, times.st_mtime_ns))
+        assert (file.stat().st_size, file.stat().st_mtime_ns) == (times.st_size, times.st_mtime_ns)
+    after = [data.tokenize(corpus(path), tokenizers["byte-bpe"]) for path in (files[0], saved)]
+    for found, text in ((before, "one two"), (after, "two one")):
+        assert [tokenizers["byte-bpe"].decode(documents.tokens).strip() for documents in found] == [text, text]
+
+
+@pytest.mark.parametrize(
+    "name", ["tokens", "starts_word", "sentences", "documents", "lines", "sources", "notes.json"]
+)
+def test_a_damaged_cache_is_made_again(tmp_path, tokenizers, name):
+    """Shorter, of the same size with another bit, or not there: what comes back is what was written first."""
+    path = tmp_path / "a.txt"
+    path.write_text("one two\nthree\n\nfour five\n")
+    whole = data.tokenize(corpus(path), tokenizers["wordpiece"])
+    files = {file.name: file.read_bytes() for file in whole.folder.iterdir()}
+
+    def flipped(content):
+        return bytes([content[0] ^ 1]) + content[1:]
+
+    def another_number(content):
+        return content.replace(b'"unknown": 0', b'"unknown": 1')
+
+    for damage in (lambda content: content[:-1], flipped, another_number, None):
+        if damage is None:
+            (whole.folder / name).unlink()
+        else:
+            (whole.folder / name).write_bytes(damage(files[name]))
+        again = data.tokenize(corpus(path), tokenizers["wordpiece"])
+        assert {file.name: file.read_bytes() for file in again.folder.iterdir()} == files
+        assert again.notes == whole.notes
+    assert [entry.name for entry in whole.folder.parent.glob(f"{whole.folder.name}*")] == [whole.folder.name]
+
+
+def test_unknown_pieces_are_counted_and_nothing_else_is_refused(tmp_path, tokenizers):
+    tokenizer = tokenizers["wordpiece"]
+    path = tmp_path / "a.txt"
+    path.write_text("the \u4e00 the\n\n\u4e00\n")
+    assert data.tokenize(corpus(path), tokenizer).notes["unknown"] == 2
+    path.write_text("\u4e00\n\u4e8c \u4e09\n")
+    with pytest.raises(ValueError, match=r"a\.txt: the vocabulary has no piece for this text: all of its 3 subwords"):
+        data.tokenize(corpus(path), tokenizer)
+
+
+@pytest.mark.parametrize("share", [1, 5, 40, 60, 95])
+@pytest.mark.parametrize("sizes", [[100], [1] * 5, [3, 1, 40], [2], [30, 30, 30], [1] * 9 + [4]])
+def test_few_documents_give_sentences(tmp_path, sizes, share):
+    """Each sentence is on one side, in its order; both sides have some; a document's last ones are held out."""
+    rows = [[f"{i} {j}." for j in range(size)] for i, size in enumerate(sizes)]
+    path = tmp_path / "a.jsonl"
+    path.write_text("".join(json.dumps({"text": sentences}) + "\n" for sentences in rows))
+    splits = data.read_corpus(PretrainConfig(train_file=str(path), validation_split_percentage=share))
+    train, held = (texts(splits[split][0]) for split in ("train", "validation"))
+    assert sum(map(len, train)) > 0 < sum(map(len, held))
+    together = {int(part[0].split()[0]): list(part) for part in train if part}
+    for part in held:
+        if part:
+            together.setdefault(int(part[0].split()[0]), []).extend(part)
+    assert [together.get(i, []) for i in range(len(sizes))] == rows
+    by_document = math.floor(len(sizes) * share / 100 + 0.5)
+    if not 0 < by_document < len(sizes):
+        wanted = min(max(math.floor(sum(sizes) * share / 100 + 0.5), 1), sum(sizes) - 1)
+        assert sum(map(len, held)) == wanted
+        assert f"{wanted} of its {sum(sizes)} sentences in {len(sizes)} document(s)" in splits["validation"][0].name
+
+
+def test_few_rows_of_translations_stay_whole(tmp_path):
+    path = tmp_path / "a.tsv"
+    path.write_text("en\tde\n" + "".join(f"one {i}\teins {i}\n" for i in range(4)))
+    config = PretrainConfig(train_file=str(path), objective="tlm", parallel_columns="en,de")
+    splits = data.read_corpus(config)
+    assert texts(splits["train"][0]) == [[f"one {i}", f"eins {i}"] for i in range(3)]
+    assert texts(splits["validation"][0]) == [["one 3", "eins 3"]]
+
+
+def test_one_sentence_cannot_be_held_out(tmp_path):
+    (tmp_path / "a.txt").write_text("One.\n")
+    with pytest.raises(ValueError, match=r"a\.txt: 1 sentence in all, of which none can be held out: give a --valid"):
+        data.read_corpus(PretrainConfig(train_file=str(tmp_path / "a.txt")))
+
+
 def test_a_folder_that_was_saved_anew_is_read_anew(tmp_path, tokenizers):
     """save_to_disk writes into the files that are there: the folder's own time and size stay."""
     for text in ("alpha beta", "zebra yak"):
@@ -222,8 +320,8 @@ import sys
 import numpy as np
 from types import SimpleNamespace
 import finetune.data.instances as instances
-import finetune.data.documents as documents
-instances._IN_MEMORY, documents._AT_ONCE = 2**12, 200
+import finetune.data.tokens as tokens
+instances._IN_MEMORY, tokens._AT_ONCE = 2**12, 200
 from finetune import data
 from finetune.models import load_tokenizer
 from recipes.pretrain import PretrainConfig

@@ -12,13 +12,13 @@ from finetune.data.masking import IGNORED, Masking, _geometric, mask_tokens, row
 MASK, ORDINARY = 4, np.arange(5, 1000)
 
 
-def a_batch(rng, rows, longest=60):
-    """Rows with a special token at each end and words of one to five tokens: ids, offsets, word numbers."""
+def a_batch(rng, rows, longest=60, shortest=1, longest_word=5):
+    """Rows with a special token at each end and words of one token to `longest_word`: ids, offsets, word numbers."""
     ids, words, offsets, number = [], [], [0], 0
     for _ in range(rows):
         row, row_words = [2], [-1]
-        for _ in range(rng.integers(1, longest)):
-            size = rng.integers(1, 6)
+        for _ in range(rng.integers(shortest, longest)):
+            size = rng.integers(1, longest_word + 1)
             row += rng.integers(5, 1000, size).tolist()
             row_words += [number] * size
             number += 1
@@ -28,57 +28,102 @@ def a_batch(rng, rows, longest=60):
     return np.array(ids), np.array(offsets), np.array(words)
 
 
-def masked_share(unit, probability, seed, rows=400):
-    ids, offsets, words = a_batch(np.random.default_rng(seed), rows)
-    masking = Masking(MASK, ORDINARY, unit, probability)
-    shown, labels = mask_tokens(masking, ids, offsets, words, row_keys(seed, 0, np.arange(rows)))
-    return ids, offsets, words, shown, labels
+def chosen_one_by_one(masking, words, key):
+    """The masked tokens of one row by the rules, written out."""
+    units, last = [], None
+    for i, word in enumerate(words):
+        if word >= 0:
+            if masking.unit == "token" or word != last or len(units[-1]) == 10:
+                units.append([])
+            units[-1].append(i)
+        last = word
+    free = sum(map(len, units))
+    left = min(max(int(free * masking.mlm_probability + draw(key, 0, 0)), 1), free)
+    taken = set()
+
+    def take(unit):
+        """Whether the row goes on."""
+        nonlocal left
+        fits = len(unit) <= left
+        if fits or not taken or draw(key, 6, 0) * len(unit) < left:
+            taken.update(unit)
+        left -= len(unit)
+        return left > 0
+
+    if masking.unit == "span":
+        for n in range(10_000) if left else ():
+            start, length = int(draw(key, 4, n) * len(units)), _geometric(np.array([draw(key, 5, n)]))[0]
+            if not all(take(unit) for unit in units[start : start + length] if not taken.issuperset(unit)):
+                break
+    else:
+        for unit in sorted(units, key=lambda unit: draw(key, 1, unit[0])) if left else ():
+            if not take(unit):
+                break
+    return taken
+
+
+def draw(key, stream, number):
+    return float(uniform(np.array([key]), stream, number)[0])
 
 
 @pytest.mark.parametrize("unit", ["token", "whole_word", "span"])
 @settings(deadline=None, max_examples=25)
-@given(seed=st.integers(0, 2**40), probability=st.sampled_from([0.05, 0.15, 0.4, 1.0]))
-def test_what_is_masked(unit, seed, probability):
-    ids, offsets, words, shown, labels = masked_share(unit, probability, seed, rows=20)
+@given(
+    seed=st.integers(0, 2**40), probability=st.sampled_from([0.05, 0.15, 0.4, 1.0]), longest=st.sampled_from([5, 25])
+)
+def test_what_is_masked(unit, seed, probability, longest):
+    """Which tokens, against the rules written out; what stands in their place, against what may."""
+    ids, offsets, words = a_batch(np.random.default_rng(seed), rows=12, longest_word=longest)
+    masking, keys = Masking(MASK, ORDINARY, unit, probability), row_keys(seed, 0, np.arange(12))
+    shown, labels = mask_tokens(masking, ids, offsets, words, keys)
     chosen = labels != IGNORED
-    assert not chosen[words < 0].any()
     assert (labels[chosen] == ids[chosen]).all()
     assert (shown[~chosen] == ids[~chosen]).all()
     assert set(shown[chosen & (shown != ids)]) <= {MASK, *ORDINARY.tolist()}
-    for begin, end in itertools.pairwise(offsets):
-        row_words, row_chosen = words[begin:end], chosen[begin:end]
-        units = int((row_words >= 0).sum()) if unit == "token" else len(set(row_words[row_words >= 0].tolist()))
-        masked = int(row_chosen.sum()) if unit == "token" else len(set(row_words[row_chosen].tolist()))
-        # As many as asked, rounded up or down, at least one.
-        assert max(1, np.floor(units * probability)) <= masked <= max(1, np.ceil(units * probability))
-        if unit != "token":
-            for word in set(row_words[row_words >= 0].tolist()):
-                assert row_chosen[row_words == word].all() or not row_chosen[row_words == word].any()
+    for (begin, end), key in zip(itertools.pairwise(offsets), keys, strict=True):
+        expected = chosen_one_by_one(masking, words[begin:end].tolist(), key)
+        assert set(np.flatnonzero(chosen[begin:end]).tolist()) == expected
 
 
-@pytest.mark.parametrize("unit", ["token", "whole_word", "span"])
-def test_shares_are_within_three_standard_errors(unit):
-    probability, rows = 0.15, 3000
-    ids, _, words, shown, labels = masked_share(unit, probability, 5, rows)
+@pytest.mark.parametrize(("unit", "longest"), [("token", 5), *itertools.product(["whole_word", "span"], [1, 5, 40])])
+def test_shares_are_within_three_standard_errors(unit, longest):
+    """As many tokens as asked in expectation, however long the words are, in rows where a word is not over budget."""
+    probability, rows = 0.15, 400
+    ids, offsets, words = a_batch(np.random.default_rng(5), rows, shortest=75, longest=90, longest_word=longest)
+    masking = Masking(MASK, ORDINARY, unit, probability)
+    shown, labels = mask_tokens(masking, ids, offsets, words, row_keys(5, 0, np.arange(rows)))
     chosen = labels != IGNORED
-    first = np.flatnonzero((words >= 0) & (np.diff(words, prepend=-2) != 0))  # each word's first token
-    units, masked = (int((words >= 0).sum()), chosen.sum()) if unit == "token" else (len(first), chosen[first].sum())
-    # Rounding up or down by chance is what varies: at most 1/4 a row. Rows shorter than 1 / probability units
-    # round up always, so they are taken out of what is expected.
-    row_of = np.repeat(np.arange(rows), np.diff(np.flatnonzero(np.r_[ids == 2, True])))
-    per_row = np.bincount(row_of[words >= 0] if unit == "token" else row_of[first], minlength=rows)
-    expected = np.maximum(per_row * probability, 1).sum()
-    assert abs(masked - expected) <= 3 * np.sqrt(rows / 4), (masked, expected, units)
+    per_row = np.add.reduceat(words >= 0, offsets[:-1])
+    masked = np.add.reduceat(chosen, offsets[:-1])
+    # A row is rounded by chance to a token, or to a word of up to ten.
+    most = 1 if unit == "token" else min(longest, 10)
+    assert (np.abs(masked - per_row * probability) <= most).all()
+    assert abs(masked.sum() - per_row.sum() * probability) <= 3 * np.sqrt(rows * most**2 / 4)
 
     # 80 % the mask token, 10 % another, 10 % unchanged; a span shares one draw, so its words are not independent.
     total = chosen.sum()
-    spread = 1.0 if unit != "span" else np.sqrt(3.8 * 3)  # words a span, tokens a word
+    spread = 1.0 if unit != "span" else np.sqrt(3.8 * min(longest, 10))  # words a span, tokens a word
     for count, share in (
         ((shown[chosen] == MASK).sum(), 0.8),
         (((shown != ids) & (shown != MASK))[chosen].sum(), 0.1 * (1 - 1 / len(ORDINARY))),
         ((shown == ids)[chosen].sum(), 0.1 + 0.1 / len(ORDINARY)),
     ):
         assert abs(count / total - share) <= 3 * spread * np.sqrt(share * (1 - share) / total)
+
+
+def test_every_position_draws_its_own_replacement():
+    """Among the random replacements of a row no token comes more often than among as many independent draws."""
+    ids, offsets, words = a_batch(np.random.default_rng(2), 40, shortest=100, longest=120)
+    masking = Masking(MASK, ORDINARY, "token", 1.0, 0.0, 1.0)
+    shown, _ = mask_tokens(masking, ids, offsets, words, row_keys(0, 0, np.arange(40)))
+    for begin, end in itertools.pairwise(offsets):
+        drawn = shown[begin:end][words[begin:end] >= 0]
+        # 995 ids: the number of different ones among n draws is 995 * (1 - (1 - 1 / 995) ** n) on average.
+        expected = 995 * (1 - (1 - 1 / 995) ** len(drawn))
+        assert abs(len(set(drawn.tolist())) - expected) < 5 * np.sqrt(expected)
+    # Nor does a position draw the same in another row.
+    first, second = (shown[offsets[i] + 1 : offsets[i] + 101] for i in (0, 1))
+    assert (first == second).mean() < 0.1
 
 
 def test_replacement_shares_can_be_set():

@@ -26,6 +26,7 @@ with atheris.instrument_imports(include=["finetune"]):
     import finetune.data.documents
     import finetune.data.labels
     import finetune.data.readers
+    import finetune.data.tokens
 
 KNOWN = {"seed", "head", "learning_rate", "output_dir"}
 CONFIG = ("a.yaml", lambda path: finetune.cli.yaml_to_argv(path, KNOWN), b"seed: 1\nhead: crf\n? output_dir\n: ~\n")

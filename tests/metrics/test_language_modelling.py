@@ -29,6 +29,14 @@ def test_scores_are_sums_over_sums():
     assert "sop_accuracy" in language_modelling_scores({"nsp_loss": 1.0}, {"nsp_loss": 2}, {"nsp_loss": 1}, "sop")
 
 
+def test_a_mean_over_no_target_is_no_number():
+    scores = language_modelling_scores(
+        {"mlm_loss": 0.0, "nsp_loss": 4.0}, {"mlm_loss": 0, "nsp_loss": 8}, {"mlm_loss": 0, "nsp_loss": 6}
+    )
+    assert scores["nsp_accuracy"] == 0.75
+    assert all(math.isnan(scores[f"mlm_{name}"]) for name in ("loss", "perplexity", "accuracy"))
+
+
 def test_unigram_entropy():
     assert unigram_entropy(np.array([5, 5, 0, 5, 5])) == pytest.approx(math.log(4))
     assert unigram_entropy(np.array([3, 1])) == pytest.approx(-(0.75 * math.log(0.75) + 0.25 * math.log(0.25)))
@@ -54,3 +62,12 @@ def test_pseudo_perplexity_masks_each_subword_alone(checkpoints, kind, sample_te
         assert value == pytest.approx(math.exp(sum(losses) / len(losses)), rel=1e-4)
     with pytest.raises(ValueError, match="no subword in it"):
         pseudo_perplexity(model, tokenizer, [""])
+    with pytest.raises(ValueError, match="the texts are one string; give a list of them"):
+        pseudo_perplexity(model, tokenizer, "one")
+    unit = len(tokenizer("a a")["input_ids"]) - len(tokenizer("a")["input_ids"])
+    fits = " ".join(["a"] * ((64 - len(tokenizer("a")["input_ids"])) // unit + 1))
+    assert len(pseudo_perplexity(model, tokenizer, [fits], batch_size=64)) == 1
+    with pytest.raises(
+        ValueError, match=r"6[5-9] subwords with the special tokens, but the model has positions for 64"
+    ):
+        pseudo_perplexity(model, tokenizer, [fits + " a"])

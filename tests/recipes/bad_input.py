@@ -292,6 +292,14 @@ GROUPS: dict[str, list[Case]] = {
              {"a.conll": "\u200e\tB-PER\n\ufe0f\tO\n"}, "wordpiece"),
         Case("a corpus of blank lines", f"{PRETRAIN} a.txt --validation_split_percentage 0 --eval_strategy no",
              "a.txt: no text in it", {"a.txt": "\n\n  \n"}, "wordpiece"),
+        Case("a corpus of one sentence", f"{PRETRAIN} a.txt",
+             "a.txt: 1 sentence in all, of which none can be held out: give a --validation_file, or "
+             "--validation_split_percentage 0 with --eval_strategy no", {"a.txt": "One.\n"}, "wordpiece"),
+        Case("a corpus in a script that the vocabulary does not have",
+             f"{PRETRAIN} a.txt --validation_split_percentage 0 --eval_strategy no",
+             "a.txt: the vocabulary has no piece for this text: all of its 5 subwords are unknown or special tokens, "
+             "so nothing can be masked; take a checkpoint or tokenizer of this language or script, or train one "
+             "(--tokenizer_name unigram)", {"a.txt": "\u4e00\u4e8c\u4e09\n\n\u56db\u4e94\n"}, "wordpiece"),
         Case("a corpus in Parquet without rows",
              f"{PRETRAIN} a.parquet --validation_split_percentage 0 --eval_strategy no", "a.parquet: no text in it",
              {"a.parquet": table(text=pa.array([], pa.string()))}, "wordpiece"),

@@ -107,6 +107,16 @@ def test_every_objective(objective, corpus, tmp_path):
     assert cli.parse(PretrainConfig, ["--config", str(result.output_dir / "run.yaml")]).objective == objective
 
 
+def test_a_hundred_lines_without_a_blank_one_are_a_corpus(tmp_path, sample_texts):
+    """One document: the last of its sentences are held out."""
+    (tmp_path / "a.txt").write_text("\n".join(sample_texts[:100]) + "\n")
+    settings = tiny(tmp_path, tmp_path / "run", "roberta", max_steps=1, validation_split_percentage=5.0)
+    result = pretrain(PretrainConfig(**settings | {"train_file": str(tmp_path / "a.txt")}))
+    assert result.results["eval_masked"] > 0
+    words = len(" ".join(sample_texts[95:100]).split())
+    assert 0.1 * words < result.results["eval_masked"] < words
+
+
 @pytest.mark.parametrize("form", ["segment_pair", "sentence_pair", "full_sentences", "doc_sentences"])
 def test_every_input_form(form, corpus, tmp_path):
     settings = tiny(corpus, tmp_path / "run", "roberta", input_form=form, masking="span", max_steps=2)
@@ -242,7 +252,10 @@ def test_a_dry_run_shows_and_writes_nothing(corpus, tmp_path):
         ({"short_seq_prob": 3.0}, "--short_seq_prob 3.0: must be from 0 to 1"),
         ({"validation_split_percentage": 100.0}, "--validation_split_percentage 100.0"),
         ({"max_train_samples": 1}, "one document (6 sentences)"),
-        ({"max_eval_samples": 1}, "held out by --validation_split_percentage): one document"),
+        (
+            {"max_eval_samples": 1},
+            "held out by --validation_split_percentage): 1 document(s) of 6 sentences, too few",
+        ),
         ({"train_file": "nowhere.txt"}, "--train_file nowhere.txt: no such file"),
     ],
 )
