@@ -123,7 +123,10 @@ class TrainingArguments:
     ] = flag("linear", "A schedule of transformers.get_scheduler.")
     warmup_steps: float = flag(0, "Warm-up steps; below 1: a share of all steps.")
     seed: int = flag(42, "All randomness hangs on it.")
-    full_determinism: bool = flag(False, "Deterministic kernels on a GPU, which are slower; a CPU's always are.")
+    full_determinism: bool = flag(
+        False,
+        "Deterministic kernels on a GPU, which are slower and which an exact resume needs there; a CPU's always are.",
+    )
     logging_steps: int = flag(10, "A line of history.jsonl every so many steps.")
     eval_strategy: Literal["no", "steps", "epoch"] = flag("epoch", "When to evaluate during training.")
     eval_steps: int = flag(500, "Steps between evaluations, with --eval_strategy steps.")

@@ -253,7 +253,8 @@ def _end_processes() -> None:
 
 
 def _start_missing_processes() -> None:
-    """`accelerate launch --cpu --num_processes 2` starts one process and says nothing (accelerate issue 2741).
+    """`accelerate launch --cpu --num_processes 2` starts one process and says nothing (accelerate issue 2741), also where
+    a `--config_file` asks for them.
 
     So the one that it started becomes torch's launcher of as many as were asked for.
     """
@@ -266,9 +267,13 @@ def _start_missing_processes() -> None:
     except psutil.Error:
         return
     launcher = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
-    launcher.add_argument("--num_processes", "--num-processes", type=int, default=1)
+    launcher.add_argument("--num_processes", "--num-processes", type=int)
+    launcher.add_argument("--config_file", "--config-file")
     if any("accelerate" in word for word in words):
-        asked = launcher.parse_known_args(words[: _index(words, sys.argv[0])])[0].num_processes
+        given = launcher.parse_known_args(words[: _index(words, sys.argv[0])])[0]
+        asked = given.num_processes or 1
+        if given.num_processes is None and given.config_file is not None:
+            asked = int(read_settings(Path(given.config_file)).get("num_processes", 1))
         if asked > 1:
             command = [
                 sys.executable,

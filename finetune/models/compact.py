@@ -2,9 +2,8 @@
 
 Of XLM-R base's 278 million parameters, 192 million are rows of its embedding, and a data set looks up a few thousand
 of them. AdamW passes over all of them at every step, though a row without a gradient only decays. Here it gets the
-used rows alone; the others decay when somebody asks for the whole table, by the very factors that the optimizer would
-have used, one after the other. So what is saved has the shape, and bit for bit the values, of a model that was
-trained whole.
+used rows alone; the others decay later, by the very factors that the optimizer would have used, one after the other. So
+what is saved has the shape, and on a CPU bit for bit the values, of a model that was trained whole.
 
 Shapes: V pieces of the vocabulary, U used ones, H size of a row.
 """
@@ -17,7 +16,9 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-_CHUNK = 2**15  # numbers that decay together: they stay in the processor's cache for all their factors
+# Numbers that decay together: they stay in the cache of the processor, or of the GPU, for all their factors.
+_CHUNK = {"cpu": 2**15, "cuda": 2**21}
+_MOST_FACTORS = 32  # that wait: a checkpoint after a SIGTERM must not take long
 
 
 class CompactEmbedding(nn.Module):
@@ -53,15 +54,28 @@ class CompactEmbedding(nn.Module):
         """Multiplies the unused rows by `factor`, in float32, before they are next looked at."""
         if factor != 1.0:
             self._factors.append(factor)
+        if len(self._factors) >= _MOST_FACTORS:
+            self._decay()
 
     def whole_table(self) -> Tensor:
         """The embedding as it would be if all of it had trained, (V, H) in the computer's memory."""
-        for chunk in self._table.view(-1).split(_CHUNK) if self._factors else ():
-            for factor in self._factors:
-                chunk.mul_(factor)
-        self._factors.clear()
+        self._decay()
         self._table[self._used] = self.weight.detach().to(self._table)
         return self._table
+
+    def _decay(self) -> None:
+        device = self.weight.device
+        chunks = self._table.view(-1).split(_CHUNK.get(device.type, _CHUNK["cuda"])) if self._factors else ()
+        for chunk in chunks:
+            if device.type == "cpu":
+                for factor in self._factors:
+                    chunk.mul_(factor)
+            else:  # CUDA's fused AdamW multiplies in float64, and rounds to float32 at each step
+                part = chunk.to(device)
+                for factor in self._factors:
+                    part = part.double().mul_(factor).float()
+                chunk.copy_(part)
+        self._factors.clear()
 
 
 def _with_whole_table(module: Any, state_dict: dict[str, Any], prefix: str, metadata: Any) -> None:

@@ -14,6 +14,7 @@ from accelerate import Accelerator
 from accelerate.utils import gather_object
 
 from finetune.training.memory import SMALLER_EVALUATION, memory_errors_explained
+from finetune.training.sharding import mixed_precision
 
 
 @dataclass(frozen=True)
@@ -144,7 +145,7 @@ def _outputs(accelerator: Accelerator, model: torch.nn.Module, batches: Any) -> 
         number = first + accelerator.process_index
         batch = batches[min(number, len(batches) - 1)]
         on_device = batch.to(accelerator.device)
-        with memory_errors_explained("in the evaluation", SMALLER_EVALUATION):
+        with memory_errors_explained("in the evaluation", SMALLER_EVALUATION), mixed_precision(accelerator):
             output = model(**on_device.inputs)
         if number < len(batches):
             yield number, batch, on_device, output

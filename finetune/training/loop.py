@@ -172,7 +172,8 @@ def _train(
             _check_finite(state.step + 1, rate, sum(sums.losses.values()), norm, accelerator.scaler is None)
             with memory_errors_explained(f"in the optimizer at step {state.step + 1}", SMALLER_OPTIMIZER):
                 optimizer.step()
-            schedule.step()
+            if accelerator.scaler is None or math.isfinite(norm):  # else the scaler skipped this step
+                schedule.step()
             optimizer.zero_grad(set_to_none=True)
 
             state.step += 1

@@ -44,13 +44,20 @@ def build_optimizer(model: Any, config: TrainingArguments) -> torch.optim.AdamW:
         eps=config.adam_epsilon,
         fused=True,
     )
-    for module in model.modules():
-        if hasattr(module, "decay_unused"):  # it keeps rows from the optimizer (see finetune.models.CompactEmbedding)
-            optimizer.register_step_post_hook(partial(_decay_unused, module))
+    # Some rows are kept from the optimizer (see finetune.models.CompactEmbedding). The main process writes them, so
+    # no other one needs to work on them.
+    if not torch.distributed.is_initialized() or torch.distributed.get_rank() == 0:
+        for module in model.modules():
+            if hasattr(module, "decay_unused"):
+                optimizer.register_step_post_hook(partial(_decay_unused, module))
     return optimizer
 
 
 def _decay_unused(module: Any, optimizer: torch.optim.Optimizer, *_: Any) -> None:
+    # A GradScaler calls a fused optimizer's step also where a gradient is infinite, and tells it so by this tensor.
+    found_inf = getattr(optimizer, "found_inf", None)
+    if found_inf is not None and found_inf.item():
+        return
     for group in optimizer.param_groups:
         if any(parameter is module.weight for parameter in group["params"]):
             module.decay_unused(1 - group["lr"] * group["weight_decay"])

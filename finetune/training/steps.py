@@ -14,6 +14,8 @@ import torch
 from accelerate import Accelerator
 from accelerate.utils import DistributedType
 
+from finetune.training.sharding import mixed_precision
+
 
 class MicroBatch(Protocol):
     """What the loop asks of a batch (see `finetune.data.Batch`)."""
@@ -81,7 +83,8 @@ def add_gradients(
     for i, batch in enumerate(micro_batches):
         last = i == len(micro_batches) - 1
         with nullcontext() if last and reduce else accelerator.no_sync(model):
-            output = model(**batch.to(device).inputs)
+            with mixed_precision(accelerator):
+                output = model(**batch.to(device).inputs)
             loss = torch.zeros((), device=device)
             for name, count in batch.targets.items():
                 if count:

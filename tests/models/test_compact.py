@@ -1,5 +1,7 @@
 """A compact vocabulary: what is saved is, byte for byte, what training the whole embedding gives."""
 
+import itertools
+
 import numpy as np
 import pytest
 import torch
@@ -7,6 +9,7 @@ from safetensors.torch import load_file
 from transformers import AutoModelForMaskedLM, AutoModelForTokenClassification
 
 from finetune import models, training
+from finetune.models.compact import CompactEmbedding
 from recipes.ner import NerConfig, finetune_ner
 from recipes.sentiment import SentimentConfig, finetune_sentiment
 
@@ -116,3 +119,58 @@ def test_a_frozen_embedding_stays(checkpoints, tmp_path):
     end = load_file(tmp_path / "run/model.safetensors")
     name = "bert.embeddings.word_embeddings.weight"
     assert torch.equal(start[name], end[name])
+
+
+def test_a_step_that_float16_skips_decays_nothing_and_keeps_the_rate(checkpoints, tmp_path, monkeypatch):
+    """Infinite gradients at steps 2 and 3, on a CPU: a fused optimizer is called for the steps that it skips, too."""
+    begin = training.start_run
+    scalers = []
+
+    def begin_scaled(*args, **kwargs):
+        run = begin(*args, **kwargs)
+        accelerator = run.accelerator
+        scaler = torch.amp.GradScaler("cpu", init_scale=2.0**20, growth_interval=10**6)
+        monkeypatch.setattr(accelerator, "scaler", scaler)
+        optimizers = accelerator._optimizers
+        calls = itertools.count(1)
+
+        def unscale():
+            if next(calls) in (2, 3):
+                optimizers[-1].param_groups[-1]["params"][-1].grad[0] = float("inf")
+            scaler.unscale_(optimizers[-1].optimizer)
+
+        monkeypatch.setattr(accelerator, "unscale_gradients", unscale)
+        scalers.append(scaler)
+        return run
+
+    monkeypatch.setattr(training, "start_run", begin_scaled)
+    files, histories = [], []
+    for compact in (False, True):
+        settings = SETTINGS | {"model_name_or_path": str(checkpoints["unigram"]), "logging_steps": 1}
+        folder = tmp_path / str(compact)
+        result = finetune_ner(NerConfig(**settings, output_dir=str(folder), compact_vocabulary=compact))
+        files.append(files_of(folder))
+        histories.append([line for line in result.history if "grad_norm" in line])
+    skipped = [not np.isfinite(line["grad_norm"]) for line in histories[1]]
+    assert [i for i, skip in enumerate(skipped, start=1) if skip] == [2, 3]
+    assert scalers[1].get_scale() == 2.0**18
+    assert files[0] == files[1]
+    steps = result.results["train_steps"]
+    taken = np.cumsum([0, *(not skip for skip in skipped[:-1])])
+    expected = [3e-3 * (n / 3 if n < 3 else (steps - n) / (steps - 3)) for n in taken]
+    assert [line["learning_rate"] for line in histories[1]] == pytest.approx(expected)
+
+
+def test_no_more_than_a_few_factors_wait_for_the_next_checkpoint():
+    """And the table is that of multiplying at each step, in float32."""
+    torch.manual_seed(0)
+    whole = torch.nn.Embedding(50, 8)
+    compact = CompactEmbedding(whole, torch.tensor([3, 4]))
+    expected = whole.weight.detach().clone()
+    for step in range(100):
+        factor = 1 - 1e-3 * step
+        expected *= factor
+        compact.decay_unused(factor)
+        assert len(compact._factors) < 40
+    expected[[3, 4]] = compact.weight.detach()
+    assert torch.equal(compact.state_dict()["weight"], expected)

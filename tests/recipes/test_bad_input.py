@@ -226,11 +226,18 @@ def test_a_folder_that_is_not_writable(capsys):
     assert answer == (f"--output_dir {folder}/out: {folder} is not writable", 1)
 
 
-def test_a_dead_process_ends_the_run(tmp_path):
+@pytest.mark.parametrize(
+    "asked",
+    [
+        ("--cpu", "--num_processes", "2"),
+        ("--config_file", "recipes/configs/accelerate/cpu_two_processes.yaml"),
+    ],
+)
+def test_a_dead_process_ends_the_run(tmp_path, asked):
     settings = TINY | {"num_train_epochs": 100_000, "logging_steps": 1, "output_dir": tmp_path / "run"}
     settings |= {"eval_strategy": "no", "save_strategy": "no"}
     launcher = subprocess.Popen(
-        [sys.executable, "-m", "accelerate.commands.launch", "--cpu", "--num_processes", "2", "recipes/ner.py"]
+        [sys.executable, "-m", "accelerate.commands.launch", *asked, "recipes/ner.py"]
         + [f"--{name}={value}" for name, value in settings.items()],
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
@@ -247,6 +254,9 @@ def test_a_dead_process_ends_the_run(tmp_path):
         children = psutil.Process(launcher.pid).children(recursive=True)
         workers = [child for child in children if not child.children() and "RANK" in child.environ()]
         assert len(workers) == 2
+        assert all(
+            worker.environ()["ACCELERATE_USE_CPU"].lower() == "true" for worker in workers
+        )  # also beside a GPU
         second = next(child for child in workers if child.environ()["RANK"] == "1")
         second.send_signal(signal.SIGKILL)
         said = launcher.communicate(timeout=300)[0]

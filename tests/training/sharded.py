@@ -30,6 +30,8 @@ def begin_sharded(self: AcceleratorState, *args: Any, fsdp_plugin: Any = None, *
     begin(self, *args, fsdp_plugin=fsdp_plugin, **others)
     if first:
         self.distributed_type = PartialState._shared_state["distributed_type"] = DistributedType.FSDP
+        if self._mixed_precision != "no":  # as it does on an accelerator
+            fsdp_plugin.set_mixed_precision(self._mixed_precision)
         self.fsdp_plugin = fsdp_plugin
 
 

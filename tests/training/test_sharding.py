@@ -78,3 +78,20 @@ def test_deepspeed_is_refused_before_anything_is_read(monkeypatch, tmp_path):
     monkeypatch.setenv("ACCELERATE_USE_DEEPSPEED", "true")
     with pytest.raises(ValueError, match=r"^DeepSpeed takes .* recipes/configs/accelerate/fsdp.yaml$"):
         finetune_ner(NerConfig(train_file="absent.conll", output_dir=str(tmp_path / "run")))
+
+
+def test_mixed_precision_keeps_loss_and_sums_of_gradients_in_float32(checkpoint, tmp_path, monkeypatch):
+    """A bfloat16 holds 8 bits: a loss that came as one is a multiple of a large power of two."""
+    flags = FLAGS | {"model_name_or_path": checkpoint, "eval_strategy": "no", "save_strategy": "no", "max_steps": 3}
+    found = []
+    for precision in ("no", "bf16"):
+        monkeypatch.setenv("ACCELERATE_MIXED_PRECISION", precision)
+        own = {"output_dir": tmp_path / precision, "per_device_train_batch_size": 4}
+        done = sharded("ner", flags | own)
+        assert done.returncode == 0, done.stderr[-3000:]
+        lines = (json.loads(line) for line in (tmp_path / precision / "history.jsonl").read_text().splitlines())
+        found.append([line for line in lines if "loss" in line])
+    for name, within in (("loss", 0.01), ("grad_norm", 0.05)):
+        assert [line[name] for line in found[1]] == pytest.approx([line[name] for line in found[0]], rel=within)
+    # One process has a few rows of each step: the sum of its losses, and that of both, would be coarse.
+    assert max(abs(a["loss"] / b["loss"] - 1) for a, b in zip(*found, strict=True)) < 0.002
