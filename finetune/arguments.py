@@ -125,7 +125,7 @@ class TrainingArguments:
     seed: int = flag(42, "All randomness hangs on it.")
     full_determinism: bool = flag(
         False,
-        "Deterministic kernels on a GPU, which are slower and which an exact resume needs there; a CPU's always are.",
+        "Deterministic kernels on a GPU: slower, and needed there for an exact resume; a CPU's always are.",
     )
     logging_steps: int = flag(10, "A line of history.jsonl every so many steps.")
     eval_strategy: Literal["no", "steps", "epoch"] = flag("epoch", "When to evaluate during training.")

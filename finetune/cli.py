@@ -253,8 +253,8 @@ def _end_processes() -> None:
 
 
 def _start_missing_processes() -> None:
-    """`accelerate launch --cpu --num_processes 2` starts one process and says nothing (accelerate issue 2741), also where
-    a `--config_file` asks for them.
+    """`accelerate launch --cpu --num_processes 2` starts one process and says nothing (accelerate issue 2741), also
+    where a `--config_file` asks for them.
 
     So the one that it started becomes torch's launcher of as many as were asked for.
     """

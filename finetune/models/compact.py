@@ -2,8 +2,8 @@
 
 Of XLM-R base's 278 million parameters, 192 million are rows of its embedding, and a data set looks up a few thousand
 of them. AdamW passes over all of them at every step, though a row without a gradient only decays. Here it gets the
-used rows alone; the others decay later, by the very factors that the optimizer would have used, one after the other. So
-what is saved has the shape, and on a CPU bit for bit the values, of a model that was trained whole.
+used rows alone; the others decay later, by the very factors that the optimizer would have used, one after the other.
+So what is saved has the shape, and on a CPU bit for bit the values, of a model that was trained whole.
 
 Shapes: V pieces of the vocabulary, U used ones, H size of a row.
 """
