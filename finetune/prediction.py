@@ -257,7 +257,7 @@ class Predictor:
         return answers
 
     def _run(self, rows: Any) -> Any:
-        batches = data.EvalBatches(rows, self.tokenizer.pad_token_id, self.batch_size)
+        batches = data.eval_batches(rows, self.tokenizer, self.batch_size)
         return training.predict(self.accelerator, self.model, batches)
 
 

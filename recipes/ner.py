@@ -94,7 +94,7 @@ def finetune_ner(config: NerConfig) -> training.RunResult:
     # 5. How to score: one prediction for every word, then entities.
     def predict(model: Any, split: str, name: str) -> tuple[Any, dict[str, float]]:
         alignment = alignments[split]
-        batches = data.EvalBatches(alignment.rows, tokenizer.pad_token_id, config.per_device_eval_batch_size)
+        batches = data.eval_batches(alignment.rows, tokenizer, config.per_device_eval_batch_size)
         predictions = training.predict(accelerator, model, batches)
         tags, words_scored = alignment.to_words(predictions.labels)
         scores = metrics.entity_scores(alignment.gold, tags, alignment.sentence_offsets, labels)
@@ -104,7 +104,7 @@ def finetune_ner(config: NerConfig) -> training.RunResult:
 
     # 6. Train.
     rows = {split: alignment.rows for split, alignment in alignments.items()}
-    batches = data.train_batches(rows, tokenizer.pad_token_id, config, accelerator)
+    batches = data.train_batches(rows, tokenizer, config, accelerator)
     outcome = training.train(run, model, tokenizer, batches, lambda model: predict(model, "validation", "eval")[1])
 
     # 7. Save the model, then what it says on the evaluation splits.

@@ -142,7 +142,7 @@ def pretrain(config: PretrainConfig) -> training.RunResult:
 
     # 5. How to score: the same masks in every evaluation.
     def count(model: Any, rows: Any) -> training.Counts:
-        batches = data.EvalBatches(rows.in_epoch(0), tokenizer.pad_token_id, config.per_device_eval_batch_size)
+        batches = data.eval_batches(rows.in_epoch(0), tokenizer, config.per_device_eval_batch_size)
         return training.count_masked(accelerator, model, batches)
 
     def evaluate(model: Any, split: str, name: str) -> dict[str, float]:
@@ -162,7 +162,7 @@ def pretrain(config: PretrainConfig) -> training.RunResult:
         return {f"{name}_{key}": value for key, value in scores.items()}
 
     # 6. Train.
-    batches = data.train_batches(rows, tokenizer.pad_token_id, config, accelerator)
+    batches = data.train_batches(rows, tokenizer, config, accelerator)
     outcome = training.train(run, model, tokenizer, batches, lambda model: evaluate(model, "validation", "eval"))
 
     # 7. Save the model, then what it says on the evaluation splits.

@@ -68,6 +68,7 @@ def finetune_sentiment(config: SentimentConfig) -> training.RunResult:
         max_seq_length=config.max_seq_length,
         pooling=config.pooling,
     )
+    tokenizer.model_max_length = config.max_seq_length  # where pipeline(truncation=True) cuts a text, too
 
     # 4. Texts to subwords, without padding.
     encoded = {
@@ -83,7 +84,7 @@ def finetune_sentiment(config: SentimentConfig) -> training.RunResult:
     # 5. How to score: one prediction for every text.
     def predict(model: Any, split: str, name: str) -> tuple[training.Predictions, dict[str, float]]:
         rows = encoded[split].rows
-        batches = data.EvalBatches(rows, tokenizer.pad_token_id, config.per_device_eval_batch_size)
+        batches = data.eval_batches(rows, tokenizer, config.per_device_eval_batch_size)
         predictions = training.predict(accelerator, model, batches)
         scores = metrics.classification_scores(rows.samples["labels"], predictions.labels)
         scores |= predictions.costs
@@ -91,7 +92,7 @@ def finetune_sentiment(config: SentimentConfig) -> training.RunResult:
 
     # 6. Train.
     rows = {split: inputs.rows for split, inputs in encoded.items()}
-    batches = data.train_batches(rows, tokenizer.pad_token_id, config, accelerator)
+    batches = data.train_batches(rows, tokenizer, config, accelerator)
     outcome = training.train(run, model, tokenizer, batches, lambda model: predict(model, "validation", "eval")[1])
 
     # 7. Save the model, then what it says on the evaluation splits.

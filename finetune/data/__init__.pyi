@@ -9,6 +9,7 @@ from .batches import Batch as Batch
 from .batches import EvalBatches as EvalBatches
 from .batches import TrainBatches as TrainBatches
 from .batches import collate as collate
+from .batches import eval_batches as eval_batches
 from .batches import train_batches as train_batches
 from .conll import CONLL_ENDINGS as CONLL_ENDINGS
 from .conll import column_number as column_number

@@ -76,9 +76,15 @@ class Batch:
         for rows in np.array_split(np.arange(len(self.row_ids)), min(pieces, len(self.row_ids))):
             own = {key: value[rows] for key, value in self.inputs.items()}
             T, longest = own["attention_mask"].shape[1], int(own["attention_mask"].sum(1).max())
-            own = {k: v[:, :longest].contiguous() if v.ndim > 1 and v.shape[1] == T else v for k, v in own.items()}
+            kept = slice(T - longest, T) if self._padded_left else slice(longest)
+            own = {k: v[:, kept].contiguous() if v.ndim > 1 and v.shape[1] == T else v for k, v in own.items()}
             parts.append(Batch(own, self.row_ids[rows]))
         return parts
+
+    @property
+    def _padded_left(self) -> bool:
+        first, last = self.inputs["attention_mask"][:, 0], self.inputs["attention_mask"][:, -1]
+        return bool((first < last).any())
 
     @property
     def tokens(self) -> int:
@@ -98,12 +104,15 @@ class Batch:
         return values[self.inputs["attention_mask"].bool()]
 
 
-def collate(rows: RowSource, pad_token_id: int, row_ids: Sequence[int] | np.ndarray) -> Batch:
-    """Puts rows into one padded batch, padding on the right."""
+def collate(
+    rows: RowSource, pad_token_id: int, row_ids: Sequence[int] | np.ndarray, *, pad_left: bool = False
+) -> Batch:
+    """Puts rows into one padded batch, padding on the right, or on the left for models that read it so (XLNet)."""
     ids = np.asarray(row_ids, dtype=np.int64)
     taken = rows.take(ids)
     lengths = taken.lengths
-    mask = np.arange(lengths.max()) < lengths[:, None]  # (B, T)
+    T = lengths.max()
+    mask = np.arange(T) >= T - lengths[:, None] if pad_left else np.arange(T) < lengths[:, None]  # (B, T)
     inputs = {"attention_mask": torch.from_numpy(mask.astype(np.int64))}
     for key, values in taken.tokens.items():
         padding = pad_token_id if key == "input_ids" else _PADDING.get(key, 0)
@@ -138,6 +147,7 @@ class TrainBatches:
     tokens_per_batch: int | None = None
     group_by_length: bool = False
     evaluated: Sequence[EpochSource] = ()
+    pad_left: bool = False
     _steps: dict[int, int] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     def steps_in(self, epoch: int) -> int:
@@ -239,7 +249,7 @@ class TrainBatches:
             DataLoader(
                 range(len(rows)),  # type: ignore[arg-type]
                 batch_sampler=filter(None, itertools.chain.from_iterable(ahead)),
-                collate_fn=partial(collate, rows, self.pad_token_id),
+                collate_fn=partial(collate, rows, self.pad_token_id, pad_left=self.pad_left),
                 num_workers=self.num_workers,
                 worker_init_fn=_outlive_a_sigterm,
                 # Without its own, an iterator would draw from the global generator, and a resumed epoch, which
@@ -252,7 +262,7 @@ class TrainBatches:
 
     def _idle(self, rows: RowSource) -> Batch:
         """A batch to run that counts for nothing."""
-        batch = collate(rows, self.pad_token_id, [0])
+        batch = collate(rows, self.pad_token_id, [0], pad_left=self.pad_left)
         for key in ("labels", "next_sentence_label"):
             if key in batch.inputs:
                 batch.inputs[key] = torch.full_like(batch.inputs[key], -100)
@@ -260,17 +270,18 @@ class TrainBatches:
 
 
 def train_batches(
-    rows: Mapping[str, EpochSource], pad_token_id: int, config: TrainingArguments, processes: Any
+    rows: Mapping[str, EpochSource], tokenizer: Any, config: TrainingArguments, processes: Any
 ) -> TrainBatches:
     """The batches that the flags of a run ask for.
 
     Args:
         rows: of each split; those of `train` make the batches.
+        tokenizer: says how rows are padded.
         processes: what says `num_processes` and `process_index`, as an `Accelerator` does.
     """
     return TrainBatches(
         rows["train"],
-        pad_token_id,
+        tokenizer.pad_token_id,
         config.per_device_train_batch_size,
         config.gradient_accumulation_steps,
         processes.num_processes,
@@ -280,7 +291,13 @@ def train_batches(
         config.tokens_per_batch,
         config.train_sampling_strategy == "group_by_length",
         [rows[split] for split in sorted(rows) if split != "train"],
+        pad_left=tokenizer.padding_side == "left",
     )
+
+
+def eval_batches(rows: RowSource, tokenizer: Any, batch_size: int) -> "EvalBatches":
+    """The rows in batches for an evaluation, padded as the tokenizer pads."""
+    return EvalBatches(rows, tokenizer.pad_token_id, batch_size, pad_left=tokenizer.padding_side == "left")
 
 
 @dataclass(frozen=True)
@@ -290,6 +307,7 @@ class EvalBatches:
     rows: RowSource
     pad_token_id: int
     batch_size: int
+    pad_left: bool = False
 
     def __len__(self) -> int:
         return -(-len(self.rows) // self.batch_size)
@@ -301,7 +319,8 @@ class EvalBatches:
     def __getitem__(self, i: int) -> Batch:
         if not 0 <= i < len(self):
             raise IndexError(i)
-        return collate(self.rows, self.pad_token_id, self._order[i * self.batch_size : (i + 1) * self.batch_size])
+        ids = self._order[i * self.batch_size : (i + 1) * self.batch_size]
+        return collate(self.rows, self.pad_token_id, ids, pad_left=self.pad_left)
 
 
 def _outlive_a_sigterm(worker: int) -> None:

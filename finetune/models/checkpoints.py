@@ -129,6 +129,7 @@ def load(
             f"--max_seq_length {max_seq_length}: {arguments.model_name_or_path} has positions for {limit} tokens; "
             "longer inputs go into windows by themselves"
         )
+    suit_tokenizer(tokenizer, model)
     encoder = model.encoder if isinstance(model, EncoderCrfForTokenClassification) else model
     check_tokenizer(tokenizer, encoder, arguments.model_name_or_path)
     if arguments.padding_free:
@@ -219,6 +220,15 @@ def load_tokenizer(
         if not re.fullmatch(r"[\w-]+", template):
             raise ValueError(f"{flag} {name}: the tokenizer has a chat template {template!r}, which is no file name")
     return tokenizer
+
+
+def suit_tokenizer(tokenizer: Any, model: PreTrainedModel) -> None:
+    """Tells a tokenizer, and so whoever loads it later, how long an input may be, and where padding goes."""
+    limit = position_limit(model)
+    if limit is not None:
+        tokenizer.model_max_length = min(limit, tokenizer.model_max_length)
+    if model.config.model_type in KINDS:  # they count positions from the first column on
+        tokenizer.padding_side = "right"
 
 
 def check_tokenizer(tokenizer: Any, model: Any, name: str) -> None:

@@ -32,6 +32,7 @@ from finetune.models.checkpoints import (
     load_tokenizer,
     position_limit,
     resolve,
+    suit_tokenizer,
 )
 from finetune.models.tokenizers import SUBWORDS, subword_tokenizer, train_tokenizer
 
@@ -146,6 +147,7 @@ def load_for_pretraining(
     limit = position_limit(model)
     if limit is not None and max_seq_length > limit:
         raise ValueError(f"--max_seq_length {max_seq_length}: {name} has positions for {limit} tokens")
+    suit_tokenizer(tokenizer, model)
     check_tokenizer(tokenizer, model, name)
     if padding_free:
         run_without_padding(model)

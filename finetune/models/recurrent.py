@@ -34,8 +34,15 @@ def run_recurrent(module: Any, features: Tensor, lengths: Tensor) -> Tensor:
         lengths: int64 (B,), at least 1.
     """
     T = features.shape[1]
-    distinct = lengths.unique().tolist() if features.device.type == "cpu" else []
-    if not distinct or len(distinct) * _ROWS_OF_A_LENGTH > len(lengths):
+    if features.device.type != "cpu":
+        # Under autocast cuDNN would run a recurrent cell in float16, also where bfloat16 is asked for, and without a
+        # scaler of the loss. So the cell runs in the dtype of its weights.
+        with torch.autocast(features.device.type, enabled=False):
+            own = features.to(module.weight_hh_l0.dtype)
+            packed = pack_padded_sequence(own, lengths.cpu(), batch_first=True, enforce_sorted=False)
+            return pad_packed_sequence(module(packed)[0], batch_first=True, total_length=T)[0]
+    distinct = lengths.unique().tolist()
+    if len(distinct) * _ROWS_OF_A_LENGTH > len(lengths):
         packed = pack_padded_sequence(features, lengths.cpu(), batch_first=True, enforce_sorted=False)
         return pad_packed_sequence(module(packed)[0], batch_first=True, total_length=T)[0]
     # The fused kernels refuse bfloat16 on a processor without it.

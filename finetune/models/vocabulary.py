@@ -17,7 +17,14 @@ from transformers import AutoModel, PreTrainedModel
 
 from finetune.files import match_modes
 from finetune.models.attention import KINDS
-from finetune.models.checkpoints import first_position, load_config, load_pretrained, load_tokenizer, resolve
+from finetune.models.checkpoints import (
+    first_position,
+    load_config,
+    load_pretrained,
+    load_tokenizer,
+    resolve,
+    suit_tokenizer,
+)
 
 _BYTE = re.compile("<0x[0-9A-F]{2}>")  # pieces for what has no other
 _AT_ONCE = 2000  # texts tokenised together
@@ -78,6 +85,7 @@ def trim_vocabulary(
             setattr(config, name, new_id[getattr(config, name)])
     trimmed = type(model)(config)
     trimmed.load_state_dict(state)
+    suit_tokenizer(tokenizer, trimmed)
     trimmed.save_pretrained(output_dir)
     tokenizer.save_pretrained(output_dir)
     trimmed_definition = json.dumps(_renumbered(definition, new_id), ensure_ascii=False)

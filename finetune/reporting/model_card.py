@@ -15,7 +15,8 @@ _USE = {
         'tagger("Grace Hopper was born in New York.")'
     ),
     "text-classification": (
-        'classifier = pipeline("text-classification", model=FOLDER)\nclassifier("I would see it again.")'
+        'classifier = pipeline("text-classification", model=FOLDER, truncation=True)\n'
+        'classifier("I would see it again.")'
     ),
     "fill-mask": (
         'fill = pipeline("fill-mask", model=FOLDER)\nfill(f"The committee {fill.tokenizer.mask_token} the proposal.")'

@@ -5,6 +5,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -197,3 +198,35 @@ def test_evaluation_puts_rows_of_a_length_together():
     made = [batches[i] for i in range(len(batches))]
     assert sorted(itertools.chain.from_iterable(batch.row_ids.tolist() for batch in made)) == list(range(500))
     assert sum(batch.inputs["input_ids"].numel() for batch in made) < 1.05 * lengths.sum()
+
+
+def test_a_model_that_reads_from_the_right_is_padded_on_the_left():
+    """XLNet's head looks at the last token: in a batch a text has the logits that it has alone."""
+    from transformers import XLNetConfig, XLNetForSequenceClassification
+
+    torch.manual_seed(0)
+    model = XLNetForSequenceClassification(XLNetConfig(vocab_size=30, d_model=16, n_layer=2, n_head=2, d_inner=32))
+    model.eval()
+    lengths = [3, 9, 6]
+    offsets = np.concatenate([[0], np.cumsum(lengths)])
+    ids = np.random.default_rng(0).integers(5, 30, offsets[-1])
+    rows = Rows(offsets, {"input_ids": ids}, {"labels": np.zeros(3, np.int64)})
+    together = collate(rows, 5, [0, 1, 2], pad_left=True)
+    assert together.inputs["attention_mask"].tolist() == [[0] * (9 - n) + [1] * n for n in lengths]
+    alone = [model(torch.from_numpy(ids[None, a:b])).logits for a, b in itertools.pairwise(offsets)]
+    assert torch.allclose(model(**together.inputs).logits, torch.cat(alone), atol=1e-5)
+    first, second = together.split(2)
+    assert (first.inputs["input_ids"].shape, second.inputs["input_ids"].shape) == ((2, 9), (1, 6))
+    assert second.inputs["attention_mask"].all()
+
+
+def test_rows_are_padded_where_the_tokenizer_says(tokenizers):
+    from finetune.data import eval_batches
+
+    tokenizer = tokenizers["wordpiece"]
+    assert eval_batches(rows_of([2, 5]), tokenizer, 2)[0].inputs["attention_mask"].tolist()[1] == [1, 1, 0, 0, 0]
+    tokenizer.padding_side = "left"
+    try:
+        assert eval_batches(rows_of([2, 5]), tokenizer, 2)[0].inputs["attention_mask"].tolist()[1] == [0, 0, 0, 1, 1]
+    finally:
+        tokenizer.padding_side = "right"
