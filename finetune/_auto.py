@@ -33,6 +33,7 @@ def _register_configs(auto: ModuleType) -> None:
 def _register_models(auto: ModuleType) -> None:
     from finetune.models.configuration import EncoderCrfConfig, RecurrentConfig
     from finetune.models.crf import EncoderCrfForTokenClassification
+    from finetune.models.reader import RecurrentForQuestionAnswering
     from finetune.models.recurrent import (
         RecurrentForSequenceClassification,
         RecurrentForTokenClassification,
@@ -45,6 +46,7 @@ def _register_models(auto: ModuleType) -> None:
     auto.AutoModelForSequenceClassification.register(
         RecurrentConfig, RecurrentForSequenceClassification, exist_ok=True
     )
+    auto.AutoModelForQuestionAnswering.register(RecurrentConfig, RecurrentForQuestionAnswering, exist_ok=True)
 
 
 def _register_tokenizer(auto: ModuleType) -> None:

@@ -24,9 +24,12 @@ from .labels import entity_labels as entity_labels
 from .labels import label_counts as label_counts
 from .masking import Masking as Masking
 from .masking import mask_tokens as mask_tokens
+from .passages import QuestionWindows as QuestionWindows
+from .passages import window_questions as window_questions
 from .pretraining import PretrainingRows as PretrainingRows
 from .pretraining import pretraining_rows as pretraining_rows
 from .pretraining import template_of as template_of
+from .questions import read_questions as read_questions
 from .readers import read_labelled as read_labelled
 from .readers import read_tagged as read_tagged
 from .report import AlignmentReport as AlignmentReport

@@ -50,7 +50,7 @@ def read_tagged(config: DataArguments, words: str = "tokens", tags: str = "ner_t
     columns: dict[str, list[Any]]
     lines: list[Any]
     _check_different(words, tags)
-    for split, source in _sources(config, "ner").items():
+    for split, source in sources_of(config, "ner").items():
         if isinstance(source, Path) and source.is_file() and source.suffix.lower() in CONLL_ENDINGS:
             conll = read_conll(
                 source, column_number(words), -1 if (number := column_number(tags)) is None else number
@@ -89,7 +89,7 @@ def read_labelled(
     names = [text, label] + ([text_pair] if text_pair else [])
     _check_different(*names)
     features = {"text": pa.string(), "label": pa.string()} | ({"text_pair": pa.string()} if text_pair else {})
-    for split, source in _sources(config, "sentiment").items():
+    for split, source in sources_of(config, "sentiment").items():
         columns, lines = read_columns(source, names, config.column_names)
         for name in (text, text_pair):
             for value, line in zip(columns.get(name or "", []), lines, strict=False):
@@ -105,7 +105,7 @@ def read_labelled(
     return {name: _dataset(name, split, features, config) for name, split in splits.items()}
 
 
-def _sources(config: DataArguments, samples: str) -> dict[str, Path | datasets.Dataset]:
+def sources_of(config: DataArguments, samples: str) -> dict[str, Path | datasets.Dataset]:
     """The file, folder or loaded Hub split that the config names for each split."""
     files = {"train": config.train_file, "validation": config.validation_file, "test": config.test_file}
     sources: dict[str, Path | datasets.Dataset] = {}

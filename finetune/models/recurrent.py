@@ -171,22 +171,26 @@ class RecurrentModel(RecurrentPreTrainedModel):
         if not attention_mask.any():  # only empty texts
             size = self.config.hidden_size * (1 + self.config.bidirectional)
             return BaseModelOutput(last_hidden_state=self.embeddings.weight.new_zeros(B, T, size))
+        features = self.features(input_ids, attention_mask, char_ids)
+        lengths = attention_mask.sum(1)
+        hidden = run_recurrent(self.recurrent, self.dropout(features), lengths.clamp(min=1))
+        return BaseModelOutput(last_hidden_state=hidden * (lengths > 0)[:, None, None])
+
+    def features(self, input_ids: Tensor, attention_mask: Tensor, char_ids: Tensor | None) -> Tensor:
+        """The words' vectors with their characters' features, (B, T, E); the arguments are `forward`'s."""
+        B, T = input_ids.shape
         if self.training and self.config.word_dropout:
             dropped = torch.rand(B, T, device=input_ids.device) < self.config.word_dropout
             input_ids = input_ids.masked_fill(dropped & attention_mask.bool(), self.config.unk_token_id)
         features = self.embeddings(input_ids)
-        if self.config.char_features != "none":
-            if char_ids is None:
-                raise ValueError(
-                    "this baseline reads characters: tokenize with its own tokenizer, which gives char_ids"
-                )
-            characters = torch.zeros(B, T, self.config.char_hidden_size, device=features.device, dtype=features.dtype)
-            real = attention_mask.bool()
-            characters[real] = self.characters(char_ids[real].long()).to(features.dtype)
-            features = torch.cat([features, characters], dim=2)
-        lengths = attention_mask.sum(1)
-        hidden = run_recurrent(self.recurrent, self.dropout(features), lengths.clamp(min=1))
-        return BaseModelOutput(last_hidden_state=hidden * (lengths > 0)[:, None, None])
+        if self.config.char_features == "none":
+            return features
+        if char_ids is None:
+            raise ValueError("this baseline reads characters: tokenize with its own tokenizer, which gives char_ids")
+        characters = torch.zeros(B, T, self.config.char_hidden_size, device=features.device, dtype=features.dtype)
+        real = attention_mask.bool()
+        characters[real] = self.characters(char_ids[real].long()).to(features.dtype)
+        return torch.cat([features, characters], dim=2)
 
 
 class RecurrentForTokenClassification(RecurrentPreTrainedModel):

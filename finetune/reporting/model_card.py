@@ -18,12 +18,21 @@ _USE = {
         'classifier = pipeline("text-classification", model=FOLDER, truncation=True)\n'
         'classifier("I would see it again.")'
     ),
+    "question-answering": (
+        'finetune.predict(FOLDER, [("Who was born in 1906?", "Grace Hopper was born in New York in 1906.")])'
+    ),
     "fill-mask": (
         'fill = pipeline("fill-mask", model=FOLDER)\nfill(f"The committee {fill.tokenizer.mask_token} the proposal.")'
     ),
 }
 
 
+_MAIN = {
+    "token-classification": "f1",
+    "text-classification": "accuracy",
+    "question-answering": "f1",
+    "fill-mask": "mlm_perplexity",
+}
 _OWN = ("recurrent", "encoder-crf")  # the package's own kinds, which transformers alone does not know
 _TOLD = (
     "learning_rate",
@@ -78,7 +87,7 @@ def write_model_card(
         if key.startswith(("eval_", "test_"))
         and not key.endswith(("_runtime", "_tokens", "_words", "_words_scored", "_masked", "eval_loss", "test_loss"))
     }
-    main = {"token-classification": "f1", "text-classification": "accuracy", "fill-mask": "mlm_perplexity"}[task]
+    main = _MAIN[task]
     card = ModelCardData(
         model_name=name,
         library_name="transformers",

@@ -4,7 +4,7 @@ Shapes: N rows, T tokens of all rows, B rows of a batch, L labels.
 """
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -82,6 +82,59 @@ def _assemble(parts: list[Any], rows: Any, runtime: float) -> Predictions:
     # Summed in the order of the batches, not in that of arrival.
     loss = sum(part[4] for part in parts) / max(sum(part[5] for part in parts), 1)
     return Predictions(labels[order], scores[order], loss, int(rows.offsets[-1]), runtime)
+
+
+@dataclass(frozen=True)
+class Collected:
+    """What an evaluation found, in the order of the rows."""
+
+    arrays: dict[str, np.ndarray]  # (N, ...), by the names that the task gave them
+    loss: float  # mean over the targets
+    tokens: int  # that the model was given, padding not counted
+    runtime: float  # seconds
+
+    @property
+    def costs(self) -> dict[str, float]:
+        """`loss`, `tokens` and `runtime`, as results have them."""
+        return {"loss": self.loss, "tokens": self.tokens, "runtime": round(self.runtime, 3)}
+
+
+@torch.no_grad()
+def collect(
+    accelerator: Accelerator,
+    model: torch.nn.Module,
+    batches: Any,
+    collected: Callable[[Any, Any], dict[str, torch.Tensor]],
+) -> Collected:
+    """Runs the model over `batches`, shared out over the processes, and keeps of each row what `collected` makes of
+    it.
+
+    Args:
+        collected: takes the model's output and the batch on the device, and returns tensors (B, ...), a row each;
+            their further dimensions are the same for all batches.
+
+    Raises:
+        RuntimeError: if a row did not come back exactly once.
+    """
+    began = time.perf_counter()
+    model.eval()
+    mine = []
+    for number, batch, on_device, output in _outputs(accelerator, model, batches):
+        targets = batch.targets["loss"]
+        loss = float(output.loss) * targets if targets else 0.0
+        kept = {key: value.cpu().numpy() for key, value in collected(output, on_device).items()}
+        mine.append((number, batch.row_ids, kept, loss, targets))
+    gathered = sorted(gather_object(mine), key=lambda part: part[0])
+    ids = np.concatenate([part[1] for part in gathered])
+    _check_once(ids, len(batches.rows))
+    arrays = {}
+    for key in gathered[0][2]:
+        values = np.concatenate([part[2][key] for part in gathered])
+        arrays[key] = np.empty_like(values)
+        arrays[key][ids] = values
+    # Summed in the order of the batches, not in that of arrival.
+    loss = sum(part[3] for part in gathered) / max(sum(part[4] for part in gathered), 1)
+    return Collected(arrays, loss, int(batches.rows.offsets[-1]), time.perf_counter() - began)
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,150 @@
+"""Questions about passages, with the answers that stand in them -> `datasets.Dataset` with the same columns.
+
+| column | type | |
+|---|---|---|
+| `id` | str | as the data has it, else the number of the row |
+| `question`, `context` | str | |
+| `answers` | list of str | each right answer; none: the passage does not hold one; null: not known |
+| `answer_starts` | list of int | where each begins in the passage, in characters |
+| `source`, `line` | str, int | where the row comes from, for messages |
+
+Forms: SQuAD's JSON, version 1.1 or 2.0 (`data`, `paragraphs`, `qas`), and tables (JSONL, Parquet, saved and Hub
+data sets) whose column `answers` holds `{"text": [...], "answer_start": [...]}` or a list of `{"text": ...,
+"answer_start": ...}`.
+"""
+
+import json
+import logging
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import datasets
+import pyarrow as pa
+
+from finetune.arguments import DataArguments
+from finetune.data.conll import read_lines
+from finetune.data.messages import shown
+from finetune.data.readers import json_rows, load_saved_split, open_parquet, read_columns, sources_of
+
+logger = logging.getLogger(__name__)
+
+
+def read_questions(
+    config: DataArguments, question: str = "question", context: str = "context", answers: str = "answers"
+) -> dict[str, datasets.Dataset]:
+    """Reads the splits that the config names, among `train`, `validation` and `test`.
+
+    Args:
+        question, context, answers: the columns of a table; SQuAD's JSON has its own names.
+
+    Raises:
+        ValueError: naming file and question, for anything that cannot be read, and for an answer that does not
+            stand where its offset says.
+    """
+    splits = {}
+    for split, source in sources_of(config, "questions").items():
+        squad = isinstance(source, Path) and source.is_file() and source.suffix.lower() == ".json"
+        rows = list(_squad_rows(source) if squad else _table_rows(source, question, context, answers))
+        if not rows:
+            raise ValueError(f"{_name(source)}: no question in this data")
+        if split == "train" and any(row["answers"] is None for row in rows):
+            row = next(row for row in rows if row["answers"] is None)
+            raise ValueError(f"{_name(source)}: question {shown(row['id'])} has no answers; training needs them")
+        splits[split] = _dataset(split, rows, config, _name(source))
+    return splits
+
+
+def _squad_rows(path: Path) -> Iterator[dict[str, Any]]:
+    try:
+        articles = json.loads(path.read_text(encoding="utf-8-sig"))["data"]
+        paragraphs = [paragraph for article in articles for paragraph in article["paragraphs"]]
+        found = [(asked, paragraph["context"]) for paragraph in paragraphs for asked in paragraph["qas"]]
+    except OSError as error:
+        raise ValueError(f"{path}: {error.strerror}") from error
+    except (KeyError, TypeError, ValueError, RecursionError) as error:
+        raise ValueError(
+            f"{path}: not SQuAD's JSON ({type(error).__name__}: {error}), which has the keys data, paragraphs, "
+            "context and qas; a file with an object a line ends with .jsonl"
+        ) from error
+    for number, (asked, passage) in enumerate(found, start=1):
+        if not isinstance(asked, dict) or "question" not in asked:
+            raise ValueError(f"{path}: question {number} has no text under the key question")
+        name = str(asked.get("id", number))
+        given = [] if asked.get("is_impossible") else asked.get("answers")
+        yield _row(f"{path}: question {name}", name, -number, asked["question"], passage, given)
+
+
+def _table_rows(source: Any, question: str, context: str, answers: str) -> Iterator[dict[str, Any]]:
+    names = [question, context, answers] + (["id"] if "id" in _names(source) else [])
+    columns, lines = read_columns(source, names, None)
+    ids = columns.get("id") or [None] * len(lines)
+    for number, line in enumerate(lines):
+        place = f"{_name(source)}:{line}" if line > 0 else f"{_name(source)}, row {-line}"
+        name = str(number + 1 if ids[number] is None else ids[number])
+        yield _row(place, name, line, columns[question][number], columns[context][number], columns[answers][number])
+
+
+def _names(source: Any) -> list[str]:
+    """The columns of a table; of a file of JSON lines, the names in its first line."""
+    if isinstance(source, Path) and source.is_file():
+        if source.suffix.lower() == ".parquet":
+            return list(open_parquet(source).schema_arrow.names)
+        first: Any = next(json_rows(source, enumerate(read_lines(source), start=1)), (0, {}))[1]
+        return list(first) if isinstance(first, dict) else []
+    columns: list[str] = (load_saved_split(source) if isinstance(source, Path) else source).column_names
+    return columns
+
+
+def _row(place: str, name: str, line: int, question: Any, passage: Any, given: Any) -> dict[str, Any]:
+    for key, text in (("question", question), ("passage", passage)):
+        if not isinstance(text, str) or not text.strip():
+            raise ValueError(f"{place}: the {key} is {shown(text)}; a text is needed")
+    row = {"id": name, "question": question, "context": passage, "line": line}
+    if given is None:
+        return row | {"answers": None, "answer_starts": None}
+    if isinstance(given, dict):
+        texts, starts = given.get("text"), given.get("answer_start")
+        if not isinstance(texts, list) or not isinstance(starts, list) or len(texts) != len(starts):
+            raise ValueError(f'{place}: answers are {{"text": [...], "answer_start": [...]}}, both of one length')
+        given = [{"text": text, "answer_start": start} for text, start in zip(texts, starts, strict=True)]
+    if not isinstance(given, list) or not all(isinstance(answer, dict) for answer in given):
+        raise ValueError(f'{place}: answers are a list of {{"text": ..., "answer_start": ...}}')
+    texts, starts = [answer.get("text") for answer in given], [answer.get("answer_start") for answer in given]
+    for text, start in zip(texts, starts, strict=True):
+        if not isinstance(text, str) or not text or not isinstance(start, int) or isinstance(start, bool):
+            raise ValueError(
+                f"{place}: an answer is a text with the number of its first character, not {shown(text)}"
+            )
+        if start < 0 or passage[start : start + len(text)] != text:
+            raise ValueError(
+                f"{place}: {shown(text)} does not stand at character {start} of the passage{_hint(passage, text)}"
+            )
+    return row | {"answers": texts, "answer_starts": starts}
+
+
+def _hint(passage: str, text: str) -> str:
+    """Where it does stand, if in one place: offsets in bytes or in UTF-16 units are the usual mistake."""
+    if passage.count(text) == 1:
+        return f", but at {passage.index(text)}; offsets count characters (Unicode code points) from 0"
+    return f", which has it {passage.count(text)} times" if text in passage else ", which does not have it at all"
+
+
+def _dataset(split: str, rows: list[dict[str, Any]], config: DataArguments, source: str) -> datasets.Dataset:
+    kinds = {
+        "id": pa.string(),
+        "question": pa.string(),
+        "context": pa.string(),
+        "answers": pa.list_(pa.string()),
+        "answer_starts": pa.list_(pa.int64()),
+        "line": pa.int64(),
+    }
+    arrays = {key: pa.array([row[key] for row in rows], type=kind) for key, kind in kinds.items()}
+    arrays["source"] = pa.repeat(source, len(rows))
+    dataset = datasets.Dataset(pa.table(arrays))
+    limit = config.max_train_samples if split == "train" else config.max_eval_samples
+    return dataset if limit is None else dataset.select(range(min(limit, len(dataset))))
+
+
+def _name(source: Any) -> str:
+    return str(source) if isinstance(source, Path) else "the data set"
