@@ -60,8 +60,8 @@ def load_predictor(
     """Loads a model to label words or texts with.
 
     Args:
-        model_dir: the folder of a run of `recipes/ner.py` or `recipes/sentiment.py`, or any other model for token or
-            sequence classification: a folder or a Hub id.
+        model_dir: the folder of a run of `recipes/ner.py`, `recipes/sentiment.py` or `recipes/question_answering.py`,
+            or any other model for token or sequence classification or question answering: a folder or a Hub id.
         batch_size: windows, or texts, in one batch.
         max_seq_length: subwords in a window, special tokens included [the run's; without one 128, or what the model
             has positions for].
@@ -97,6 +97,7 @@ def load_predictor(
         tokenizer=tokenizer,
         labels=labels,
         labels_words=task == "token-classification",
+        answers=task == "question-answering",
         pairs=settings["text_pair_column_name"] is not None if "text_pair_column_name" in settings else None,
         batch_size=batch_size,
         max_seq_length=max_seq_length,
@@ -104,8 +105,11 @@ def load_predictor(
         accelerator=accelerator,
         # Column 0 is the default, and as such may be the second in another file (`finetune/data/conll.py`).
         word_column=data.column_number(settings.get("text_column_name")) or None,
+        max_answer_length=settings.get("max_answer_length", 30),
     )
-    predictor([("", "") if predictor.pairs else ""])  # lengths that cannot be meant are refused now
+    predictor(
+        [("", "") if predictor.pairs or predictor.answers else ""]
+    )  # lengths that cannot be meant are refused now
     return predictor
 
 
@@ -140,15 +144,17 @@ class Predictor:
     max_seq_length: int
     doc_stride: int | None
     accelerator: Any
+    answers: bool = False  # questions, from the passage that comes with each
+    max_answer_length: int = 30  # subwords
     word_column: int | None = None  # of column files, as the run read them; None: the first, of CoNLL-U the second
 
     def __call__(self, samples: Sequence[Sample]) -> list[dict[str, Any]]:
         """One answer a sample, in their order.
 
         Args:
-            samples: a model that labels words takes texts, which `finetune.data.split_words` splits, or lists of
-                words; one that labels texts takes texts, which are cut at `max_seq_length` as in training, or tuples
-                of two texts.
+            samples: a model that answers questions takes tuples of a question and its passage; one that labels
+                words takes texts, which `finetune.data.split_words` splits, or lists of words; one that labels
+                texts takes texts, which are cut at `max_seq_length` as in training, or tuples of two texts.
 
         Returns:
             For texts:
@@ -157,6 +163,15 @@ class Predictor:
             |---|---|
             | `predicted` | the label |
             | `score` | its probability |
+
+            For questions:
+
+            | key | |
+            |---|---|
+            | `answer` | the characters of the passage; empty: it does not hold an answer |
+            | `start`, `end` | where it is in the passage: `passage[start:end]`; null without an answer |
+            | `score` | its probability among the spans of `nbest` and no answer |
+            | `nbest` | up to 20 spans, the likeliest first, with the same keys |
 
             For words:
 
@@ -190,6 +205,8 @@ class Predictor:
                 self.check(sample)
             except ValueError as error:
                 raise ValueError(f"sample {i}: {error}") from error
+        if self.answers:
+            return self._answer(samples)
         return self._label_words(samples) if self.labels_words else self._label_texts(samples)
 
     def check(self, sample: Sample) -> None:
@@ -203,6 +220,10 @@ class Predictor:
                     raise ValueError(f"the word {word!r} is empty or breaks a line")
             return
         pair = isinstance(sample, tuple) and len(sample) == 2 and all(isinstance(text, str) for text in sample)
+        if self.answers:
+            if not pair:
+                raise ValueError("this model answers questions: give a question and its passage as a pair")
+            return
         if not pair and not isinstance(sample, str):
             raise ValueError("this model labels texts: give a text, or two as a pair")
         if self.pairs is not None and self.pairs != pair:
@@ -254,6 +275,37 @@ class Predictor:
             predictions = self._run(encoded.rows)
             for i, label, score in zip(ids, predictions.labels, _rounded(predictions.scores), strict=True):
                 answers[i] = {"predicted": self.labels[label], "score": score}
+        return answers
+
+    def _answer(self, samples: Sequence[Any]) -> list[dict[str, Any]]:
+        from finetune.tasks import questions
+
+        if not samples:
+            return []
+        passages = [passage for _, passage in samples]
+        windows = data.window_questions(
+            [question for question, _ in samples],
+            passages,
+            self.tokenizer,
+            [None] * len(samples),
+            max_seq_length=self.max_seq_length,
+            doc_stride=self.doc_stride,
+            token_types=self.model.config.model_type == "recurrent",
+        )
+        batches = data.eval_batches(windows.rows, self.tokenizer, self.batch_size)
+        best = functools.partial(questions.collect, max_answer_length=self.max_answer_length)
+        found = training.collect(self.accelerator, self.model, batches, best)
+        spans = questions.decode(windows, passages, found.arrays)
+        said = questions.answers(spans, getattr(self.model.config, "null_score_diff_threshold", None))
+        answers = []
+        for text, ranked in zip(said, spans, strict=True):
+            shares = [round(share, 6) for share in questions.probabilities(ranked)]
+            listed = [
+                {"text": span.text, "start": span.start, "end": span.end, "score": share}
+                for span, share in zip(ranked, shares, strict=True)
+            ]
+            first = listed[0] if text else {"start": None, "end": None, "score": round(1.0 - sum(shares), 6)}
+            answers.append({"answer": text} | {k: first[k] for k in ("start", "end", "score")} | {"nbest": listed})
         return answers
 
     def _run(self, rows: Any) -> Any:
@@ -309,6 +361,7 @@ def _settings_of_run(folder: Path) -> dict[str, Any]:
         "padding_free": bool,
         "text_column_name": str,
         "text_pair_column_name": str | None,
+        "max_answer_length": int,
     }
     settings = {key: written[key] for key in kinds if key in written}
     for key, value in settings.items():

@@ -1,13 +1,12 @@
 """Questions about passages: fine-tune BERT, RoBERTa or XLM-R, or train a recurrent reader.
 
-python recipes/question_answering.py --dataset_name samples --output_dir runs/questions
-python recipes/question_answering.py --dataset_name samples --model_name_or_path bilstm --output_dir runs/reader
-accelerate launch recipes/question_answering.py --config recipes/configs/question_answering/squad2.yaml
+python recipes/question_answering.py --train_file train.json --validation_file dev.json --output_dir runs/questions
+python recipes/question_answering.py --train_file train.json --validation_file dev.json --model_name_or_path bilstm
 accelerate launch --num_processes 2 --cpu recipes/question_answering.py --train_file train.json ...
 
 from recipes.question_answering import QuestionConfig, finetune_questions
-result = finetune_questions(QuestionConfig(dataset_name="samples", output_dir="runs/questions"))
-result.results["test_f1"]
+result = finetune_questions(QuestionConfig(train_file="train.json", validation_file="dev.json"))
+result.results["eval_f1"]
 """
 
 from __future__ import annotations  # names of the lazy parts in signatures would import torch
@@ -92,7 +91,7 @@ def finetune_questions(config: QuestionConfig) -> training.RunResult:
 
     # 5. How to score: one answer for every question, from all of its windows.
     def predict(model: Any, split: str, name: str, threshold: float | None = None) -> tuple[Any, dict[str, float]]:
-        batches = data.EvalBatches(windows[split].rows, tokenizer.pad_token_id, config.per_device_eval_batch_size)
+        batches = data.eval_batches(windows[split].rows, tokenizer, config.per_device_eval_batch_size)
         found = training.collect(
             accelerator, model, batches, partial(task.collect, max_answer_length=config.max_answer_length)
         )
@@ -106,7 +105,7 @@ def finetune_questions(config: QuestionConfig) -> training.RunResult:
 
     # 6. Train.
     rows = {split: cut.rows for split, cut in windows.items()}
-    batches = data.train_batches(rows, tokenizer.pad_token_id, config, accelerator)
+    batches = data.train_batches(rows, tokenizer, config, accelerator)
     outcome = training.train(run, model, tokenizer, batches, lambda model: predict(model, "validation", "eval")[1])
 
     # 7. Save the model, then what it says on the evaluation splits.
@@ -120,7 +119,7 @@ def finetune_questions(config: QuestionConfig) -> training.RunResult:
                 f"questions {scores[f'{name}_questions']:,}"
             )
             if accelerator.is_main_process:
-                task.write(run.output_dir, name, splits[split]["id"][:], task.answers(spans, threshold), spans)
+                task.write(run.file, name, splits[split]["id"][:], task.answers(spans, threshold), spans)
     accelerator.unwrap_model(outcome.model).config.null_score_diff_threshold = threshold
     run.save_model(outcome.model, tokenizer)
     if accelerator.is_main_process:

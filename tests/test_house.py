@@ -52,6 +52,15 @@ def test_parts_do_not_import_each_other(part):
                 assert name.startswith(allowed), f"{file} imports {name}"
 
 
+def test_tasks_join_the_parts_alone():
+    allowed = tuple(f"finetune.{part}" for part in (*PARTS, "arguments", "files"))
+    for file, tree in modules("finetune/tasks"):
+        for name in imported(tree):
+            assert not name.startswith(("recipes", "finetune.prediction", "finetune.comparison")), file
+            if name.startswith("finetune"):
+                assert name.startswith(allowed), f"{file} imports {name}"
+
+
 def test_arguments_import_nothing_of_the_house():
     tree = ast.parse((ROOT / "finetune/arguments.py").read_text())
     assert not [name for name in imported(tree) if name.startswith(("finetune", "torch", "transformers"))]
@@ -110,7 +119,7 @@ def steps(recipe):
 
 
 def test_recipes_have_the_same_steps_and_are_short():
-    for recipe in ("ner", "sentiment", "pretrain"):
+    for recipe in ("ner", "sentiment", "question_answering", "pretrain"):
         assert [step[:4] for step in steps(recipe)] == [f"# {n}." for n in range(1, 8)]
         assert len((ROOT / f"recipes/{recipe}.py").read_text().splitlines()) <= 200
 
@@ -118,7 +127,7 @@ def test_recipes_have_the_same_steps_and_are_short():
 def test_importing_finetune_costs_no_torch():
     code = (
         "import sys, finetune, finetune.arguments, finetune.cli, recipes.ner, recipes.predict, "
-        "recipes.pretrain, recipes.sentiment; "
+        "recipes.pretrain, recipes.question_answering, recipes.sentiment; "
         "print([name for name in ('torch', 'transformers', 'datasets', 'accelerate') if name in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT)

@@ -213,9 +213,10 @@ def _encode(texts: Sequence[str], tokenizer: Any) -> tuple[dict[str, np.ndarray]
     )
     counts = [len(ids) for ids in output["input_ids"]]
     flat: dict[str, np.ndarray] = {"starts": np.concatenate([[0], np.cumsum(counts, dtype=np.int64)])}
-    for key, dtype in (("input_ids", np.int32), ("char_ids", np.uint8)):
-        if key in output:
-            flat[key] = np.array([value for row in output[key] for value in row], dtype=dtype)
+    flat["input_ids"] = np.array([value for row in output["input_ids"] for value in row], dtype=np.int32)
+    if "char_ids" in output:
+        letters = [value for row in output["char_ids"] for value in row]
+        flat["char_ids"] = np.array(letters, dtype=np.uint8).reshape(len(letters), tokenizer.word_bytes)
     places = np.array([place for row in output["offset_mapping"] for place in row], dtype=np.int64).reshape(-1, 2)
     return flat, places
 

@@ -111,6 +111,8 @@ def sources_of(config: DataArguments, samples: str) -> dict[str, Path | datasets
     sources: dict[str, Path | datasets.Dataset] = {}
     if config.dataset_name == "samples":
         folder = Path(__file__).parent / "samples" / samples
+        if not folder.is_dir():
+            raise ValueError(f"--dataset_name samples: there are none for {samples}; give --train_file")
         sources.update({path.stem: path for path in folder.iterdir() if path.stem in SPLITS})
     elif config.dataset_name is not None and Path(config.dataset_name).is_dir():
         saved = load_saved(config.dataset_name)

@@ -4,7 +4,7 @@
 |---|---|---|
 | `text` | a line, also an empty one | a text |
 | `words` | a line, also an empty one | words, with spaces or tabs between them |
-| `jsonl` | a line that is not blank | an object with `text`, with `text` and `text_pair`, or with `tokens` |
+| `jsonl` | a line that is not blank | an object: `text`, with `text_pair` or alone; `question`, `context`; `tokens` |
 | `conll` | lines up to an empty one (`conll.py`) | words, in the first column or another |
 """
 
@@ -62,6 +62,9 @@ def read_records(file: BinaryIO, name: str, form: str, word_column: int | None =
 
 def _sample(row: Any, where: str) -> str | tuple[str, str] | list[str]:
     if isinstance(row, dict):
+        question, passage = row.get("question"), row.get("context")
+        if isinstance(question, str) and isinstance(passage, str) and "text" not in row:
+            return question, passage
         text, pair, tokens = (row.get(key) for key in ("text", "text_pair", "tokens"))
         if tokens is None and isinstance(text, str) and (pair is None or isinstance(pair, str)):
             return text if pair is None else (text, pair)

@@ -141,8 +141,7 @@ def write_model_card(
         "## Use",
         "",
         "```python",
-        *(["import finetune  # makes this kind of model known to pipeline()"] if model_type in _OWN else []),
-        "from transformers import pipeline",
+        *_imports(task, model_type),
         "",
         f"# {name} is the folder of this card; on the Hub it is the name above this page",
         _USE[task].replace("FOLDER", json.dumps(name, ensure_ascii=False)),
@@ -150,6 +149,13 @@ def write_model_card(
         "",
     ]
     write_text(folder / "README.md", "\n".join(lines))
+
+
+def _imports(task: str, model_type: str) -> list[str]:
+    if task == "question-answering":  # transformers has no pipeline for it from 5.3 on
+        return ["import finetune"]
+    own = ["import finetune  # makes this kind of model known to pipeline()"] if model_type in _OWN else []
+    return [*own, "from transformers import pipeline"]
 
 
 def _public(name: str) -> str:

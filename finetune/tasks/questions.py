@@ -4,7 +4,7 @@ Shapes: Q questions, N windows, n spans of each window.
 """
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -143,9 +143,15 @@ def score(sums: np.ndarray) -> dict[str, float]:
     return metrics.answer_scores(sums)
 
 
-def write(folder: Path, name: str, ids: Sequence[str], said: Sequence[str], spans: Sequence[Sequence[Span]]) -> None:
-    """Writes `predictions_<name>.json`, which SQuAD's script reads, and `nbest_<name>.jsonl`."""
-    write_text(folder / f"predictions_{name}.json", json.dumps(dict(zip(ids, said, strict=True)), ensure_ascii=False))
+def write(
+    file: Callable[[str], Path], name: str, ids: Sequence[str], said: Sequence[str], spans: Sequence[Sequence[Span]]
+) -> None:
+    """Writes `predictions_<name>.json`, which SQuAD's script reads, and `nbest_<name>.jsonl`.
+
+    Args:
+        file: gives the path of a file of the run by its name.
+    """
+    write_text(file(f"predictions_{name}.json"), json.dumps(dict(zip(ids, said, strict=True)), ensure_ascii=False))
     lines = []
     for question, found in zip(ids, spans, strict=True):
         listed = [
@@ -153,4 +159,4 @@ def write(folder: Path, name: str, ids: Sequence[str], said: Sequence[str], span
             for span, share in zip(found, probabilities(found), strict=True)
         ]
         lines.append(json.dumps({"id": question, "nbest": listed}, ensure_ascii=False) + "\n")
-    write_text(folder / f"nbest_{name}.jsonl", "".join(lines))
+    write_text(file(f"nbest_{name}.jsonl"), "".join(lines))

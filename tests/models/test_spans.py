@@ -106,7 +106,7 @@ def test_the_reader_reads_no_padding_and_knows_equal_words():
     arguments = ModelArguments(model_name_or_path="bilstm", **ARGUMENTS)
     reader, tokenizer = load("question-answering", arguments, (), words=["where does it end"], max_seq_length=32)
     reader.eval()
-    words = "<sep> Where ends Zxcvb It ends where zxcvb Zxcvb Qwert".split()
+    words = ["<sep>", "Where", "ends", "Zxcvb", "It", "ends", "where", "zxcvb", "Zxcvb", "Qwert"]
     encoded = tokenizer([words], is_split_into_words=True, return_tensors="pt")
     keys = _words(encoded["input_ids"], encoded["char_ids"], tokenizer.unk_token_id)[0].tolist()
     # Known words are equal whatever their case; of unknown words every letter counts.
