@@ -4,6 +4,8 @@
 package's own models known to `AutoModelFor...` and `pipeline()`.
 """
 
+import os
+
 import lazy_loader
 
 from finetune._auto import register_when_imported
@@ -17,5 +19,11 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         "prediction": ["attention", "load_predictor", "predict"],
     },
 )
+
+# OpenMP reads this once, when torch is loaded, which is later. By default threads that wait for each other spin for
+# milliseconds. Beside another process this makes steps several times slower, up to a hundred times. After so short a
+# spin they sleep (benchmarks/README.md, "Threads").
+if not os.environ.keys() & {"GOMP_SPINCOUNT", "OMP_WAIT_POLICY"}:
+    os.environ["GOMP_SPINCOUNT"] = "1000"
 
 register_when_imported()

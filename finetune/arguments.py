@@ -140,4 +140,4 @@ class TrainingArguments:
     report_to: str = flag("none", "Comma-separated trackers of Accelerate: tensorboard, wandb, ...")
     push_to_hub: bool = flag(False, "Upload the finished folder to the Hub, after it was saved locally.")
     hub_model_id: str | None = flag(None, "The Hub repository [the name of output_dir].")
-    disable_tqdm: bool = flag(False, "No progress bars.")
+    disable_tqdm: bool = flag(False, "No progress bar; without a terminal, no line a minute.")

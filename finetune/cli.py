@@ -6,16 +6,19 @@ choice checks as a flag, and a flag overrides it.
 
 import argparse
 import dataclasses
+import difflib
 import errno
 import gc
 import logging
+import numbers
 import os
 import sys
 import time
+import types
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
 import yaml
 
@@ -47,15 +50,17 @@ def parse(config_class: type[Config], argv: Sequence[str] | None = None) -> Conf
     parser.add_argument("--config", metavar="FILE.yaml", help="Flags from a YAML file; the others override them.")
 
     files, words = _take_config_flags(parser, words)
+    known = {field.name for field in dataclasses.fields(config_class)}  # type: ignore[arg-type]
     if files:
-        known = {field.name for field in dataclasses.fields(config_class)}  # type: ignore[arg-type]
         try:
             words = [word for file in files for word in yaml_to_argv(file, known)] + words
         except ValueError as error:
             parser.error(printable(str(error)))
     namespace, unknown = parser.parse_known_args(words)
     if unknown:
-        parser.error(printable(f"unknown flag {unknown[0]}; --help lists the flags"))
+        flag = unknown[0].partition("=")[0]
+        hint = did_you_mean(flag.lstrip("-").replace("-", "_"), known | {"config", "help"}, "--")
+        parser.error(printable(f"unknown flag {flag}{hint or '; --help lists the flags'}"))
     values = vars(namespace)
     values.pop("config")
     return config_class(**values)
@@ -141,7 +146,8 @@ def _to_argv(file: str | Path, root: yaml.Node | None, known: set[str]) -> list[
         if not isinstance(key, yaml.ScalarNode):
             raise ValueError(f"{where}: the name of a flag is one plain value")
         if key.value not in known:
-            raise ValueError(f"{where}: unknown flag {key.value!r}; --help lists the flags")
+            hint = did_you_mean(key.value.lstrip("-").replace("-", "_"), known) or "; --help lists the flags"
+            raise ValueError(f"{where}: unknown flag {key.value!r}{hint}")
         if not isinstance(value, yaml.ScalarNode):
             raise ValueError(f"{where}: {key.value} takes one plain value")
         if key.value in seen:
@@ -157,6 +163,63 @@ def _to_argv(file: str | Path, root: yaml.Node | None, known: set[str]) -> list[
 def to_yaml(config: Any) -> str:
     """The config as a YAML text that `--config` takes back."""
     return yaml.safe_dump(dataclasses.asdict(config), sort_keys=False, allow_unicode=True)
+
+
+def did_you_mean(word: str, known: Iterable[str], before: str = "") -> str:
+    """`; did you mean --seed?` for a word that looks like a known one, else nothing.
+
+    Args:
+        before: what is put before the known word.
+    """
+    names = {name.lower(): name for name in known}
+    found = difflib.get_close_matches(word.lower(), names, n=1, cutoff=0.7)
+    return f"; did you mean {before}{names[found[0]]}?" if found else ""
+
+
+def typed(config: Config) -> Config:
+    """The config with values of the types that its flags have: what the command line does, for configs from Python.
+
+    Paths become strings, whole numbers become floats where a float is meant, and numbers of numpy those of Python, so
+    that `run.yaml` holds plain values.
+
+    Raises:
+        ValueError: naming the field, for a value of another type, or outside the choices.
+    """
+    hints = get_type_hints(type(config))
+    names = [field.name for field in dataclasses.fields(config)]  # type: ignore[arg-type]
+    values = {name: _typed(name, getattr(config, name), hints[name]) for name in names}
+    return dataclasses.replace(config, **values)  # type: ignore[type-var]
+
+
+def _typed(name: str, value: Any, hint: Any) -> Any:
+    kinds = get_args(hint) if get_origin(hint) in (Union, types.UnionType) else (hint,)
+    if value is None and type(None) in kinds:
+        return None
+    for kind in kinds:
+        if get_origin(kind) is Literal:
+            if isinstance(value, str) and value in get_args(kind):
+                return value
+        elif kind is str and isinstance(value, (str, Path)):
+            return str(value)
+        elif kind is bool and isinstance(value, bool):
+            return value
+        elif kind in _NUMBERS and isinstance(value, _NUMBERS[kind]) and not isinstance(value, bool):
+            return kind(value)
+    told = [
+        "one of " + ", ".join(map(repr, get_args(kind))) if get_origin(kind) is Literal else _KINDS[kind]
+        for kind in kinds
+    ]
+    raise ValueError(f"{name}={value!r:.100}: must be {' or '.join(told)}")
+
+
+_NUMBERS: dict[Any, Any] = {int: numbers.Integral, float: numbers.Real}
+_KINDS: dict[Any, str] = {
+    int: "a whole number",
+    float: "a number",
+    bool: "True or False",
+    str: "a string",
+    type(None): "None",
+}
 
 
 def _take_config_flags(parser: Any, words: list[str]) -> tuple[list[str], list[str]]:
@@ -187,6 +250,7 @@ def run(recipe: Callable[[Any], Any], config: Any) -> Any:
         if handler is not None:
             handler.addFilter(_clean)
     try:
+        _check_launch_file()
         result = recipe(config)
         _end_processes()
         return result
@@ -252,6 +316,23 @@ def _end_processes() -> None:
         distributed.destroy_process_group()
 
 
+def _launched() -> argparse.Namespace | None:
+    """What `accelerate launch` was told that started this process; None where something else did."""
+    import psutil  # a dependency of accelerate
+
+    try:
+        words = psutil.Process().parent().cmdline()
+    except psutil.Error:
+        return None
+    if not any("accelerate" in word for word in words):
+        return None
+    launcher = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    launcher.add_argument("--num_processes", "--num-processes", type=int)
+    launcher.add_argument("--config_file", "--config-file")
+    launcher.add_argument("--cpu", "--use_cpu", "--use-cpu", action="store_true")
+    return launcher.parse_known_args(words[: _index(words, sys.argv[0])])[0]
+
+
 def _start_missing_processes() -> None:
     """`accelerate launch --cpu --num_processes 2` starts one process and says nothing (accelerate issue 2741), also
     where a `--config_file` asks for them.
@@ -260,30 +341,38 @@ def _start_missing_processes() -> None:
     """
     if "WORLD_SIZE" in os.environ or os.environ.get("ACCELERATE_USE_CPU", "").lower() != "true":
         return
-    import psutil  # a dependency of accelerate
-
-    try:
-        words = psutil.Process().parent().cmdline()
-    except psutil.Error:
+    launched = _launched()
+    if launched is None:
         return
-    launcher = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
-    launcher.add_argument("--num_processes", "--num-processes", type=int)
-    launcher.add_argument("--config_file", "--config-file")
-    if any("accelerate" in word for word in words):
-        given = launcher.parse_known_args(words[: _index(words, sys.argv[0])])[0]
-        asked = given.num_processes or 1
-        if given.num_processes is None and given.config_file is not None:
-            asked = int(read_settings(Path(given.config_file)).get("num_processes", 1))
-        if asked > 1:
-            command = [
-                sys.executable,
-                "-m",
-                "torch.distributed.run",
-                "--standalone",
-                f"--nproc_per_node={asked}",
-            ]
-            sys.stdout.flush()
-            os.execv(sys.executable, command + sys.argv)
+    asked = launched.num_processes or 1
+    if launched.num_processes is None and launched.config_file is not None:
+        asked = int(read_settings(Path(launched.config_file)).get("num_processes", 1))
+    if asked > 1:
+        command = [
+            sys.executable,
+            "-m",
+            "torch.distributed.run",
+            "--standalone",
+            f"--nproc_per_node={asked}",
+        ]
+        sys.stdout.flush()
+        os.execv(sys.executable, command + sys.argv)
+
+
+def _check_launch_file() -> None:
+    """A launch file for GPUs would run on the CPU where there are none, without a word."""
+    launched = _launched() if "ACCELERATE_MIXED_PRECISION" in os.environ else None  # accelerate launch sets it
+    if launched is None or launched.config_file is None or launched.cpu:
+        return
+    if read_settings(Path(launched.config_file)).get("use_cpu") is not False:
+        return
+    import torch
+
+    if not torch.accelerator.is_available():
+        raise ValueError(
+            f"--config_file {launched.config_file}: this launch file is for GPUs (use_cpu: false), and torch finds "
+            "none here; give recipes/configs/accelerate/cpu.yaml, or add --cpu to accelerate launch"
+        )
 
 
 def _index(words: list[str], word: str) -> int:

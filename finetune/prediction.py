@@ -74,8 +74,11 @@ def load_predictor(
     from accelerate import Accelerator
     from torch import accelerator as hardware
 
+    for name, value in (("batch_size", batch_size), ("max_seq_length", max_seq_length), ("doc_stride", doc_stride)):
+        if not (isinstance(value, int) or (value is None and name != "batch_size")) or isinstance(value, bool):
+            raise ValueError(f"{name}={value!r}: must be a whole number")
     if batch_size < 1:
-        raise ValueError(f"--per_device_eval_batch_size {batch_size}: must be at least 1")
+        raise ValueError(f"batch_size={batch_size}: must be at least 1")
     settings = _settings_of_run(Path(model_dir))
     if max_seq_length is None:
         max_seq_length = settings.get("max_seq_length")

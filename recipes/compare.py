@@ -28,7 +28,7 @@ from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
-from finetune import cli, data, reporting
+from finetune import cli, data, models, reporting
 from finetune.arguments import DataArguments
 from finetune.files import printable, write_text
 from recipes import ner, sentiment, simple_baselines
@@ -73,6 +73,7 @@ def compare(config: CompareConfig) -> dict[str, Any]:
     if not config.models or not config.seeds or len(set(map(type, config.models.values()))) > 1:
         raise ValueError("--models, --seeds: give at least one of each, all models for the same task")
     folder = Path(config.output_dir)
+    chosen = {name: _without_idle_flags(name, own) for name, own in config.models.items()}
     names = {name: name.rstrip("/").rpartition("/")[2] for name in config.models}
     if len(set(names.values())) < len(names):
         raise ValueError(f"--models {','.join(names)}: the last parts of these names must differ")
@@ -81,7 +82,7 @@ def compare(config: CompareConfig) -> dict[str, Any]:
             raise ValueError(f"--models: {name!r} is the name of a folder or file of the report; call it otherwise")
     runs = {
         (names[name], seed): recipe_of(replace(own, seed=seed, output_dir=str(folder / names[name] / f"seed-{seed}")))
-        for name, own in config.models.items()
+        for name, own in chosen.items()
         for seed in (config.seeds[:1] if own.model_name_or_path in ("svm", "dictionary") else config.seeds)
     }
 
@@ -124,6 +125,15 @@ def compare(config: CompareConfig) -> dict[str, Any]:
     return report
 
 
+def _without_idle_flags(name: str, config: Any) -> Any:
+    """Models share flags, of which each takes those that it has a use for; the others are told."""
+    defaults = models.flags_without_use(config)
+    given = [flag for flag, default in defaults.items() if getattr(config, flag) != default]
+    if given:
+        print(f"{name} has no use for {', '.join(f'--{flag}' for flag in given)}: left out", flush=True)
+    return replace(config, **defaults)
+
+
 def recipe_of(config: Any) -> tuple[Callable[[Any], Any], Any]:
     """The recipe function that a config is for, and the config with every default of its model."""
     if isinstance(config, ner.NerConfig):
@@ -146,7 +156,8 @@ def _state(config: Any, digest: str) -> str:
         return "new"
     # A flag that run.yaml does not have came later: the run did what its default does.
     did = {field.name: there.get(field.name, field.default) for field in fields(config)}
-    if any(did[name] != value for name, value in asdict(config).items() if name not in _ELSEWHERE):
+    passed_over = (*_ELSEWHERE, *models.flags_without_use(config))
+    if any(did[name] != value for name, value in asdict(config).items() if name not in passed_over):
         return "new"
     if config.overwrite_output_dir:
         return "new"

@@ -23,11 +23,13 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from finetune import cli, reporting  # before torch, whose threads it tells how to wait
+
+# isort: split
 import torch
 from torch import Tensor, nn
 from transformers import BertConfig, BertModel
 
-from finetune import cli, reporting
 from finetune.arguments import flag
 from finetune.models import RecurrentConfig, RecurrentModel
 

@@ -33,14 +33,16 @@ class NerConfig(TrainingArguments, ModelArguments, DataArguments):
 
 
 def resolved(config: NerConfig) -> NerConfig:
-    """The config with the defaults of its model."""
+    """The config with the defaults of its model. Raises ValueError for flags that this model has no use for."""
     baseline = models.is_baseline(config.model_name_or_path)
-    return training.with_defaults(
+    config = training.with_defaults(
         config,
         learning_rate=2e-3 if baseline else 5e-5,
         num_train_epochs=20 if baseline else 3,
         metric="f1",
     )
+    models.check_flags(config)
+    return config
 
 
 def finetune_ner(config: NerConfig) -> training.RunResult:

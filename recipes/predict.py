@@ -68,6 +68,8 @@ def predict_stream(config: PredictConfig) -> int:
         raise ValueError("--model_name_or_path is missing: give the folder of a run, or a model of the Hub")
     if int(os.environ.get("WORLD_SIZE", 1)) > 1:
         raise ValueError("several processes would read the same input; start this recipe in one")
+    if config.per_device_eval_batch_size < 1:
+        raise ValueError(f"--per_device_eval_batch_size {config.per_device_eval_batch_size}: must be at least 1")
     input_format, output_format = formats(config)
     with opened_input(config.input_file) as file, opened_output(config.output_file) as output:
         # 2. The model.

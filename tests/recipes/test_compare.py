@@ -8,6 +8,7 @@ from itertools import product
 import datasets
 import numpy as np
 import pytest
+import yaml
 from seqeval.metrics import f1_score
 
 from finetune import comparison, data, metrics, models
@@ -41,6 +42,18 @@ def compared(tmp_path_factory, checkpoints):
     }
     config = CompareConfig(models, seeds=(0, 1), output_dir=str(folder / "out"))
     return config, compare(config), folder / "out"
+
+
+def test_each_model_takes_the_flags_that_it_has_a_use_for(compared):
+    """Models share flags; what a transformer has no use for is left out of its run."""
+    _, _, folder = compared
+    for name, expected in (
+        ("bert", (200, 100, "cnn")),
+        ("bilstm", (16, 16, "none")),
+        ("dictionary", (16, 16, "none")),
+    ):
+        written = yaml.safe_load((folder / name / "seed-0/run.yaml").read_text())
+        assert (written["hidden_size"], written["embedding_size"], written["char_features"]) == expected
 
 
 def test_scores_are_those_of_the_runs(compared):

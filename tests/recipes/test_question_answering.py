@@ -16,10 +16,9 @@ TINY = {
     "num_train_epochs": 1,
     "per_device_train_batch_size": 4,
     "learning_rate": 1e-3,
-    "hidden_size": 16,
-    "embedding_size": 16,
     "disable_tqdm": True,
 }
+SHAPE = {"hidden_size": 16, "embedding_size": 16}  # of the baselines
 NAMES = ("Ada", "Grace", "Alan", "Emmy", "Kurt", "Sofia", "Paul", "Marie")
 TOWNS = ("Oslo", "Lisbon", "Toronto", "Turin", "Vienna", "Porto", "Malmö", "北京")
 
@@ -55,7 +54,8 @@ def files(tmp_path_factory):
 
 def config(files, output_dir, model, ending="json", **more):
     named = {f"{key}_file": str(files / f"{name}.{ending}") for key, name in SPLITS.items()}
-    return QuestionConfig(**TINY | named | more, output_dir=str(output_dir), model_name_or_path=model)
+    shape = SHAPE if model == "bilstm" else {}
+    return QuestionConfig(**TINY | shape | named | more, output_dir=str(output_dir), model_name_or_path=model)
 
 
 SPLITS = {"train": "train", "validation": "dev", "test": "test"}

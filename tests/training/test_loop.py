@@ -5,9 +5,11 @@ import math
 import shutil
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 import torch
+from processes import run_script
 from safetensors.torch import load_file
 from transformers import get_scheduler
 
@@ -82,11 +84,13 @@ def test_the_loop_is_the_plain_loop(checkpoints, tmp_path):
     for epoch in range(2):
         for (row_ids,) in plan.plan(epoch):
             model.train()
-            loss = model(**data.collate(rows, tokenizer.pad_token_id, row_ids).inputs).loss
+            batch = data.collate(rows, tokenizer.pad_token_id, row_ids).inputs
+            loss = model(**batch).loss
             loss.backward()
             torch.nn.utils.clip_grad_norm_(model.parameters(), 0.5)
             optimizer.step(), schedule.step(), optimizer.zero_grad()
-            losses.append(loss.item())
+            targets = int((batch["labels"] != -100).sum())
+            losses.append((loss.item() * targets, targets))
     ours = weights(result.output_dir)
     for name, value in model.state_dict().items():
         assert torch.allclose(ours[name], value, atol=2e-6), name
@@ -96,6 +100,9 @@ def test_the_loop_is_the_plain_loop(checkpoints, tmp_path):
         *([steps] if steps % 2 else []),
     ]
     assert history(result.output_dir)[-1]["learning_rate"] == pytest.approx(1e-3 / (steps - 2))
+    for line in history(result.output_dir):  # the mean over the targets since the line before
+        since = losses[(line["step"] - 1) // 2 * 2 : line["step"]]
+        assert line["loss"] == pytest.approx(sum(loss for loss, _ in since) / sum(n for _, n in since), rel=1e-4)
 
 
 @pytest.mark.parametrize(
@@ -372,3 +379,50 @@ def test_peak_memory_is_that_of_the_process_alone():
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert 50 < float(done.stdout) < 900
     assert peak_memory_mb(torch.device("cpu")) > held.numel() * 4 / 2**20
+
+
+def test_layerwise_decay_of_a_baseline_and_under_a_crf(checkpoints):
+    """Two layers each: embeddings 1/8, first layer 1/4, second layer 1/2, head 1."""
+    for name, head, layers in (("bilstm", "linear", "recurrent."), (str(checkpoints["wordpiece"]), "crf", "layer.")):
+        shape = {"hidden_size": 4, "num_hidden_layers": 2} if head == "linear" else {}
+        arguments = ModelArguments(model_name_or_path=name, **shape)
+        model, _ = load("token-classification", arguments, ["O", "B-X"], words=["a"], max_seq_length=8, head=head)
+        optimizer = training.build_optimizer(model, NerConfig(learning_rate=1.0, layerwise_lr_decay=0.5))
+        rates = {id(p): group["lr"] for group in optimizer.param_groups for p in group["params"]}
+        assert rates[id(model.get_input_embeddings().weight)] == 0.125
+        assert rates[id(model.classifier.weight)] == 1.0
+        found = {rates[id(parameter)] for key, parameter in model.named_parameters() if layers in key}
+        assert found == {0.25, 0.5}, (name, found)
+
+
+def test_processes_draw_different_dropout(tmp_path):
+    done = run_script(Path(__file__).with_name("two_seeds.py"), tmp_path / "run", processes=2)
+    assert done.returncode == 0, done.stderr[-2000:]
+    first, second = json.loads(done.stdout.partition("drawn ")[2].splitlines()[0])
+    assert first != second
+
+
+@pytest.mark.parametrize("kind", ["gpt2", "xlnet", "albert"])
+def test_frozen_layers_of_other_encoders(kind):
+    """By the outputs: with one layer frozen, a step changes the hidden states after the second layer alone."""
+    from transformers import AutoConfig, AutoModelForTokenClassification
+
+    shape = {"vocab_size": 9, "pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 2}
+    if kind == "albert":
+        shape |= {"num_hidden_layers": 2, "hidden_size": 8, "num_attention_heads": 2, "intermediate_size": 8}
+    else:
+        shape |= {"n_layer": 2, "n_head": 2} | ({"n_embd": 8} if kind == "gpt2" else {"d_model": 8, "d_inner": 8})
+    model = AutoModelForTokenClassification.from_config(AutoConfig.for_model(kind, **shape)).eval()
+    settings = NerConfig(learning_rate=0.1, freeze_layers=1)
+    if kind == "albert":
+        for flags in (settings, NerConfig(learning_rate=0.1, layerwise_lr_decay=0.5)):
+            with pytest.raises(ValueError, match="albert has 2 layers, and weights for 1: layers share weights"):
+                training.build_optimizer(model, flags)
+        return
+    optimizer = training.build_optimizer(model, settings)
+    ids = torch.tensor([[3, 4, 5]])
+    before = model(ids, labels=torch.tensor([[0, 1, 0]]), output_hidden_states=True)
+    before.loss.backward()
+    optimizer.step()
+    after = model(ids, output_hidden_states=True).hidden_states
+    assert [torch.equal(a, b) for a, b in zip(before.hidden_states, after, strict=True)] == [True, True, False]

@@ -42,6 +42,32 @@ def test_the_step_is_the_same(checkpoints, head):
         gradient(0)
 
 
+def test_a_step_that_begins_again_draws_the_same_dropout(checkpoints):
+    """As if the pieces had been known: what the failed attempts drew does not count."""
+    import two_processes
+
+    class Late(two_processes.Small):
+        """Out of memory after the layers have drawn their dropout."""
+
+        def forward(self, **inputs):
+            output = self.model(**inputs)
+            if len(inputs["input_ids"]) > self.rows:
+                raise torch.OutOfMemoryError("late")
+            return output
+
+    model, rows, pad = two_processes.a_model(checkpoints["wordpiece"], "tokens")
+    model.train()
+    micro_batches = next(iter(data.TrainBatches(rows, pad, 8, seed=3).epoch(0)))
+    found = []
+    for limit, pieces in ((8, 4), (2, 1)):  # known from the start; found by trying 1, 2, then 4
+        model.zero_grad()
+        torch.manual_seed(0)
+        _, fitting = training.gradients_that_fit(Accelerator(cpu=True), Late(model, limit), micro_batches, pieces)
+        assert fitting == 4
+        found.append(torch.cat([p.grad.flatten() for p in model.parameters() if p.grad is not None]))
+    assert torch.equal(*found)
+
+
 def test_pieces_hold_the_rows_without_columns_of_padding(tokenizer, samples):
     labels = data.entity_labels(samples["train"])
     rows = data.align(samples["train"].select(range(11)), tokenizer, labels, max_seq_length=64).rows

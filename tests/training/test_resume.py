@@ -608,3 +608,21 @@ def test_compiled_layers_do_not_show_in_the_names(compiled, checkpoints):
     found = weights_of(accelerator, prepared)
     assert found.keys() == expected.keys()
     assert all(torch.equal(found[name], value) for name, value in expected.items())
+
+
+def test_the_scale_of_float16_goes_on_where_it_was(checkpoints, tmp_path):
+    tokenizer = models.load_tokenizer(str(checkpoints["wordpiece"]))
+    model = AutoModelForTokenClassification.from_pretrained(checkpoints["wordpiece"])
+    optimizer = torch.optim.AdamW(model.parameters())
+    model(input_ids=torch.tensor([[7, 8]]), labels=torch.tensor([[0, 1]])).loss.backward()
+    optimizer.step()
+    accelerator = Accelerator(cpu=True)
+    before = torch.amp.GradScaler("cpu", init_scale=1024.0, growth_interval=3)
+    before.scale(torch.ones(()))  # which makes the tensor of the scale
+    before.load_state_dict(before.state_dict() | {"_growth_tracker": 2})
+    accelerator.scaler = before
+    save_checkpoint(tmp_path / "checkpoint-1", accelerator, model, tokenizer, optimizer, {}, [])
+    accelerator.scaler = torch.amp.GradScaler("cpu", growth_interval=3)
+    load_checkpoint(tmp_path / "checkpoint-1", accelerator, model, optimizer)
+    assert accelerator.scaler.state_dict() == before.state_dict()
+    assert (accelerator.scaler.get_scale(), accelerator.scaler.state_dict()["_growth_tracker"]) == (1024.0, 2)

@@ -2,12 +2,13 @@
 
 import os
 
+import numpy as np
 import pytest
 import torch
 from accelerate.state import AcceleratorState
 from transformers.utils import logging as transformers_logging
 
-from finetune import training
+from finetune import cli, training
 from finetune.training import loop
 from recipes import ner
 from recipes.ner import NerConfig, finetune_ner
@@ -58,7 +59,7 @@ def test_a_later_run_finds_what_the_first_one_found(tmp_path, monkeypatch, bars)
         with pytest.raises(KeyboardInterrupt):
             finetune_ner(NerConfig(**TINY, full_determinism=True, output_dir=str(tmp_path / "b")))
     assert settings() == before
-    assert inside == [(True, os.environ.get("CUBLAS_WORKSPACE_CONFIG", ":4096:8"), False)]
+    assert inside == [(True, os.environ.get("CUBLAS_WORKSPACE_CONFIG", ":16:8"), False)]
     with pytest.raises(ValueError, match="no such file"):  # ends before there is a training
         finetune_ner(NerConfig(train_file="no.conll", full_determinism=True, output_dir=str(tmp_path / "c")))
     run = training.start_run(ner.resolved(NerConfig(**TINY, output_dir=str(tmp_path / "d"))), metrics=["f1"])
@@ -77,3 +78,48 @@ def test_float16_on_a_cpu_is_refused(tmp_path, monkeypatch):
             assert not (tmp_path / "run").exists()
     finally:
         AcceleratorState._reset_state()
+
+
+@pytest.mark.parametrize("strategy", ["no", "epoch"])
+def test_training_data_alone_ends_with_a_line(tmp_path, capsys, strategy):
+    (tmp_path / "train.conll").write_text("Ada\tB-PER\nran\tO\n\n" * 9)
+    settings = TINY | {"dataset_name": None, "train_file": str(tmp_path / "train.conll"), "max_steps": 3}
+    config = NerConfig(**settings, output_dir=str(tmp_path / "run"), eval_strategy=strategy, save_strategy=strategy)
+    if strategy == "epoch":
+        with pytest.raises(ValueError, match="without one give --eval_strategy no"):
+            finetune_ner(config)
+        return
+    result = finetune_ner(config)
+    last = capsys.readouterr().out.splitlines()[-1]
+    assert last.startswith(f"train: 3 steps  loss {result.history[-1]['loss']:.4f} over the last ones  ")
+    assert last.endswith("no score: there is no --validation_file and no --test_file")
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "message"),
+    [
+        ("learning_rate", "x", "learning_rate='x': must be a number or None"),
+        ("seed", 1.5, "seed=1.5: must be a whole number"),
+        ("seed", True, "seed=True: must be a whole number"),
+        ("padding_free", "false", "padding_free='false': must be True or False"),
+        ("head", "cfr", "head='cfr': must be one of 'linear', 'crf'"),
+        ("model_name_or_path", ["lstm"], r"model_name_or_path=\['lstm'\]: must be a string"),
+        (
+            "train_sampling_strategy",
+            1,
+            "train_sampling_strategy=1: must be one of 'random', 'group_by_length' or None",
+        ),
+    ],
+)
+def test_values_from_python_have_the_types_of_the_flags(tmp_path, name, value, message):
+    with pytest.raises(ValueError, match=f"^{message}$"):
+        finetune_ner(NerConfig(**TINY | {name: value}, output_dir=str(tmp_path / "run")))
+    assert not (tmp_path / "run").exists()
+
+
+def test_what_stands_for_a_plain_value_is_one_in_run_yaml(tmp_path):
+    given = {"output_dir": tmp_path / "run", "learning_rate": np.float32(0.5), "seed": np.int64(7), "max_steps": 1}
+    given |= {"resume_from_checkpoint": True, "num_train_epochs": 2}
+    result = finetune_ner(NerConfig(**TINY | given))
+    written = cli.parse(NerConfig, ["--config", str(result.output_dir / "run.yaml")])
+    assert (written.output_dir, written.learning_rate, written.seed) == (str(tmp_path / "run"), 0.5, 7)

@@ -1,0 +1,53 @@
+"""How far the training has come: a bar on a terminal, elsewhere a line now and then."""
+
+import sys
+import time
+from collections.abc import Callable
+from typing import Any
+
+from accelerate.utils import tqdm
+
+EVERY = 60.0  # seconds from one line to the next
+
+
+def progress_bar(print_line: Callable[[str], None], total: int, done: int, *, disable: bool) -> Any:
+    """Something with `update()`, `set_postfix()` and `close()`, as a bar of tqdm has them.
+
+    A bar writes over itself. In a file or a pipe it would become a line for every step.
+
+    Args:
+        print_line: what prints a line on the main process.
+        total, done: steps of the whole run, and those that it has taken already.
+    """
+    in_notebook = "ipykernel" in sys.modules
+    if disable or in_notebook or sys.stderr.isatty():
+        return tqdm(total=total, initial=done, desc="train", disable=disable, leave=False)
+    return _Lines(print_line, total, done)
+
+
+class _Lines:
+    def __init__(self, print_line: Callable[[str], None], total: int, done: int) -> None:
+        self.print_line, self.total, self.done = print_line, total, done
+        self.begun_at, self.began = done, time.monotonic()
+        self.last = self.began
+        self.values: dict[str, Any] = {}
+
+    def update(self) -> None:
+        self.done += 1
+        now = time.monotonic()
+        if now - self.last >= EVERY and self.done < self.total:
+            self.last = now
+            left = (now - self.began) / (self.done - self.begun_at) * (self.total - self.done)
+            told = "".join(f"  {name} {value}" for name, value in self.values.items())
+            self.print_line(f"train: step {self.done:,} of {self.total:,}{told}  about {_spoken(left)} left")
+
+    def set_postfix(self, *, refresh: bool = True, **values: Any) -> None:
+        self.values = values
+
+    def close(self) -> None:
+        pass
+
+
+def _spoken(seconds: float) -> str:
+    minutes = round(seconds / 60)
+    return f"{seconds:.0f} s" if seconds < 90 else f"{minutes} min" if minutes < 90 else f"{seconds / 3600:.1f} h"
