@@ -16,6 +16,9 @@ from .crf import LinearChainCrf as LinearChainCrf
 from .embeddings import read_vectors as read_vectors
 from .generation import fill_in as fill_in
 from .generation import generate as generate
+from .losses import ProblemType as ProblemType
+from .losses import set_loss as set_loss
+from .losses import target_weight as target_weight
 from .names import BASELINES as BASELINES
 from .names import check_flags as check_flags
 from .names import flags_without_use as flags_without_use

@@ -100,7 +100,7 @@ def load(
     )
     kept = config.id2label
     if names:
-        config.update(names | {"problem_type": "single_label_classification"})
+        config.update(names | {"problem_type": _problem(labels)})
     if head == "crf" and config.model_type == RecurrentConfig.model_type and not config.crf:
         raise ValueError(
             f"--head crf: {arguments.model_name_or_path} is a baseline that was saved without a CRF; start a new "
@@ -274,6 +274,11 @@ def first_position(model: PreTrainedModel) -> int:
     return 0 if positions is None or positions.padding_idx is None else positions.padding_idx + 1
 
 
+def _problem(labels: Sequence[Any]) -> str:
+    """What a model with these labels learns, until `set_loss` says more; a single output is a number."""
+    return "single_label_classification" if len(labels) > 1 else "regression"
+
+
 def _positions(model: PreTrainedModel) -> torch.nn.Embedding | None:
     for name, module in model.named_modules():
         if name.endswith("embeddings.position_embeddings") and isinstance(module, torch.nn.Embedding):
@@ -315,7 +320,7 @@ def _load_baseline(
         pooling=pooling,
         pad_token_id=tokenizer.pad_token_id,
         unk_token_id=tokenizer.unk_token_id,
-        **names | ({"problem_type": "single_label_classification"} if names else {}),
+        **names | ({"problem_type": _problem(list(names["id2label"]))} if names else {}),
     )
     model = _BASELINE[task](config)
     if vectors is not None:
