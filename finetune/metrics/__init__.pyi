@@ -6,7 +6,14 @@ from .breakdown import fertility_group as fertility_group
 from .breakdown import length_group as length_group
 from .breakdown import sentence_counts as sentence_counts
 from .classification import Classification as Classification
+from .classification import class_counts as class_counts
+from .classification import class_scores as class_scores
 from .classification import classification_scores as classification_scores
+from .classification import multi_label_counts as multi_label_counts
+from .classification import multi_label_scores as multi_label_scores
+from .classification import tag_counts as tag_counts
+from .classification import tag_scores as tag_scores
+from .classification import tuned_threshold as tuned_threshold
 from .cost import flops_per_token as flops_per_token
 from .entities import EntityCounts as EntityCounts
 from .entities import EntityF1 as EntityF1
@@ -17,6 +24,9 @@ from .entities import entity_spans as entity_spans
 from .language_modelling import language_modelling_scores as language_modelling_scores
 from .language_modelling import pseudo_perplexity as pseudo_perplexity
 from .language_modelling import unigram_entropy as unigram_entropy
+from .numbers import number_counts as number_counts
+from .numbers import number_scores as number_scores
+from .numbers import spearman as spearman
 from .significance import Comparison as Comparison
 from .significance import OverSeeds as OverSeeds
 from .significance import accuracy_counts as accuracy_counts
