@@ -51,7 +51,9 @@ def batching(repetitions: int, objective: str, masking: str) -> str:
     config = PretrainConfig(dataset_name="samples", max_seq_length=LENGTH, objective=objective, masking=masking)
     corpora = data.read_corpus(config)["train"]
     texts = (sentence for corpus in corpora for sentence in corpus.sentences())
-    tokenizer = models.subword_tokenizer("wordpiece", models.train_tokenizer("wordpiece", texts, vocab_size=4000))
+    tokenizer = models.subword_tokenizer(
+        "wordpiece", models.train_tokenizer("wordpiece", lambda: texts, vocab_size=4000)
+    )
     documents = [data.tokenize(corpus, tokenizer) for corpus in corpora]
     tokens = np.concatenate([part.tokens for part in documents])
     whole = len(tokens) // (LENGTH - 2)

@@ -34,7 +34,7 @@ def build(
 ) -> None:
     """Trains the tokenizer on `texts` and saves it with a random model for inputs of up to `positions` tokens."""
     config_class, model_class = KINDS[kind]
-    tokenizer = subword_tokenizer(kind, train_tokenizer(kind, texts, vocab_size=vocab_size))
+    tokenizer = subword_tokenizer(kind, train_tokenizer(kind, lambda: texts, vocab_size=vocab_size))
     bert = kind == "wordpiece"
     config = config_class(
         vocab_size=len(tokenizer),

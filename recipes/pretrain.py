@@ -89,7 +89,7 @@ def pretrain(config: PretrainConfig) -> training.RunResult:
 
     # 3. The tokenizer and the model.
     tokenizer = models.tokenizer_for_pretraining(
-        (sentence for corpus in corpora["train"] for sentence in corpus.sentences()),
+        lambda: (sentence for corpus in corpora["train"] for sentence in corpus.sentences()),
         tokenizer_name=str(run.checkpoint) if run.checkpoint else config.tokenizer_name,  # a resumed run's own
         config_name=config.config_name,
         model_name_or_path=config.model_name_or_path,

@@ -43,7 +43,7 @@ _MASKED = {"bert": BertForMaskedLM, "roberta": RobertaForMaskedLM, "xlm-roberta"
 
 
 def tokenizer_for_pretraining(
-    texts: Iterable[str],
+    texts: Callable[[], Iterable[str]],
     *,
     tokenizer_name: str | None,
     config_name: str | None,
@@ -56,6 +56,7 @@ def tokenizer_for_pretraining(
     """The checkpoint's tokenizer, another one, or one that is trained on `texts`.
 
     Args:
+        texts: gives the texts, called once for each reading.
         tokenizer_name: a place, or `wordpiece`, `byte-bpe`, `unigram`: then it is trained.
         config_name: as `load_for_pretraining` has it: a new tokenizer needs a new model, and the other way round.
         on_one_process: calls a function on one process and gives all of them what it returns.

@@ -4,9 +4,13 @@ Shapes: T tokens, C bytes kept of a word.
 """
 
 import json
-from collections.abc import Iterable, Sequence
+import tempfile
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
 from typing import Any
 
+import sentencepiece
 from tokenizers import AddedToken, Regex, Tokenizer, models, normalizers, pre_tokenizers, processors, trainers
 from transformers import (
     BatchEncoding,
@@ -110,31 +114,42 @@ def train_word_tokenizer(
 # It takes the space before it along, as the word does that it stands for.
 _MASK: Any = AddedToken("<mask>", lstrip=True, special=True)
 
+# SentencePiece leaves out a text that has this character.
+_UNKNOWN_TO_SENTENCEPIECE = "▅"
+
 SUBWORDS = ("wordpiece", "byte-bpe", "unigram")
 
 
-def train_tokenizer(kind: str, texts: Iterable[str], *, vocab_size: int, lowercase: bool = True) -> Tokenizer:
+def train_tokenizer(
+    kind: str, texts: Callable[[], Iterable[str]], *, vocab_size: int, lowercase: bool = True
+) -> Tokenizer:
     """Trains the pieces of a tokenizer; `subword_tokenizer` makes BERT's, RoBERTa's or XLM-R's of them.
+
+    The same texts in the same order give the same pieces under the same ids, in every process.
 
     Args:
         kind: `wordpiece` (BERT), `byte-bpe` (RoBERTa) or `unigram` (XLM-R).
-        texts: read once; a sentence each, say.
+        texts: gives the texts, a sentence each, say; called once for each reading.
         vocab_size: pieces in all, special tokens included. Fewer come out of a small corpus.
         lowercase: for `wordpiece`, and without accents, as bert-base-uncased has it.
 
     Raises:
-        ValueError: for a `vocab_size` that the single characters alone need.
+        ValueError: for no text, or a `vocab_size` that the single characters alone need.
     """
-    unknown = {"wordpiece": "[UNK]", "unigram": "<unk>"}.get(kind)
     settings: dict[str, Any] = {"vocab_size": vocab_size, "show_progress": False}
     backend: Tokenizer
     trainer: Any
     if kind == "wordpiece":
-        backend = Tokenizer(models.WordPiece(unk_token=unknown))
-        backend.normalizer = normalizers.BertNormalizer(lowercase=lowercase)
-        backend.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
         special = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
-        trainer = trainers.WordPieceTrainer(special_tokens=special, **settings)
+        # The trainer numbers the characters within words in the order of a hash table, and their numbers decide
+        # which of two equally frequent merges comes first. So a first training, without merges, finds the
+        # characters, and the second gets them in the order of the alphabet.
+        backend = _untrained_wordpiece(lowercase)
+        trainer = trainers.WordPieceTrainer(special_tokens=special, **settings | {"vocab_size": 0})
+        backend.train_from_iterator(texts(), trainer)
+        characters = sorted(set(backend.get_vocab()) - set(special), key=lambda piece: (len(piece), piece))
+        backend = _untrained_wordpiece(lowercase)
+        trainer = trainers.WordPieceTrainer(special_tokens=special + characters, **settings)
     elif kind == "byte-bpe":
         backend = Tokenizer(models.BPE())
         backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=True)
@@ -142,26 +157,67 @@ def train_tokenizer(kind: str, texts: Iterable[str], *, vocab_size: int, lowerca
         alphabet = pre_tokenizers.ByteLevel.alphabet()
         trainer = trainers.BpeTrainer(special_tokens=special, initial_alphabet=alphabet, **settings)
     elif kind == "unigram":
-        backend = Tokenizer(models.Unigram())
-        backend.normalizer = normalizers.NFKC()
-        backend.pre_tokenizer = pre_tokenizers.Metaspace()
-        special = ["<s>", "<pad>", "</s>", "<unk>"]
-        settings["vocab_size"] = vocab_size - 1  # <mask> comes last
-        trainer = trainers.UnigramTrainer(special_tokens=special, unk_token=unknown, **settings)
+        return _train_unigram(texts(), vocab_size)
     else:
         raise ValueError(f"--tokenizer_name {kind}: the kinds that can be trained are {', '.join(SUBWORDS)}")
-    try:
-        backend.train_from_iterator(texts, trainer)
-    except ValueError:  # of reading the texts
-        raise
-    except Exception as error:  # tokenizers raises plain Exceptions
-        raise ValueError(f"--tokenizer_name {kind} --vocab_size {vocab_size}: {error}") from error
-    if backend.get_vocab_size() > vocab_size:
+    backend.train_from_iterator(texts(), trainer)
+    _check_size(backend.get_vocab_size(), vocab_size)
+    return backend
+
+
+def _untrained_wordpiece(lowercase: bool) -> Tokenizer:
+    backend = Tokenizer(models.WordPiece(unk_token="[UNK]"))
+    backend.normalizer = normalizers.BertNormalizer(lowercase=lowercase)
+    backend.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    return backend
+
+
+def _train_unigram(texts: Iterable[str], vocab_size: int) -> Tokenizer:
+    """XLM-R's kind of pieces, trained by SentencePiece: the trainer of `tokenizers` depends on hash tables.
+
+    Text is taken as it is, since `subword_tokenizer` normalises none.
+    """
+    counts: Counter[str] = Counter()
+    for text in texts:
+        counts.update(text.replace(_UNKNOWN_TO_SENTENCEPIECE, " ").replace("\0", " ").split())
+    if not counts:
+        raise ValueError("--tokenizer_name unigram: no word in the texts to train it on")
+    characters = {"▁"}.union(*counts)
+    _check_size(len(characters) + 5, vocab_size)  # five special tokens
+    with tempfile.TemporaryDirectory() as folder:
+        words, trained = Path(folder, "words.tsv"), Path(folder, "trained")
+        words.write_text("".join(f"{word}\t{count}\n" for word, count in counts.items()), encoding="utf-8")
+        sentencepiece.SentencePieceTrainer.train(
+            input=str(words),
+            input_format="tsv",
+            model_prefix=str(trained),
+            model_type="unigram",
+            vocab_size=vocab_size - 1,  # <mask> comes last
+            hard_vocab_limit=False,
+            character_coverage=1.0,
+            normalization_rule_name="identity",
+            split_by_unicode_script=False,
+            max_sentence_length=2**30,
+            bos_id=0,
+            pad_id=1,
+            eos_id=2,
+            unk_id=3,
+            num_threads=1,
+            minloglevel=2,
+        )
+        model = sentencepiece.SentencePieceProcessor(model_file=f"{trained}.model")
+    pieces = [(model.id_to_piece(i), model.get_score(i)) for i in range(len(model))]
+    backend = Tokenizer(models.Unigram(pieces, unk_id=model.unk_id()))
+    backend.pre_tokenizer = pre_tokenizers.Sequence([pre_tokenizers.WhitespaceSplit(), pre_tokenizers.Metaspace()])
+    return backend
+
+
+def _check_size(needed: int, vocab_size: int) -> None:
+    if needed > vocab_size:
         raise ValueError(
             f"--vocab_size {vocab_size}: the single characters of this text and the special tokens alone are "
-            f"{backend.get_vocab_size():,} pieces"
+            f"{needed:,} pieces"
         )
-    return backend
 
 
 def subword_tokenizer(kind: str, backend: Tokenizer, *, lowercase: bool = True) -> Any:

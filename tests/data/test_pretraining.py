@@ -150,7 +150,7 @@ def test_as_many_tokens_are_masked_in_every_script(tmp_path, request, sample_tex
         text = {"ja": JAPANESE, "th": THAI, "en": "\n".join(sample_texts[:60])}[language]
     path = tmp_path / "a.txt"
     path.write_text(text)
-    backend = train_tokenizer(tokenizer_kind, text.split("\n"), vocab_size=1200)
+    backend = train_tokenizer(tokenizer_kind, lambda: text.split("\n"), vocab_size=1200)
     tokenizer = subword_tokenizer(tokenizer_kind, backend)
     for unit in ("whole_word", "span"):
         rows = rows_of(path, tokenizer, objective="roberta", masking=unit)

@@ -1,5 +1,10 @@
 """Trained tokenizers: the class that AutoTokenizer gives, special tokens, and text that comes back."""
 
+import json
+import os
+import subprocess
+import sys
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -17,7 +22,10 @@ PAIR = {
 
 @pytest.fixture(scope="module")
 def trained(sample_texts):
-    return {name: subword_tokenizer(name, train_tokenizer(name, sample_texts, vocab_size=600)) for name in SUBWORDS}
+    return {
+        name: subword_tokenizer(name, train_tokenizer(name, lambda: sample_texts, vocab_size=600))
+        for name in SUBWORDS
+    }
 
 
 @pytest.mark.parametrize("name", SUBWORDS)
@@ -54,17 +62,55 @@ def test_byte_level_bpe_gives_any_text_back(trained, text):
 
 def test_lower_case_can_be_kept(sample_texts):
     cased = subword_tokenizer(
-        "wordpiece", train_tokenizer("wordpiece", sample_texts, vocab_size=600, lowercase=False), lowercase=False
+        "wordpiece",
+        train_tokenizer("wordpiece", lambda: sample_texts, vocab_size=600, lowercase=False),
+        lowercase=False,
     )
     assert cased.tokenize("The") != cased.tokenize("the")
 
 
-@pytest.mark.parametrize("name", ["wordpiece", "byte-bpe"])
+_TRAINED_ELSEWHERE = """
+import json, sys
+from pathlib import Path
+from finetune.models import SUBWORDS, subword_tokenizer, train_tokenizer
+texts = json.loads(Path(sys.argv[1]).read_text())
+for name in SUBWORDS:
+    trained = train_tokenizer(name, lambda: texts, vocab_size=600)
+    subword_tokenizer(name, trained).save_pretrained(f"{sys.argv[2]}/{name}")
+"""
+
+
+def test_every_process_trains_the_same_pieces(tmp_path, sample_texts):
+    (tmp_path / "texts.json").write_text(json.dumps(sample_texts))
+    for run in ("1", "2"):
+        environment = os.environ | {"PYTHONHASHSEED": run, "RAYON_NUM_THREADS": run, "TOKENIZERS_PARALLELISM": "true"}
+        command = [sys.executable, "-c", _TRAINED_ELSEWHERE, str(tmp_path / "texts.json"), str(tmp_path / run)]
+        subprocess.run(command, env=environment, check=True)
+    for name in SUBWORDS:
+        one, two = ((tmp_path / run / name / "tokenizer.json").read_bytes() for run in ("1", "2"))
+        assert one == two, name
+
+
+@pytest.mark.parametrize("name", SUBWORDS)
+def test_every_character_of_the_text_has_a_piece(name):
+    # Such as Unicode would write otherwise, and a character that SentencePiece keeps for itself in the same line.
+    texts = ["½ ﬁ … ２\u00a0x e\u0301", "a ▅ stands beside rare \u4e2d", "x\ty ▁ z", "</s> <mask> [SEP]"]
+    tokenizer = subword_tokenizer(name, train_tokenizer(name, lambda: texts, vocab_size=400))
+    for text in (texts[0], texts[1].replace("▅", ""), texts[2]):
+        assert tokenizer.unk_token_id not in tokenizer(text)["input_ids"], text
+
+
+@pytest.mark.parametrize("name", SUBWORDS)
 def test_too_small_a_vocabulary(name, sample_texts):
     with pytest.raises(ValueError, match="--vocab_size 30: the single characters"):
-        train_tokenizer(name, sample_texts, vocab_size=30)
+        train_tokenizer(name, lambda: sample_texts, vocab_size=30)
+
+
+def test_no_text():
+    with pytest.raises(ValueError, match="--tokenizer_name unigram: no word in the texts"):
+        train_tokenizer("unigram", lambda: ["  "], vocab_size=30)
 
 
 def test_an_unknown_kind():
     with pytest.raises(ValueError, match="--tokenizer_name bytes: the kinds that can be trained are wordpiece"):
-        train_tokenizer("bytes", [], vocab_size=30)
+        train_tokenizer("bytes", list, vocab_size=30)
