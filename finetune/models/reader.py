@@ -67,7 +67,7 @@ class RecurrentForQuestionAnswering(RecurrentPreTrainedModel):
         passage_at, passage_real = _places(told)
         question, passage = _gather(words, question_at), _gather(words, passage_at)
 
-        hidden_q = run_recurrent(self.encoder.recurrent, self.dropout(question), question_real.sum(1).clamp(min=1))
+        hidden_q = self.encoder.run_layers(question, question_real.sum(1).clamp(min=1))
         weights = self.question_weights(hidden_q).squeeze(2).float()  # (B, Q)
         weights = weights.masked_fill(~question_real, torch.finfo(weights.dtype).min).softmax(1).to(hidden_q.dtype)
         asked_for = (weights[..., None] * hidden_q).sum(1)  # (B, H)
@@ -79,7 +79,7 @@ class RecurrentForQuestionAnswering(RecurrentPreTrainedModel):
         equal = keys.gather(1, passage_at)[:, :, None] == keys.gather(1, question_at)[:, None]  # (B, P, Q)
         same = (equal & question_real[:, None]).any(2)
         features = torch.cat([passage, aligned, same[..., None].to(passage.dtype)], dim=2)
-        hidden_p = run_recurrent(self.passage_recurrent, self.dropout(features), passage_real.sum(1).clamp(min=1))
+        hidden_p = run_recurrent([self.passage_recurrent], self.dropout(features), passage_real.sum(1).clamp(min=1))
         hidden_p = self.dropout(hidden_p)
         asked_for = self.dropout(asked_for)
         none = self.no_answer(asked_for)  # (B, 2)

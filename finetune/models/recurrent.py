@@ -6,12 +6,13 @@ They take what a transformer's head takes, so the same recipe, alignment, loop a
 Shapes: B sequences, T tokens (words), C bytes of a word, L labels, H hidden (both directions).
 """
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
-from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
+from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence, pad_packed_sequence
 from transformers import PreTrainedModel
 from transformers.modeling_outputs import BaseModelOutput, SequenceClassifierOutput, TokenClassifierOutput
 
@@ -22,39 +23,52 @@ CELLS = {"rnn": nn.RNN, "lstm": nn.LSTM, "gru": nn.GRU}
 _ROWS_OF_A_LENGTH = 8  # on a CPU, from so many on the average, each length by itself is faster than packing all
 
 
-def run_recurrent(module: Any, features: Tensor, lengths: Tensor) -> Tensor:
+def run_recurrent(
+    cells: Sequence[Any], features: Tensor, lengths: Tensor, dropout: nn.Module | None = None
+) -> Tensor:
     """What recurrent layers make of each row, without padding: (B, T, H), 0 past its length.
 
     `pack_padded_sequence` does it for any lengths, but on a CPU it leaves the fused kernels. So where a batch has few
     lengths (see `--train_sampling_strategy`), the rows of each run by themselves.
 
     Args:
-        module: an `nn.LSTM`, `nn.GRU` or `nn.RNN` with `batch_first`.
+        cells: an `nn.LSTM`, `nn.GRU` or `nn.RNN` with `batch_first` for each layer, the lowest first.
         features: (B, T, E).
         lengths: int64 (B,), at least 1.
+        dropout: between two layers. A cell's own would draw from cuDNN's generator on a GPU, which no
+            checkpoint keeps.
     """
-    T = features.shape[1]
     if features.device.type != "cpu":
         # Under autocast cuDNN would run a recurrent cell in float16, also where bfloat16 is asked for, and without a
         # scaler of the loss. So the cell runs in the dtype of its weights.
         with torch.autocast(features.device.type, enabled=False):
-            own = features.to(module.weight_hh_l0.dtype)
-            packed = pack_padded_sequence(own, lengths.cpu(), batch_first=True, enforce_sorted=False)
-            return pad_packed_sequence(module(packed)[0], batch_first=True, total_length=T)[0]
+            return _packed(cells, features.to(cells[0].weight_hh_l0.dtype), lengths, dropout)
     distinct = lengths.unique().tolist()
     if len(distinct) * _ROWS_OF_A_LENGTH > len(lengths):
-        packed = pack_padded_sequence(features, lengths.cpu(), batch_first=True, enforce_sorted=False)
-        return pad_packed_sequence(module(packed)[0], batch_first=True, total_length=T)[0]
+        return _packed(cells, features, lengths, dropout)
     # The fused kernels refuse bfloat16 on a processor without it.
     bf16 = torch.is_autocast_enabled("cpu") and torch.ops.mkldnn._is_mkldnn_bf16_supported()
     with torch.autocast("cpu", enabled=bf16):
         groups = [(lengths == length).nonzero()[:, 0] for length in distinct]
-        outputs = [
-            module(features[rows, :length].to(module.weight_hh_l0.dtype))[0]
-            for rows, length in zip(groups, distinct, strict=True)
-        ]
+        outputs = []
+        for rows, length in zip(groups, distinct, strict=True):
+            output = features[rows, :length]
+            for layer, cell in enumerate(cells):
+                output = dropout(output) if layer and dropout else output
+                output = cell(output.to(cell.weight_hh_l0.dtype))[0]
+            outputs.append(output)
+    T = features.shape[1]
     padded = [nn.functional.pad(output, (0, 0, 0, T - output.shape[1])) for output in outputs]
     return torch.cat(padded)[torch.cat(groups).argsort()]
+
+
+def _packed(cells: Sequence[Any], features: Tensor, lengths: Tensor, dropout: nn.Module | None) -> Tensor:
+    packed = pack_padded_sequence(features, lengths.cpu(), batch_first=True, enforce_sorted=False)
+    for layer, cell in enumerate(cells):
+        if layer and dropout:
+            packed = PackedSequence(dropout(packed.data), *packed[1:])
+        packed = cell(packed)[0]
+    return pad_packed_sequence(packed, batch_first=True, total_length=features.shape[1])[0]
 
 
 class CharacterCnn(nn.Module):
@@ -83,7 +97,7 @@ class CharacterBiLstm(nn.Module):
     def forward(self, char_ids: Tensor) -> Tensor:
         """int64 (words, C) -> (words, char_hidden_size)."""
         lengths = (char_ids != 0).sum(1).clamp(min=1)
-        states = run_recurrent(self.lstm, self.embedding(char_ids), lengths)  # (words, C, both directions)
+        states = run_recurrent([self.lstm], self.embedding(char_ids), lengths)  # (words, C, both directions)
         half = self.lstm.hidden_size
         words = torch.arange(len(char_ids), device=char_ids.device)
         return torch.cat([states[words, lengths - 1, :half], states[:, 0, half:]], dim=1)
@@ -135,14 +149,15 @@ class RecurrentModel(RecurrentPreTrainedModel):
             self.characters = CHARACTERS[config.char_features](config)
             size += config.char_hidden_size
         self.dropout = nn.Dropout(config.dropout)
-        self.recurrent = CELLS[config.cell](
-            size,
-            config.hidden_size,
-            num_layers=config.num_hidden_layers,
-            batch_first=True,
-            bidirectional=config.bidirectional,
-            dropout=config.dropout if config.num_hidden_layers > 1 else 0.0,
+        H = config.hidden_size * (1 + config.bidirectional)
+        # A cell a layer: the lowest, whose weights have the same names in every baseline, and those above it.
+        self.recurrent, *above = (
+            CELLS[config.cell](
+                H if layer else size, config.hidden_size, batch_first=True, bidirectional=config.bidirectional
+            )
+            for layer in range(config.num_hidden_layers)
         )
+        self.recurrent_above = nn.ModuleDict({str(layer): cell for layer, cell in enumerate(above, start=1)})
         self.post_init()
 
     def get_input_embeddings(self) -> nn.Module:
@@ -173,8 +188,13 @@ class RecurrentModel(RecurrentPreTrainedModel):
             return BaseModelOutput(last_hidden_state=self.embeddings.weight.new_zeros(B, T, size))
         features = self.features(input_ids, attention_mask, char_ids)
         lengths = attention_mask.sum(1)
-        hidden = run_recurrent(self.recurrent, self.dropout(features), lengths.clamp(min=1))
+        hidden = self.run_layers(features, lengths.clamp(min=1))
         return BaseModelOutput(last_hidden_state=hidden * (lengths > 0)[:, None, None])
+
+    def run_layers(self, features: Tensor, lengths: Tensor) -> Tensor:
+        """All recurrent layers, with dropout below each: (B, T, E), (B,) -> (B, T, H), 0 past a row's length."""
+        cells = [self.recurrent, *self.recurrent_above.values()]
+        return run_recurrent(cells, self.dropout(features), lengths, self.dropout)
 
     def features(self, input_ids: Tensor, attention_mask: Tensor, char_ids: Tensor | None) -> Tensor:
         """The words' vectors with their characters' features, (B, T, E); the arguments are `forward`'s."""

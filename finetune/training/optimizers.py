@@ -14,7 +14,8 @@ from transformers import get_scheduler
 from finetune.arguments import TrainingArguments
 
 # The number of a layer in a parameter's name: the first one, as in bert.encoder.layer.3.output.dense.weight or
-# transformer.h.3.ln_1.weight; of torch's recurrent layers, as in encoder.recurrent.weight_ih_l1_reverse.
+# transformer.h.3.ln_1.weight or encoder.recurrent_above.1.weight_ih_l0; of a torch layer alone, as in
+# encoder.recurrent.weight_ih_l0_reverse.
 _LAYER = re.compile(r"\.(\d+)\.|_l(\d+)(?:_reverse)?$")
 
 

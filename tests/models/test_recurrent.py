@@ -1,6 +1,7 @@
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 from transformers import (
     AutoConfig,
     AutoModelForSequenceClassification,
@@ -9,8 +10,9 @@ from transformers import (
 )
 
 import finetune
-from finetune.arguments import ModelArguments
+from finetune.arguments import ModelArguments, TrainingArguments
 from finetune.models import BASELINES, load
+from finetune.training.optimizers import build_optimizer
 
 LABELS = ["O", "B-PER", "I-PER"]
 TEXTS = [
@@ -253,15 +255,42 @@ def test_dropout_is_where_it_belongs():
     """On what goes into the recurrent layers, between them, and on what goes into the head."""
     for task in ("token-classification", "sequence-classification"):
         model, tokenizer = a_model(task, dropout=0.5, word_dropout=0.0, num_hidden_layers=2)
-        assert model.encoder.recurrent.dropout == 0.5
         batch = tokenizer(TEXTS[:1], return_tensors="pt")
         expected = model(**batch).logits
-        model.encoder.recurrent.dropout = 0.0
         for part in (model.encoder.dropout, model.dropout):
             part.train()
             assert not torch.allclose(model(**batch).logits, expected), part
             part.eval()
     assert torch.allclose(model(**batch).logits, expected)
+
+
+def test_several_layers_are_the_cells_of_torch_and_train_at_a_rate_each(tmp_path):
+    """The outputs of one `nn.LSTM` of two layers; old folders that have one are told."""
+    model, tokenizer = a_model(num_hidden_layers=2, hidden_size=12)
+    encoder = model.encoder
+    whole = torch.nn.LSTM(16, 12, num_layers=2, bidirectional=True, batch_first=True)
+    for name, weight in whole.named_parameters():
+        cell = encoder.recurrent if "_l0" in name else encoder.recurrent_above["1"]
+        weight.data = getattr(cell, name.replace("_l1", "_l0"))
+    inputs = tokenizer(TEXTS[0], return_tensors="pt")
+    features = encoder.features(inputs["input_ids"], inputs["attention_mask"], inputs["char_ids"])
+    assert torch.allclose(encoder(**inputs).last_hidden_state, whole(features)[0], atol=1e-6)
+    rates = {}
+    for group in build_optimizer(model, TrainingArguments(learning_rate=1.0, layerwise_lr_decay=0.5)).param_groups:
+        rates |= {id(parameter): group["lr"] for parameter in group["params"]}
+    found = {name: rates[id(value)] for name, value in encoder.named_parameters()}
+    assert {found[f"recurrent_above.1.{name}"] for name, _ in encoder.recurrent.named_parameters()} == {0.5}
+    assert {found[f"recurrent.{name}"] for name, _ in encoder.recurrent.named_parameters()} == {0.25}
+    # What the versions saved that had all layers in one module is told, and never drawn at random.
+    model.save_pretrained(tmp_path), tokenizer.save_pretrained(tmp_path)
+    weights = load_file(tmp_path / "model.safetensors")
+    old = {
+        name.replace("_above.1", "").replace("_l0", "_l1") if "_above" in name else name: value
+        for name, value in weights.items()
+    }
+    save_file(old, tmp_path / "model.safetensors", {"format": "pt"})
+    with pytest.raises(ValueError, match=r"8 weights .* encoder.recurrent_above.1.bias_hh_l0"):
+        load("token-classification", ModelArguments(str(tmp_path)), LABELS, words=[], max_seq_length=8)
 
 
 def test_a_forget_gate_starts_open():
