@@ -10,7 +10,7 @@ import hashlib
 import itertools
 import math
 import signal
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property, partial
 from typing import Any, Protocol
@@ -65,8 +65,10 @@ class Batch:
     row_ids: np.ndarray  # int64 (B,): which rows these are; none in a batch that only keeps processes in step
 
     def to(self, device: Any) -> "Batch":
-        """The batch with its tensors on `device`."""
-        return Batch({key: value.to(device) for key, value in self.inputs.items()}, self.row_ids)
+        """The batch with its tensors on `device`. The program does not wait for a copy to a GPU."""
+        gpu = torch.cuda.is_available() and torch.device(device).type == "cuda"
+        values = {key: value.pin_memory() if gpu else value for key, value in self.inputs.items()}
+        return Batch({key: value.to(device, non_blocking=gpu) for key, value in values.items()}, self.row_ids)
 
     def split(self, pieces: int) -> list["Batch"]:
         """The same rows in so many batches or fewer, of about the same number of rows, none with padding alone."""
@@ -242,7 +244,7 @@ class TrainBatches:
                 begin += size
         return [groups[i] for i in generator.permutation(len(groups))]
 
-    def epoch(self, epoch: int, first_step: int = 0) -> Iterator[list[Batch]]:
+    def epoch(self, epoch: int, first_step: int = 0) -> Generator[list[Batch]]:
         """The micro-batches of each step of the epoch, from step `first_step` on."""
         rows = self.rows.in_epoch(epoch)
         # The workers run ahead of the steps; each side goes through the plan by itself.

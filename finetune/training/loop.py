@@ -3,8 +3,8 @@
 import json
 import math
 import time
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from collections.abc import Callable, Generator
+from contextlib import ExitStack, closing
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, NoReturn, Protocol
@@ -32,7 +32,7 @@ from finetune.training.saving import (
 )
 from finetune.training.sharding import prepare_for_sharding
 from finetune.training.signals import leave, name_of, noted_signals
-from finetune.training.steps import accumulate_gradients, clip_gradients
+from finetune.training.steps import accumulate_gradients, clip_gradients, read_numbers
 
 
 class Batches(Protocol):
@@ -46,7 +46,7 @@ class Batches(Protocol):
 
     def locate(self, step: int) -> tuple[int, int]: ...
 
-    def epoch(self, epoch: int, first_step: int = 0) -> Iterator[list[Any]]: ...
+    def epoch(self, epoch: int, first_step: int = 0) -> Generator[list[Any]]: ...
 
 
 @dataclass
@@ -67,7 +67,7 @@ class _State:
     data: str = ""  # a digest of the rows
     tokens: int = 0
     rows: int = 0
-    seconds: float = 0.0  # of training steps, without evaluations and checkpoints
+    seconds: float = 0.0  # of training, waiting for batches too, without evaluations and checkpoints
     losses_since_log: dict[str, float] = field(default_factory=dict)
     targets_since_log: dict[str, int] = field(default_factory=dict)
     best_value: float | None = None
@@ -152,11 +152,16 @@ def _train(
     signal = 0
     patience = config.early_stopping_patience or math.inf
     stop = state.step >= total_steps or state.evaluations_since_best >= patience  # a finished run, resumed
+    began = time.perf_counter()
     while not stop:
         epoch, first_step = batches.locate(state.step)
         steps_in_epoch = batches.steps_in(epoch)
-        for step_in_epoch, micro_batches in enumerate(batches.epoch(epoch, first_step), start=first_step + 1):
-            began = time.perf_counter()
+        steps = stack.enter_context(closing(batches.epoch(epoch, first_step)))
+        upcoming = next(steps, None)
+        step_in_epoch = first_step
+        while upcoming is not None and not stop:
+            micro_batches = upcoming
+            step_in_epoch += 1
             model.train()
             with memory_errors_explained(f"at step {state.step + 1}", SMALLER_MICRO_BATCHES):
                 if config.auto_find_batch_size:
@@ -168,9 +173,16 @@ def _train(
                     f"out of memory at step {state.step + 1}: each micro-batch in {fitting} pieces from here on"
                 )
                 state.pieces = fitting
-            norm = clip_gradients(accelerator, model, config.max_grad_norm or math.inf)  # 0: measure only
+            norm_there = clip_gradients(accelerator, model, config.max_grad_norm or math.inf)  # 0: measure only
+            arrived = signals.asked()
+            upcoming = next(steps, None)  # the next batches are made while a GPU computes
+            *read, tokens, rows, norm = read_numbers(
+                [*arrived, *sums.losses.values(), *sums.targets.values(), sums.tokens, sums.rows, norm_there]
+            )
+            losses = dict(zip(sums.losses, read[len(arrived) :], strict=False))
+            targets = dict(zip(sums.targets, map(int, read[-len(sums.targets) :]), strict=True))
             rate = float(max(schedule.get_last_lr()))
-            _check_finite(state.step + 1, rate, sum(sums.losses.values()), norm, accelerator.scaler is None)
+            _check_finite(state.step + 1, rate, sum(losses.values()), norm, accelerator.scaler is None)
             with memory_errors_explained(f"in the optimizer at step {state.step + 1}", SMALLER_OPTIMIZER):
                 optimizer.step()
             if accelerator.scaler is None or math.isfinite(norm):  # else the scaler skipped this step
@@ -178,10 +190,10 @@ def _train(
             optimizer.zero_grad(set_to_none=True)
 
             state.step += 1
-            state.tokens += sums.tokens
-            state.rows += sums.rows
-            for name, count in sums.targets.items():
-                state.losses_since_log[name] = state.losses_since_log.get(name, 0.0) + sums.losses[name]
+            state.tokens += int(tokens)
+            state.rows += int(rows)
+            for name, count in targets.items():
+                state.losses_since_log[name] = state.losses_since_log.get(name, 0.0) + losses[name]
                 state.targets_since_log[name] = state.targets_since_log.get(name, 0) + count
             state.seconds += time.perf_counter() - began
             position = round(epoch + step_in_epoch / steps_in_epoch, 4)
@@ -200,7 +212,8 @@ def _train(
                 history.add({"step": state.step, "epoch": position} | line)
                 bar.set_postfix(loss=f"{line['loss']:.4f}", refresh=False)
 
-            if _due(config.eval_strategy, config.eval_steps, state.step, epoch_ends, stop):
+            evaluated = _due(config.eval_strategy, config.eval_steps, state.step, epoch_ends, stop)
+            if evaluated:
                 scores = evaluate(model)
                 history.add({"step": state.step, "epoch": position} | scores)
                 value = _metric(scores, config.metric_for_best_model)
@@ -217,12 +230,14 @@ def _train(
             saved = _due(config.save_strategy, config.save_steps, state.step, epoch_ends, stop)
             if saved:
                 save()
-            if signal := signals.agreed():
+            signal = signals.answer(read[: len(arrived)])
+            if not signal and (accelerator.num_processes == 1 or evaluated or saved or stop):  # else one more look
+                signal = signals.agreed()
+            if signal:
                 if not saved and config.save_strategy != "no":
                     save()
                 stop = True
-            if stop:
-                break
+            began = time.perf_counter()
     stack.close()
     bar.close()
     if signal:

@@ -54,8 +54,10 @@ def gradients_that_fit(
                 raise
             out_of_memory = error.with_traceback(None)  # which holds the tensors of the step
         stuck = out_of_memory is not None and pieces >= max(len(batch.row_ids) for batch in micro_batches)
-        said = torch.tensor([out_of_memory is not None, stuck], dtype=torch.int64, device=accelerator.device)
-        any_out, any_stuck = accelerator.reduce(said, "sum").tolist()
+        any_out, any_stuck = out_of_memory is not None, stuck
+        if accelerator.num_processes > 1:  # a look into the device's memory, since nobody may go on alone
+            said = torch.tensor([any_out, any_stuck], dtype=torch.int64, device=accelerator.device)
+            any_out, any_stuck = map(bool, accelerator.reduce(said, "sum").tolist())
         if not any_out:
             _average_gradients(accelerator, model)
             return with_losses(accelerator, counts, sums), pieces

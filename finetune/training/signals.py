@@ -12,7 +12,7 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, NoReturn
@@ -20,6 +20,8 @@ from typing import Any, NoReturn
 import psutil
 import torch
 from accelerate import Accelerator
+
+from finetune.training.steps import read_numbers
 
 _NOTED = (signal.SIGTERM, signal.SIGINT)
 
@@ -32,19 +34,25 @@ class Signals:
     arrived: int = 0  # the first one's number, 0 for none; of this process alone
     handled: bool = False
 
-    def agreed(self) -> int:
-        """The signal that any process got, the same number on each, or 0. All processes ask together.
+    def asked(self) -> list[int | torch.Tensor]:
+        """How many processes got each signal, for `answer` to read. All processes ask together.
 
-        With one process this is a look at an attribute; else one sum over the processes.
+        With one process this is a look at an attribute; else one sum over the processes, which stays on the device.
         """
+        mine: list[int | torch.Tensor] = [int(self.arrived == noted) for noted in _NOTED]
         if self.accelerator.num_processes == 1:
-            number = self.arrived
-        else:
-            mine = torch.tensor([int(self.arrived == noted) for noted in _NOTED], device=self.accelerator.device)
-            got = self.accelerator.reduce(mine, "sum").tolist()
-            number = next((int(noted) for noted, times in zip(_NOTED, got, strict=True) if times), 0)
-        self.handled = number != 0
+            return mine
+        return list(self.accelerator.reduce(torch.tensor(mine).to(self.accelerator.device), "sum").unbind())
+
+    def answer(self, times: Sequence[float]) -> int:
+        """The signal that any process got, the same number on each, or 0."""
+        number = next((int(noted) for noted, count in zip(_NOTED, times, strict=True) if count), 0)
+        self.handled = self.handled or number != 0
         return number
+
+    def agreed(self) -> int:
+        """Asks, and answers at once, which waits for the device where there are several processes."""
+        return self.answer(read_numbers(self.asked()))
 
 
 @contextmanager

@@ -3,18 +3,24 @@
 It is the gradient of the sum of the loss over all targets, divided by their number, over all micro-batches
 and all processes. So batch 8 x 1, 2 x 4 and 1 x 8, on one process or two, take the same step. A model with
 several losses (masked tokens, next sentences) has this for each, and the gradient of their sum.
+
+A GPU works through its queue while the program goes on. To read a number from its memory is to wait until the queue
+is empty. So nothing here reads one but `read_numbers`, which a step calls once.
 """
 
+import math
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
-from typing import Any, Protocol
+from typing import Any, Protocol, cast
 
 import torch
 from accelerate import Accelerator
 from accelerate.utils import DistributedType
 
 from finetune.training.sharding import mixed_precision
+
+Number = int | float | torch.Tensor  # in the computer's memory, or () on the device
 
 
 class MicroBatch(Protocol):
@@ -34,12 +40,15 @@ class MicroBatch(Protocol):
 
 @dataclass
 class StepSums:
-    """Sums over all micro-batches and processes of a step."""
+    """Sums over all micro-batches and processes of a step.
 
-    losses: dict[str, float]  # each summed over its targets
-    targets: dict[str, int]
-    tokens: int
-    rows: int
+    What several processes have counted is on the device, as the losses always are; what one process has is not.
+    """
+
+    losses: dict[str, torch.Tensor]  # each summed over its targets
+    targets: dict[str, Number]
+    tokens: Number
+    rows: Number
 
 
 def accumulate_gradients(
@@ -59,8 +68,10 @@ def accumulate_gradients(
 def count_targets(accelerator: Accelerator, micro_batches: Sequence[MicroBatch]) -> StepSums:
     """What a step holds over all processes; its losses are not known yet. All processes ask together."""
     counted = [(*batch.targets.values(), batch.tokens, len(batch.row_ids)) for batch in micro_batches]
-    counts = torch.tensor(counted, device=accelerator.device).sum(0)
-    *totals, tokens, rows = accelerator.reduce(counts, "sum").tolist()
+    counts: Sequence[Number] = [sum(column) for column in zip(*counted, strict=True)]
+    if accelerator.num_processes > 1:
+        counts = accelerator.reduce(torch.tensor(counts).to(accelerator.device), "sum").unbind()
+    *totals, tokens, rows = counts
     return StepSums({}, dict(zip(micro_batches[0].targets, totals, strict=True)), tokens, rows)
 
 
@@ -68,7 +79,7 @@ def add_gradients(
     accelerator: Accelerator,
     model: torch.nn.Module,
     micro_batches: Sequence[MicroBatch],
-    targets: Mapping[str, int],
+    targets: Mapping[str, Number],
     *,
     reduce: bool = True,
 ) -> dict[str, torch.Tensor]:
@@ -80,6 +91,8 @@ def add_gradients(
     """
     device = accelerator.device
     sums = {name: torch.zeros((), device=device) for name in targets}
+    # DistributedDataParallel averages over the processes; the contract asks for the sum.
+    scales = {name: _divided(accelerator.num_processes, count) for name, count in targets.items()}
     for i, batch in enumerate(micro_batches):
         last = i == len(micro_batches) - 1
         with nullcontext() if last and reduce else accelerator.no_sync(model):
@@ -89,8 +102,7 @@ def add_gradients(
             for name, count in batch.targets.items():
                 if count:
                     summed = output[name] * count
-                    # DistributedDataParallel averages over the processes; the contract asks for the sum.
-                    loss = loss + summed * (accelerator.num_processes / targets[name])
+                    loss = loss + summed * scales[name]
                     sums[name] += summed.detach().float()
                 else:  # the mean over no targets is NaN; yet every head must take part in the backward pass
                     loss = loss + sum(output[key].float().sum() * 0.0 for key in output if "logits" in key)
@@ -100,29 +112,55 @@ def add_gradients(
 
 def with_losses(accelerator: Accelerator, counts: StepSums, sums: Mapping[str, torch.Tensor]) -> StepSums:
     """The counts of a step with its losses, summed over all processes. All processes ask together."""
-    return replace(counts, losses={name: float(accelerator.reduce(value, "sum")) for name, value in sums.items()})
+    losses = accelerator.reduce(torch.stack(list(sums.values())), "sum").unbind()
+    return replace(counts, losses=dict(zip(sums, losses, strict=True)))
 
 
-def clip_gradients(accelerator: Accelerator, model: Any, max_norm: float) -> float:
-    """Scales the gradients down to a total norm of `max_norm`, and returns the norm that they had.
+def read_numbers(numbers: Sequence[Number]) -> list[float]:
+    """The numbers in the computer's memory: those on the device come together, in one copy."""
+    found = [value for value in numbers if isinstance(value, torch.Tensor)]
+    if not found:
+        return [float(value) for value in numbers]
+    wide = torch.float32 if found[0].device.type == "mps" else torch.float64
+    read = iter(torch.stack([value.to(wide) for value in found]).tolist())
+    return [next(read) if isinstance(value, torch.Tensor) else float(value) for value in numbers]
 
-    Of a word embedding that no head shares, the rows with a gradient are summed, in their order, so that the norm
-    does not change in its last bit with the number of other rows.
+
+def clip_gradients(accelerator: Accelerator, model: Any, max_norm: float) -> torch.Tensor:
+    """Scales the gradients down to a total norm of `max_norm`, and returns the norm that they had, on the device.
+
+    On a CPU, of a word embedding that no head shares, the rows with a gradient are summed, in their order, so that
+    the norm does not change in its last bit with the number of other rows.
 
     Args:
         model: a prepared `PreTrainedModel`.
         max_norm: infinity only measures.
     """
     if accelerator.distributed_type not in (DistributedType.NO, DistributedType.MULTI_GPU, DistributedType.MULTI_CPU):
-        return float(accelerator.clip_grad_norm_(model.parameters(), max_norm))
+        whole = accelerator.clip_grad_norm_(model.parameters(), max_norm)
+        return cast(torch.Tensor, whole.full_tensor() if hasattr(whole, "full_tensor") else whole)
     accelerator.unscale_gradients()
-    unwrapped = accelerator.unwrap_model(model, keep_torch_compile=False)
-    words, head = unwrapped.get_input_embeddings().weight, unwrapped.get_output_embeddings()
-    if head is not None and head.weight is words:
-        words = None  # every row has a gradient
     trained = [parameter for parameter in model.parameters() if parameter.grad is not None]
-    gradients = [p.grad[p.grad.any(1)] if p is words else p.grad for p in trained]
+    on_cpu = accelerator.device.type == "cpu"
+    words = _words_of_their_own(accelerator.unwrap_model(model, keep_torch_compile=False)) if on_cpu else None
+    gradients: list[Any] = [p.grad for p in trained]
+    gradients = [g[g.any(1)] if p is words else g for p, g in zip(trained, gradients, strict=True)]
     norm = torch.nn.utils.get_total_norm(gradients)
-    if norm > max_norm:
+    # Elsewhere the comparison would wait for the device, and to multiply by 1 costs little.
+    if max_norm < math.inf and (not on_cpu or norm > max_norm):
         torch.nn.utils.clip_grads_with_norm_(trained, max_norm, norm)
-    return float(norm)
+    return norm
+
+
+def _words_of_their_own(model: Any) -> Any:
+    """The word embedding, unless a head shares it: then every row has a gradient."""
+    words: Any = model.get_input_embeddings().weight
+    head = model.get_output_embeddings()
+    return None if head is not None and head.weight is words else words
+
+
+def _divided(processes: int, count: Number) -> Number:
+    """`processes / count`, in float32 on the device where the count is there; anything where it is 0."""
+    if isinstance(count, torch.Tensor):
+        return (processes / count.double()).float()
+    return processes / max(count, 1)

@@ -426,3 +426,26 @@ def test_frozen_layers_of_other_encoders(kind):
     optimizer.step()
     after = model(ids, output_hidden_states=True).hidden_states
     assert [torch.equal(a, b) for a, b in zip(before.hidden_states, after, strict=True)] == [True, True, False]
+
+
+def test_the_runtime_counts_the_wait_for_batches_and_no_evaluation(checkpoints, tmp_path, monkeypatch):
+    """By a clock of the test's own: it goes on by 100 s for each step's batches, and by 1,000 s for an evaluation."""
+    now = 0.0
+    epoch, predict = data.TrainBatches.epoch, training.predict
+
+    def slow(*arguments):
+        nonlocal now
+        for micro_batches in epoch(*arguments):
+            now += 100.0
+            yield micro_batches
+
+    def evaluated(*arguments):
+        nonlocal now
+        now += 1000.0
+        return predict(*arguments)
+
+    monkeypatch.setattr(loop.time, "perf_counter", lambda: now)
+    monkeypatch.setattr(data.TrainBatches, "epoch", slow)
+    monkeypatch.setattr(training, "predict", evaluated)
+    result = finetune_ner(config(checkpoints["wordpiece"], tmp_path / "run", num_train_epochs=2))
+    assert result.results["train_runtime"] == 100.0 * result.results["train_steps"]
