@@ -18,8 +18,12 @@ from .conll import read_conll as read_conll
 from .conll import write_conll as write_conll
 from .documents import Corpus as Corpus
 from .documents import read_corpus as read_corpus
+from .labelled_texts import ProblemType as ProblemType
+from .labelled_texts import problem_type_of as problem_type_of
+from .labelled_texts import read_labelled as read_labelled
 from .labels import check_labels as check_labels
 from .labels import class_labels as class_labels
+from .labels import class_weights as class_weights
 from .labels import entity_labels as entity_labels
 from .labels import label_counts as label_counts
 from .masking import Masking as Masking
@@ -30,7 +34,6 @@ from .pretraining import PretrainingRows as PretrainingRows
 from .pretraining import pretraining_rows as pretraining_rows
 from .pretraining import template_of as template_of
 from .questions import read_questions as read_questions
-from .readers import read_labelled as read_labelled
 from .readers import read_tagged as read_tagged
 from .report import AlignmentReport as AlignmentReport
 from .report import alignment_report as alignment_report

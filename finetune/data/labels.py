@@ -2,10 +2,12 @@
 
 import functools
 import logging
+import math
 import re
 from collections.abc import Mapping, Sequence
 
 import datasets
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -32,23 +34,83 @@ def entity_labels(train: datasets.Dataset) -> list[str]:
 
 
 def class_labels(train: datasets.Dataset) -> list[str]:
-    """The labels of column `label`: whole numbers in numeric order, anything else sorted as text."""
+    """The labels of column `label`: whole numbers in numeric order, anything else sorted as text.
+
+    Of several labels a text, those that occur, and at least one; of one label a text, at least two.
+    """
     labels = _distinct(train, "label")
-    if len(labels) < 2:
+    if not isinstance(train.features["label"], datasets.Value):
+        if not labels:
+            raise ValueError(f"{_where(train, 0)}: no training text has a label; at least one label is needed")
+    elif len(labels) < 2:
         raise ValueError(f"{_where(train, 0)}: every training row has the label {shown(labels[0])}; two are needed")
     if all(re.fullmatch(r"-?\d{1,4000}", label) for label in labels):  # Python reads no longer numbers
         return sorted(labels, key=lambda label: (int(label), label))
     return sorted(labels)
 
 
+def class_weights(
+    told: str | None, train: datasets.Dataset, labels: Sequence[str], column: str
+) -> list[float] | None:
+    """The weight of each label: what `--class_weights` says, or None.
+
+    Args:
+        told: `balanced`, or `a=1,b=3`, where other labels weigh 1. Balanced weights are those of scikit-learn: the
+            targets divided by the number of labels and by the label's own targets. Of several labels a text, they are
+            how many texts do not have the label for each that has it. A label that does not occur weighs 1.
+
+    Raises:
+        ValueError: for labels that are not there, and weights that are no numbers greater than 0.
+    """
+    if told is None:
+        return None
+    if told == "balanced":
+        counts = _counts(train, column)
+        if column == "label" and not isinstance(train.features[column], datasets.Value):
+            most = len(train)
+            return [max(most - counts[label], 1) / counts[label] if label in counts else 1.0 for label in labels]
+        share = sum(counts.values()) / len(counts)
+        return [share / counts[label] if label in counts else 1.0 for label in labels]
+    weights: dict[str, float] = {}
+    for part in told.split(","):
+        label, sign, number = part.rpartition("=")
+        label, number = plain_label(label), number.strip()
+        if not sign or not re.fullmatch(r"[0-9]+\.?[0-9]*|\.[0-9]+", number) or not 0 < float(number) < math.inf:
+            raise ValueError(
+                f"--class_weights {told}: {shown(part)} is no label with its weight; give balanced, or "
+                "label=2,other=0.5, with weights greater than 0"
+            )
+        if label not in labels:
+            raise ValueError(f"--class_weights {told}: there is no label {shown(label)}; there are: {listed(labels)}")
+        if label in weights:
+            raise ValueError(f"--class_weights {told}: the label {shown(label)} has two weights")
+        weights[label] = float(number)
+    return [weights.get(label, 1.0) for label in labels]
+
+
 def label_counts(dataset: datasets.Dataset, column: str) -> str:
-    """The labels of a split and how often each occurs, the most frequent first: `'O' 62,730, 'B-PER' 660`."""
-    values = pc.value_counts(_flat(dataset, column)).to_pylist()
-    counts = {value["values"]: value["counts"] for value in values}
+    """The labels of a split and how often each occurs, the most frequent first: `'O' 62,730, 'B-PER' 660`.
+
+    Of numbers, their mean, standard deviation, least and greatest.
+    """
+    if pa.types.is_floating(_flat(dataset, column).type):
+        numbers = np.asarray(dataset[column][:])
+        return (
+            f"mean {numbers.mean():.4g}, deviation {numbers.std():.4g}, least {numbers.min():.4g}, "
+            f"greatest {numbers.max():.4g}"
+        )
+    counts = _counts(dataset, column)
     told = [
         f"{shown(label)} {counts[label]:,}" for label in sorted(counts, key=lambda label: (-counts[label], label))
     ]
-    return ", ".join(told[:20]) + (f" and {len(told) - 20:,} more labels" if len(told) > 20 else "")
+    text = ", ".join(told[:20]) + (f" and {len(told) - 20:,} more labels" if len(told) > 20 else "")
+    bare = sum(not labels for labels in dataset[column]) if column == "label" else 0
+    return text + f"; {bare:,} texts without a label" * (bare > 0)
+
+
+def _counts(dataset: datasets.Dataset, column: str) -> dict[str, int]:
+    values = pc.value_counts(_flat(dataset, column)).to_pylist()
+    return {value["values"]: value["counts"] for value in values}
 
 
 def tell_of_lost_labels(dataset: datasets.Dataset, rows: int, column: str, flag: str) -> None:

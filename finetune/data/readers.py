@@ -3,7 +3,7 @@
 | function | columns of what it returns |
 |---|---|
 | `read_tagged` | `tokens` list of str, `ner_tags` list of str (IOB2), `source` str, `line` int or list of int |
-| `read_labelled` | `text` str, `text_pair` str (if asked for), `label` str, `source` str, `line` int |
+| `read_labelled` | see `labelled_texts.py` |
 
 `source` and `line` say where a row comes from, for messages; of a column file, the line of each word. A form without
 lines has minus the row's number there.
@@ -12,7 +12,6 @@ lines has minus the row's number there.
 import csv
 import json
 import logging
-import re
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -32,7 +31,6 @@ logger = logging.getLogger(__name__)
 
 SPLITS = ("train", "validation", "test")
 _OTHER_NAMES = ("dev", "valid", "val", "devel", "development")  # of a data set's validation split
-_FLOAT = re.compile(r"[+-]?(\d+\.\d*|\.\d+|\d+(?=[eE]))([eE][+-]?\d+)?")
 _FORMS = "a .conll, .jsonl, .csv, .tsv or .parquet file, or a folder written by save_to_disk"
 
 
@@ -49,7 +47,7 @@ def read_tagged(config: DataArguments, words: str = "tokens", tags: str = "ner_t
     splits: dict[str, dict[str, Any]] = {}
     columns: dict[str, list[Any]]
     lines: list[Any]
-    _check_different(words, tags)
+    check_different(words, tags)
     for split, source in sources_of(config, "ner").items():
         if isinstance(source, Path) and source.is_file() and source.suffix.lower() in CONLL_ENDINGS:
             conll = read_conll(
@@ -59,8 +57,8 @@ def read_tagged(config: DataArguments, words: str = "tokens", tags: str = "ner_t
             lines = conll.lines
         else:
             columns, lines = read_columns(source, [words, tags], config.column_names)
-            if split != "train" and _has_no_label(columns[tags]):
-                _tell_of_no_labels(split)
+            if split != "train" and has_no_label(columns[tags]):
+                tell_of_no_labels(split)
                 continue
             _check_tagged(source, columns[words], columns[tags], words, tags, lines)
             columns[tags] = [[plain_label(tag) for tag in row] for row in columns[tags]]
@@ -75,34 +73,7 @@ def read_tagged(config: DataArguments, words: str = "tokens", tags: str = "ner_t
         told = ", ".join(f"{split} {scheme}" for split, scheme in schemes.items())
         logger.warning("the splits are tagged in different schemes, and each is read in its own: %s", told)
     features = {"tokens": pa.list_(pa.string()), "ner_tags": pa.list_(pa.string())}
-    return {name: _dataset(name, split, features, config) for name, split in splits.items()}
-
-
-def read_labelled(
-    config: DataArguments, text: str = "text", label: str = "label", text_pair: str | None = None
-) -> dict[str, datasets.Dataset]:
-    """Reads texts, or pairs of texts, with a label each. The arguments name the columns.
-
-    Returns, raises: as `read_tagged`.
-    """
-    splits: dict[str, dict[str, Any]] = {}
-    names = [text, label] + ([text_pair] if text_pair else [])
-    _check_different(*names)
-    features = {"text": pa.string(), "label": pa.string()} | ({"text_pair": pa.string()} if text_pair else {})
-    for split, source in sources_of(config, "sentiment").items():
-        columns, lines = read_columns(source, names, config.column_names)
-        for name in (text, text_pair):
-            for value, line in zip(columns.get(name or "", []), lines, strict=False):
-                if not isinstance(value, str):
-                    raise ValueError(f"{_at(source, line)}: column {name!r} holds {shown(value)}, not a text")
-        if split != "train" and _has_no_label(columns[label]):
-            _tell_of_no_labels(split)
-            continue
-        labels = [_label(value, source, line, label) for value, line in zip(columns[label], lines, strict=True)]
-        splits[split] = {"text": columns[text], "label": labels, "line": lines, "source": source}
-        if text_pair:
-            splits[split]["text_pair"] = columns[text_pair]
-    return {name: _dataset(name, split, features, config) for name, split in splits.items()}
+    return {name: as_dataset(name, split, features, config) for name, split in splits.items()}
 
 
 def sources_of(config: DataArguments, samples: str) -> dict[str, Path | datasets.Dataset]:
@@ -351,7 +322,7 @@ def _check_tagged(
     lines: list[int],
 ) -> None:
     for row_words, row_tags, line in zip(words, tags, lines, strict=True):
-        where = _at(source, line)
+        where = row_at(source, line)
         for name, row in ((words_name, row_words), (tags_name, row_tags)):
             if not isinstance(row, list) or not all(isinstance(cell, str) for cell in row):
                 raise ValueError(
@@ -370,30 +341,22 @@ def _check_tagged(
                 raise ValueError(f"{where}: {shown(tag)} is no tag; tags are O, B-TYPE, I-TYPE (or IOBES)")
 
 
-def _check_different(*names: str) -> None:
+def check_different(*names: str) -> None:
+    """Refuses one column for two things."""
     if len(set(names)) != len(names):
         flags = "--text_column_name, --text_pair_column_name and --label_column_name"
         raise ValueError(f"{flags} name {', '.join(map(shown, names))}; they must be different columns")
 
 
-def _has_no_label(column: list[Any]) -> bool:
+def has_no_label(column: list[Any]) -> bool:
     """Whether all labels of a split are missing, as in the test split of a competition."""
     labels = [label for row in column for label in (row if isinstance(row, list) else [row])]
     return bool(labels) and all(label in (None, -1) for label in labels)
 
 
-def _tell_of_no_labels(split: str) -> None:
+def tell_of_no_labels(split: str) -> None:
+    """Says that a split is left out."""
     logger.warning("the %s split has no labels; it is left out", split)
-
-
-def _label(value: Any, source: Path | datasets.Dataset, line: int, column: str) -> str:
-    name = plain_label(" ".join(str(value).split()))  # as `predictions_<split>.tsv` has it
-    # A text that reads as a measurement is one in every form, since a cell of CSV has no type.
-    if isinstance(value, (str, int)) and name and not _FLOAT.fullmatch(name):
-        return name
-    raise ValueError(
-        f"{_at(source, line)}: column {column!r} holds {shown(value)}; a label is a word or a whole number"
-    )
 
 
 def _reason(error: BaseException) -> str:
@@ -402,14 +365,20 @@ def _reason(error: BaseException) -> str:
     return f"{type(error).__name__}: {text}" if bare or not text else text
 
 
-def _at(source: Path | datasets.Dataset, line: int) -> str:
+def row_at(source: Path | datasets.Dataset, line: int) -> str:
+    """What messages call a row."""
     name = source if isinstance(source, Path) else "the data set"
     return f"{name}:{line}" if line > 0 else f"{name}, row {-line}"
 
 
-def _dataset(
+def as_dataset(
     split: str, columns: dict[str, Any], types: dict[str, pa.DataType], config: DataArguments
 ) -> datasets.Dataset:
+    """The rows that the config asks for.
+
+    Args:
+        columns: those of `types`, and the `source` of all and the `line` of each.
+    """
     source = columns["source"]
     name = str(source) if isinstance(source, Path) else f"{config.dataset_name} ({split})"
     arrays = {key: pa.array(columns[key], type=kind) for key, kind in types.items()}
@@ -421,5 +390,7 @@ def _dataset(
     limit = getattr(config, flag)
     if limit is None or limit >= len(dataset):
         return dataset
-    tell_of_lost_labels(dataset, limit, "label" if "label" in types else "ner_tags", f"--{flag}")
+    column = "label" if "label" in types else "ner_tags"
+    if not pa.types.is_floating(types[column]):
+        tell_of_lost_labels(dataset, limit, column, f"--{flag}")
     return dataset.select(range(limit))

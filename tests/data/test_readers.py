@@ -77,7 +77,7 @@ def test_a_file_without_header(tmp_path):
         ("x.jsonl", '{"text": "a", "label": 1}\n{"text": "b"\n', r"x.jsonl:2: not JSON"),
         ("x.jsonl", "[1]\n", r"x.jsonl:1: a .jsonl file holds an object"),
         ("x.jsonl", '{"text": "a"}\n', r"x.jsonl:1: no column 'label'; it has: 'text'"),
-        ("x.jsonl", '{"text": "a", "label": 0.5}\n', r"x.jsonl:1: column 'label' holds 0.5"),
+        ("x.jsonl", '{"text": "a", "label": 0.5}\n{"text": "b", "label": 1}', r"x.jsonl:1: column 'label' holds 0.5"),
         ("x.jsonl", '{"text": null, "label": 1}\n', r"x.jsonl:1: column 'text' holds None"),
         ("x.csv", "text,lable\na,1\n", r"x.csv:1: no column 'label'.*'text', 'lable'"),
         ("x.csv", "text,label\na,1\nb\n", r"x.csv:3: 1 column\(s\) where the header has 2"),

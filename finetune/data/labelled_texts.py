@@ -1,0 +1,207 @@
+"""Texts, or pairs of texts, with what is to be learned about them -> `datasets.Dataset` with the same columns.
+
+| column | type | |
+|---|---|---|
+| `text` | str | |
+| `text_pair` | str | if asked for |
+| `label` | str | one label a text |
+| | list of str | several labels a text, in the order of the data; an empty list: none of them fits, which is right |
+| | float64 | a number |
+| `source`, `line` | str, int | where the row comes from, for messages |
+
+Several labels are a list (JSONL, Parquet, data sets), one cell with a separator between them, or a column of 0 and 1
+for each label. A list is read as such. So are numbers where every row has one with a decimal point. Whole numbers are
+labels, unless `problem_type` says otherwise.
+"""
+
+import logging
+import math
+import re
+from collections.abc import Sequence
+from typing import Any, Literal
+
+import datasets
+import pyarrow as pa
+
+from finetune.arguments import DataArguments
+from finetune.data.labels import plain_label
+from finetune.data.messages import shown
+from finetune.data.readers import (
+    as_dataset,
+    check_different,
+    has_no_label,
+    read_columns,
+    row_at,
+    sources_of,
+    tell_of_no_labels,
+)
+
+logger = logging.getLogger(__name__)
+
+ProblemType = Literal["single_label_classification", "multi_label_classification", "regression"]
+_FLOAT = re.compile(r"[+-]?(\d+\.\d*|\.\d+|\d+(?=[eE]))([eE][+-]?\d+)?")
+_NUMBER = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?")
+_YES_OR_NO = {"0": False, "0.0": False, "false": False, "1": True, "1.0": True, "true": True}
+_TYPES = {
+    "single_label_classification": pa.string(),
+    "multi_label_classification": pa.list_(pa.string()),
+    "regression": pa.float64(),
+}
+
+
+def read_labelled(
+    config: DataArguments,
+    text: str = "text",
+    label: str = "label",
+    text_pair: str | None = None,
+    *,
+    problem_type: ProblemType | None = None,
+    label_separator: str | None = None,
+) -> dict[str, datasets.Dataset]:
+    """Reads texts, or pairs of texts, with their labels. The arguments name the columns.
+
+    Args:
+        label: with commas, the columns of 0 and 1 of several labels: `joy,love,anger`.
+        problem_type: None: as the training split has it; `problem_type_of` tells what was found.
+        label_separator: between the labels of a cell; an empty cell is a text without a label.
+
+    Returns:
+        The splits that the config names, among `train`, `validation` and `test`.
+
+    Raises:
+        ValueError: naming file and line (or column, or flag), for anything that cannot be read.
+    """
+    flags = [name.strip() for name in label.split(",")]
+    names = [text, *([text_pair] if text_pair else []), *flags]
+    check_different(*names)
+    if not all(flags):
+        raise ValueError(f"--label_column_name {label}: names of columns, with a comma between two")
+    several = len(flags) > 1 or label_separator is not None
+    if several and problem_type not in (None, "multi_label_classification"):
+        raise ValueError(
+            f"--problem_type {problem_type}: several columns, or a --label_separator, are for several labels a text"
+        )
+    if label_separator == "" or (label_separator is not None and len(flags) > 1):
+        raise ValueError(
+            f"--label_separator {label_separator!r}: what stands between the labels of one cell is needed, for one "
+            "column of labels"
+        )
+    splits: dict[str, dict[str, Any]] = {}
+    kind: ProblemType | None = "multi_label_classification" if several else problem_type
+    for split, source in sources_of(config, "sentiment").items():
+        columns, lines = read_columns(source, names, config.column_names)
+        for name in (text, text_pair):
+            for value, line in zip(columns.get(name or "", []), lines, strict=False):
+                if not isinstance(value, str):
+                    raise ValueError(f"{row_at(source, line)}: column {name!r} holds {shown(value)}, not a text")
+        if split != "train" and all(has_no_label(columns[flag]) for flag in flags):
+            tell_of_no_labels(split)
+            continue
+        if kind is None:
+            kind = _detected(columns[label], row_at(source, lines[0]))
+        labels: list[Any] = []
+        for row, line in enumerate(lines):
+            cells = [columns[flag][row] for flag in flags]
+            labels.append(_read(cells, flags, kind, label_separator, row_at(source, line)))
+        splits[split] = {"text": columns[text], "label": labels, "line": lines, "source": source}
+        if text_pair:
+            splits[split]["text_pair"] = columns[text_pair]
+    features = {"text": pa.string(), "label": _TYPES[kind or "single_label_classification"]}
+    features |= {"text_pair": pa.string()} if text_pair else {}
+    return {name: as_dataset(name, split, features, config) for name, split in splits.items()}
+
+
+def problem_type_of(dataset: datasets.Dataset) -> ProblemType:
+    """How `read_labelled` read the labels of this data set."""
+    kind = dataset.features["label"]
+    if isinstance(kind, datasets.Value):
+        return "regression" if kind.dtype == "float64" else "single_label_classification"
+    return "multi_label_classification"
+
+
+def _detected(column: Sequence[Any], where: str) -> ProblemType:
+    """How the labels of the training split are read where no flag says so."""
+    first = next((value for value in column if value is not None), None)
+    if isinstance(first, list):
+        return "multi_label_classification"
+    numbers = [_number(value) if _is_float(value) else None for value in column]
+    # Of 1.0 and 0.0 alone nobody knows whether they are numbers or labels that a program wrote so.
+    if None in numbers or all(number is None or number.is_integer() for number in numbers):
+        return "single_label_classification"
+    logger.warning(
+        "%s: the labels are numbers, such as %s, and are learned as numbers (--problem_type regression)",
+        where,
+        shown(first),
+    )
+    return "regression"
+
+
+def _read(cells: Sequence[Any], names: Sequence[str], kind: ProblemType, separator: str | None, where: str) -> Any:
+    """What is to be learned of one text, from its cell, or from a cell for each label."""
+    value, here = cells[0], f"{where}: column {names[0]!r} holds"
+    if len(cells) > 1:
+        flags = [_yes_or_no(cell, name, where) for cell, name in zip(cells, names, strict=True)]
+        return [plain_label(name) for name, yes in zip(names, flags, strict=True) if yes]
+    if kind == "regression":
+        number = _number(value)
+        if number is None:
+            raise ValueError(f"{here} {shown(value)}, not a number")
+        return number
+    if kind == "single_label_classification":
+        if isinstance(value, list):
+            raise ValueError(
+                f"{here} {shown(value)}; several labels need --problem_type multi_label_classification, and a list "
+                "in every row"
+            )
+        return _label(value, f"{here} {shown(value)}")
+    if separator is not None and isinstance(value, (str, int)):
+        value = str(value).split(separator) if plain_label(str(value)) else []
+    if not isinstance(value, list):
+        raise ValueError(
+            f"{here} {shown(value)}; several labels are a list, which may be empty, or words with a "
+            "--label_separator between them"
+        )
+    labels = [_label(label, f"{here} {shown(cells[0])}") for label in value]
+    if len(set(labels)) < len(labels):
+        twice = next(label for label in labels if labels.count(label) > 1)
+        raise ValueError(f"{here} {shown(cells[0])}, with {shown(twice)} more than once; a list names labels")
+    return labels
+
+
+def _label(value: Any, found: str) -> str:
+    """
+    Args:
+        found: how a message about the cell begins.
+    """
+    name = plain_label(" ".join(str(value).split()))  # as `predictions_<split>.tsv` has it
+    if isinstance(value, (str, int)) and name and not _is_float(value):
+        return name
+    hint = "; to learn numbers, give --problem_type regression" if _is_float(value) else ""
+    raise ValueError(f"{found}; a label is a word or a whole number{hint}")
+
+
+def _is_float(value: Any) -> bool:
+    """Whether a value reads as a measurement; in every form, since a cell of CSV has no type."""
+    return isinstance(value, float) or (isinstance(value, str) and bool(_FLOAT.fullmatch(plain_label(value))))
+
+
+def _number(value: Any) -> float | None:
+    """A finite number, or None where there is none."""
+    if isinstance(value, str):
+        value = plain_label(value)
+        if not _NUMBER.fullmatch(value):
+            return None
+    elif isinstance(value, bool) or not isinstance(value, (int, float)):
+        return None
+    try:
+        number = float(value)
+    except OverflowError:
+        return None
+    return number if math.isfinite(number) else None
+
+
+def _yes_or_no(value: Any, name: str, where: str) -> bool:
+    found = _YES_OR_NO.get(plain_label(str(value)).lower())
+    if found is None or isinstance(value, list):
+        raise ValueError(f"{where}: column {name!r} holds {shown(value)}; a column for one label holds 0 or 1")
+    return found
