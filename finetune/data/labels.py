@@ -39,6 +39,8 @@ def class_labels(train: datasets.Dataset) -> list[str]:
     Of several labels a text, those that occur, and at least one; of one label a text, at least two.
     """
     labels = _distinct(train, "label")
+    if pa.types.is_floating(_flat(train, "label").type):
+        raise ValueError(f"{_where(train, 0)}: the labels are numbers, such as {labels[0]}; words are needed")
     if not isinstance(train.features["label"], datasets.Value):
         if not labels:
             raise ValueError(f"{_where(train, 0)}: no training text has a label; at least one label is needed")

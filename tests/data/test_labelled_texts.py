@@ -109,7 +109,10 @@ def test_whole_numbers_are_labels_unless_told_otherwise(tmp_path, caplog):
     assert not caplog.text
     assert read(path, problem_type=NUMBER)["label"][:] == [1.0, 3.0]
     path.write_text("text,label\na,4.5\nb,3.0\n")
-    assert read(path)["label"][:] == [4.5, 3.0]
+    train = read(path)
+    assert train["label"][:] == [4.5, 3.0]
+    with pytest.raises(ValueError, match=r"x.csv:2: the labels are numbers, such as 4.5; words are needed"):
+        data.class_labels(train)
     assert "x.csv:2: the labels are numbers, such as '4.5', and are learned as numbers" in caplog.text
     caplog.clear()
     read(path, problem_type=NUMBER)
