@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 from transformers.modeling_outputs import TokenClassifierOutput
 
+from finetune.models.chains import MOST_LABELS, best_path, log_marginals, log_partition
 from finetune.models.configuration import EncoderCrfConfig, labels_of
 from finetune.models.embeddings import word_start_mark
 
@@ -47,9 +48,11 @@ class LinearChainCrf(nn.Module):
             tags: int64 (B, W), anything where `mask` is false.
             mask: bool (B, W), true for the first words of each sequence, at least one.
         """
-        alphas = self._forward(emissions, mask)
         last = mask.sum(1) - 1
-        log_z = torch.logsumexp(_at(alphas, last) + self.end, dim=-1)
+        if in_blocks(emissions):
+            log_z = log_partition(self.start, self.transitions, self.end, emissions, mask)
+        else:
+            log_z = torch.logsumexp(_at(self._forward(emissions, mask), last) + self.end, dim=-1)
 
         tags = tags.masked_fill(~mask, 0)
         unary = emissions.gather(2, tags[..., None]).squeeze(2) * mask
@@ -68,11 +71,20 @@ class LinearChainCrf(nn.Module):
             int64 (B, W) labels, 0 where `mask` is false; float32 (B, W, L) log-probabilities under the
             unconstrained model (forward-backward).
         """
-        _, W, L = emissions.shape
         forbidden, forbidden_start = (x.to(emissions.device) for x in _forbidden(self.labels))
         transitions = self.transitions.masked_fill(forbidden, _IMPOSSIBLE)
         start = self.start.masked_fill(forbidden_start & ~continues[:, None], _IMPOSSIBLE)  # (B, L)
 
+        if in_blocks(emissions):
+            tags = best_path(start, transitions, self.end, emissions, mask).masked_fill(~mask, 0)
+            return tags, log_marginals(self.start, self.transitions, self.end, emissions, mask)
+        tags = self._best_path(start, transitions, emissions, mask).masked_fill(~mask, 0)
+        alphas, betas = self._forward(emissions, mask), self._backward(emissions, mask)
+        log_z = torch.logsumexp(_at(alphas, mask.sum(1) - 1) + self.end, dim=-1)
+        return tags, alphas + betas - log_z[:, None, None]
+
+    def _best_path(self, start: Tensor, transitions: Tensor, emissions: Tensor, mask: Tensor) -> Tensor:
+        _, W, L = emissions.shape
         score = start + emissions[:, 0]
         pointers = []
         for w in range(1, W):
@@ -86,11 +98,7 @@ class LinearChainCrf(nn.Module):
         for pointer in reversed(pointers):
             tag = pointer.gather(1, tag[:, None]).squeeze(1)
             path.append(tag)
-        tags = torch.stack(path[::-1], dim=1).masked_fill(~mask, 0)
-
-        alphas, betas = self._forward(emissions, mask), self._backward(emissions, mask)
-        log_z = torch.logsumexp(_at(alphas, mask.sum(1) - 1) + self.end, dim=-1)
-        return tags, alphas + betas - log_z[:, None, None]
+        return torch.stack(path[::-1], dim=1)
 
     def _forward(self, emissions: Tensor, mask: Tensor) -> Tensor:
         alpha = self.start + emissions[:, 0]
@@ -109,6 +117,11 @@ class LinearChainCrf(nn.Module):
             beta = torch.where(mask[:, w, None], moved, beta)
             betas.append(beta)
         return torch.stack(betas[::-1], dim=1)  # (B, W, L)
+
+
+def in_blocks(emissions: Tensor) -> bool:
+    """Whether `chains` is the faster way: not on a CPU, whose results stay those of the plain loop."""
+    return emissions.device.type != "cpu" and emissions.shape[2] <= MOST_LABELS
 
 
 def crf_outputs(

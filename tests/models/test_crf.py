@@ -2,8 +2,9 @@ import itertools
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from finetune.models import LinearChainCrf
 from finetune.models.crf import crf_outputs
@@ -34,9 +35,11 @@ def allowed(path, continues):
     return True
 
 
-@settings(deadline=None, max_examples=25)
+@pytest.mark.parametrize("blocks", [False, True])
+@settings(deadline=None, max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.integers(0, 10_000), st.lists(st.integers(1, 4), min_size=1, max_size=3), st.booleans())
-def test_all_paths_written_out(seed, lengths, continues):
+def test_all_paths_written_out(monkeypatch, blocks, seed, lengths, continues):
+    monkeypatch.setattr("finetune.models.crf.in_blocks", lambda emissions: blocks)
     crf = a_crf(seed)
     W = max(lengths)
     emissions = torch.randn(len(lengths), W, len(LABELS)) * 2
@@ -117,3 +120,61 @@ def test_rows_without_a_word():
     some = torch.tensor([[-100, -100, -100], [-100, 1, -100]])
     loss, _ = crf_outputs(crf, emissions, some, some == 0, 1, training=False)
     assert torch.isfinite(loss)
+
+
+def both_ways(monkeypatch, run):
+    """What `run` gives with the plain loop, which CPUs use, and in blocks, as other devices do."""
+    found = []
+    for blocks in (False, True):
+        monkeypatch.setattr("finetune.models.crf.in_blocks", lambda emissions, blocks=blocks: blocks)
+        found.append(run())
+    return found
+
+
+@pytest.mark.parametrize("scale", [1.0, 30.0])
+def test_blocks_and_the_loop_agree_at_every_length(monkeypatch, scale):
+    torch.manual_seed(0)
+    for W in range(1, 41):
+        crf = a_crf(W).double()
+        emissions = (torch.randn(4, W, len(LABELS), dtype=torch.float64) * scale).requires_grad_()
+        mask = torch.arange(W) < torch.cat([torch.tensor([W, 1]), torch.randint(1, W + 1, (2,))])[:, None]
+        tags = torch.randint(0, len(LABELS), (4, W))
+        continues = torch.rand(4) < 0.5
+        weights = torch.rand(4, dtype=torch.float64)
+
+        def run(crf=crf, emissions=emissions, mask=mask, tags=tags, continues=continues, weights=weights):
+            losses = crf.negative_log_likelihood(emissions, tags, mask)
+            gradients = torch.autograd.grad((losses * weights).sum(), [emissions, *crf.parameters()])
+            with torch.no_grad():
+                decoded, log_probabilities = crf.decode(emissions, mask, continues)
+            return decoded, losses, log_probabilities[mask], *gradients
+
+        (decoded, *loop), (decoded_in_blocks, *blocks) = both_ways(monkeypatch, run)
+        assert torch.equal(decoded, decoded_in_blocks)
+        for expected, found in zip(loop, blocks, strict=True):
+            assert torch.allclose(found, expected, atol=1e-9), W
+
+
+class Calls(TorchDispatchMode):
+    count = 0
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        self.count += 1
+        return func(*args, **(kwargs or {}))
+
+
+def test_blocks_take_a_fifth_of_the_calls(monkeypatch):
+    """Of the operations on tensors that a GPU would be asked for, a kernel or more each: 128 words."""
+    crf = a_crf(0)
+    emissions = torch.randn(2, 128, len(LABELS), requires_grad=True)
+    tags, mask = torch.zeros(2, 128, dtype=torch.long), torch.ones(2, 128, dtype=torch.bool)
+
+    def run():
+        with Calls() as training:
+            crf.negative_log_likelihood(emissions, tags, mask).sum().backward()
+        with torch.no_grad(), Calls() as decoding:
+            crf.decode(emissions, mask, mask[:, 0])
+        return training.count, decoding.count
+
+    for loop, blocks in zip(*both_ways(monkeypatch, run), strict=True):
+        assert blocks * 5 < loop, (blocks, loop)
