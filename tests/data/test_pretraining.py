@@ -222,6 +222,11 @@ def test_static_masks_come_again(text_file, tokenizers):
     made = epochs(static)
     assert made[0] == made[2] != made[1] == made[3]
     assert len({str(epoch) for epoch in epochs(dynamic)}) == 4
+    # The same sentences in every epoch have other masks.
+    packed = rows_of(text_file, tokenizers["wordpiece"], objective="roberta", input_form="doc_sentences")
+    given = [packed.in_epoch(epoch).unmasked(np.arange(5))[0].tokens["input_ids"].tolist() for epoch in (0, 1)]
+    assert given[0] == given[1]
+    assert len({str(epoch) for epoch in epochs(packed)}) == 4
     assert [static.rows_in(epoch) for epoch in range(4)] == [len(static.in_epoch(epoch)) for epoch in range(4)]
 
 
@@ -242,6 +247,8 @@ def test_languages_are_sampled_by_their_share(tmp_path, tokenizer):
     assert times.max() - times.min() <= 1
     big = np.bincount(small[small[:, 0] == 0, 1], minlength=600)
     assert big.max() - big.min() <= 1
+    other = rows_of(f"{tmp_path}/*.txt", tokenizer, seed=1, **settings).in_epoch(0).which
+    assert other.tolist() != which.tolist(), "another seed, another order"
     # The rows are those of the files they say they are of, in any order.
     ids = np.random.default_rng(0).permutation(620)[:40]
     taken = rows.in_epoch(0).unmasked(ids)[0]
@@ -314,6 +321,7 @@ def test_shares():
     assert shares([1000, 1000], 0.3) == [1000, 1000]
     assert shares([900, 100], 1.0) == [900, 100]
     assert shares([10_000, 1], 0.0) == [5000, 5000]
+    assert shares([10_000, 1], 2.0) == [10_001, 1]  # at least one
 
 
 def test_translations_count_positions_again(tmp_path, tokenizer, kind):

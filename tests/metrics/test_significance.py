@@ -7,6 +7,7 @@ import pytest
 from scipy import stats
 
 from finetune.metrics.significance import (
+    _seed_share,
     accuracy_counts,
     compare_models,
     holm,
@@ -190,6 +191,18 @@ def test_equal_models_are_told_apart_about_five_times_in_a_hundred(kind, seeds_d
     rates = (rejected / trials)[: 1 if seeds_differ else 2]
     assert (rates <= 0.088).all(), rates
     assert (rates >= 0.005).all(), rates
+
+
+def test_what_seeds_add_is_what_sentences_do_not():
+    """The variance of seeds drawn anew is the unbiased one, less what the resampled sentences have already."""
+    generator = np.random.default_rng(0)
+    observed = np.array([0.5, 0.6, 0.8])
+    alike = observed + generator.normal(0, 0.1, (4000, 1))  # a hard resample is hard for each seed
+    assert _seed_share(observed, alike) == pytest.approx(np.sqrt(3 / 2), rel=0.01)
+    apart = observed + generator.normal(0, 0.1, (4000, 3))  # each seed has sentences of its own
+    left = (observed.var(ddof=1) - 0.1**2) / observed.var(ddof=1)
+    assert _seed_share(observed, apart) == pytest.approx(np.sqrt(3 / 2 * left), rel=0.05)
+    assert _seed_share(observed, observed + generator.normal(0, 0.3, (4000, 3))) == 0.0
 
 
 def test_the_order_of_seeds_and_models_does_not_matter():

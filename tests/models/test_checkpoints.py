@@ -87,7 +87,7 @@ def test_crf_on_a_transformer_saves_and_loads(checkpoints, kind, tmp_path):
     model, tokenizer = load(checkpoints[kind], head="crf")
     model.save_pretrained(tmp_path), tokenizer.save_pretrained(tmp_path)
     again = AutoModelForTokenClassification.from_pretrained(tmp_path).eval()
-    batch = tokenizer([["Ada", "ran"], ["Oslo"]], is_split_into_words=True, padding=True, return_tensors="pt")
+    batch = tokenizer([["Ada", "中", "ran"], ["Oslo"]], is_split_into_words=True, padding=True, return_tensors="pt")
     real = batch["attention_mask"].bool()
     assert torch.allclose(again(**batch).logits[real], model.eval()(**batch).logits[real], atol=1e-5)
     starts = again.starts_word[batch["input_ids"][0]]
@@ -95,6 +95,24 @@ def test_crf_on_a_transformer_saves_and_loads(checkpoints, kind, tmp_path):
     assert starts.nonzero().flatten().tolist() == words
     continued = load(tmp_path)[0]
     assert torch.equal(continued.classifier.weight, again.classifier.weight)
+    with torch.no_grad():
+        continued.classifier.bias[2] += 1e3  # I-PER everywhere, which cannot begin a text
+    labels = continued.eval()(**batch).logits.argmax(-1)
+    assert labels[0, words].tolist() == [1] + [2] * (len(words) - 1)
+
+
+def test_a_crf_drops_out_what_its_layer_is_given_as_the_encoder_does(checkpoints, tmp_path):
+    shutil.copytree(checkpoints["wordpiece"], tmp_path, dirs_exist_ok=True)
+    config = json.loads((tmp_path / "config.json").read_text())
+    (tmp_path / "config.json").write_text(json.dumps(config | {"hidden_dropout_prob": 0.3}))
+    model, tokenizer = load(tmp_path, head="crf")
+    assert model.dropout.p == 0.3
+    model.dropout.p = 1.0  # nothing of the encoder is left
+    batch = tokenizer(["Ada ran", "Oslo is"], return_tensors="pt", padding=True)
+    one, two = model.train()(**batch).logits[:, 1:3]
+    assert torch.equal(one, two)
+    one, two = model.eval()(**batch).logits[:, 1:3]
+    assert not torch.equal(one, two)
 
 
 def corrupted(folder, to, name, change):

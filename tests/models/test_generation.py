@@ -1,5 +1,7 @@
 """Mask and fill, against the rounds written out for one text."""
 
+import copy
+
 import pytest
 import torch
 from transformers import AutoModelForMaskedLM, AutoTokenizer
@@ -70,6 +72,17 @@ def test_generated_texts(loaded):
     assert cold[0] == plain_mask_predict(model.eval(), tokenizer, "the city " + tokenizer.mask_token * 9, 3)
     hot = finetune.generate(model, tokenizer, "the city", temperature=1e-4, seed=5, **settings)
     assert hot == cold  # so cold that there is no choice
+
+
+def test_rows_beyond_the_vocabulary_are_never_chosen(loaded):
+    """An embedding that was padded to a round number."""
+    model, tokenizer = loaded
+    padded = copy.deepcopy(model)
+    padded.resize_token_embeddings(len(tokenizer) + 8, mean_resizing=False)
+    with torch.no_grad():
+        padded.get_output_embeddings().bias[len(tokenizer) :] = 1e3
+    text = f"the {tokenizer.mask_token} of {tokenizer.mask_token}"
+    assert finetune.fill_in(padded, tokenizer, text) == finetune.fill_in(model, tokenizer, text)
 
 
 def test_what_cannot_be_generated(loaded):

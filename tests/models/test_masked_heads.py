@@ -1,5 +1,6 @@
 """Heads for masked tokens on masked positions alone, against the models' own forward."""
 
+import numpy as np
 import pytest
 import torch
 from transformers import AutoModel, AutoModelForMaskedLM, BertForPreTraining, pipeline
@@ -82,6 +83,16 @@ def test_from_random_weights(checkpoints, config_name, tmp_path):
     hidden = model.base_model.eval()(input_ids=ids).last_hidden_state
     assert torch.allclose(encoder.eval()(input_ids=ids).last_hidden_state, hidden, atol=1e-6)
     assert torch.allclose(again.base_model.eval()(input_ids=ids).last_hidden_state, hidden, atol=1e-6)
+
+
+def test_a_new_model_knows_how_often_each_token_occurs(checkpoints):
+    tokenizer = load_tokenizer(str(checkpoints["wordpiece"]))
+    counts = np.random.default_rng(0).integers(0, 1000, len(tokenizer))
+    shape = {"num_hidden_layers": 1, "hidden_size": 64}
+    settings = {"config_name": "bert", "shape": shape, "max_seq_length": 32}
+    model = load_for_pretraining(tokenizer, model_name_or_path=None, unigram_counts=counts, **settings)
+    expected = (counts + 1) / (counts + 1).sum()
+    assert np.allclose(model.get_output_embeddings().bias.detach().softmax(0).numpy(), expected, rtol=1e-4)
 
 
 def test_an_encoder_alone_gets_new_heads_and_keeps_its_weights(checkpoints, tmp_path):

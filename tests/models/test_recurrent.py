@@ -89,6 +89,16 @@ def test_the_cell_is_the_one_named():
     assert (type(bigru).__name__, bigru.bidirectional) == ("GRU", True)
 
 
+def test_a_words_characters_are_read_up_to_its_last_byte():
+    """As torch's own LSTM ends with each word alone: forwards behind the last byte, backwards before the first."""
+    model, tokenizer = a_model(char_features="bilstm")
+    characters = model.encoder.characters
+    for word in ("Oslo", "a", "extraordinarily"):
+        (char_ids,) = tokenizer([[word]], is_split_into_words=True, return_tensors="pt")["char_ids"]
+        _, (ends, _) = characters.lstm(characters.embedding(char_ids[:, : len(word)].long()))
+        assert torch.allclose(characters(char_ids.long())[0], ends[:, 0].flatten(), atol=1e-6)
+
+
 def test_word_dropout_replaces_words_in_training_only():
     model, tokenizer = a_model(word_dropout=1.0, dropout=0.0, char_features="none")
     batch = tokenizer(TEXTS[:1], return_tensors="pt")

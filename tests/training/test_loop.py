@@ -314,6 +314,10 @@ def test_layerwise_decay(checkpoints):
             {"eval_strategy": "no", "early_stopping_patience": 2},
             "--early_stopping_patience needs evaluations",
         ),
+        (
+            {"eval_strategy": "steps", "save_strategy": "steps", "eval_steps": 4, "save_steps": 8},
+            r"--eval_steps 4: .*, so give a multiple of --save_steps \(8\)",
+        ),
         ({"per_device_train_batch_size": 0}, "--per_device_train_batch_size 0: must be at least 1"),
         ({"learning_rate": -1.0}, "--learning_rate -1.0: must be positive"),
         ({"learning_rate": 0.0}, "--learning_rate 0.0: must be positive"),
@@ -363,11 +367,14 @@ def test_resuming_elsewhere_finds_the_best_checkpoint(checkpoints, tmp_path):
     settings |= {"num_train_epochs": 20, "save_total_limit": 30}
     whole = finetune_ner(config(checkpoints["wordpiece"], tmp_path / "whole", **settings))
     assert whole.results["best_epoch"] < 20, "this run does not test what it should"
-    newest = training.checkpoints(whole.output_dir)[-1]
-    again = finetune_ner(
-        config(checkpoints["wordpiece"], tmp_path / "again", resume_from_checkpoint=str(newest), **settings)
-    )
-    assert same(weights(whole.output_dir), weights(again.output_dir))
+    found = training.checkpoints(whole.output_dir)
+    best = found[round(whole.results["best_epoch"]) - 1]
+    for begun_at in (found[-1], best):
+        elsewhere = tmp_path / begun_at.name
+        again = finetune_ner(
+            config(checkpoints["wordpiece"], elsewhere, resume_from_checkpoint=str(begun_at), **settings)
+        )
+        assert same(weights(whole.output_dir), weights(again.output_dir))
 
 
 def test_peak_memory_is_that_of_the_process_alone():

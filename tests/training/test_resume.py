@@ -287,6 +287,18 @@ def test_other_labels_of_the_same_texts_are_refused(tmp_path, split):
         finetune_sentiment(replace(config, resume_from_checkpoint="true"))
 
 
+def test_another_precision_is_refused(killed):
+    """A run in bfloat16 does not go on in float32, whose steps are others."""
+    newest = training.checkpoints(Path(killed.output_dir))[-1]
+    state = json.loads((newest / "state.json").read_text())
+    state["run"]["mixed_precision"] = "bf16"
+    (newest / "state.json").write_text(json.dumps(state))
+    (newest / "manifest.json").unlink()
+    write_manifest(newest)
+    with pytest.raises(ValueError, match="mixed precision is no and was bf16: give --mixed_precision bf16 to accel"):
+        finetune_ner(replace(killed, resume_from_checkpoint=str(newest)))
+
+
 def test_a_flag_that_came_later_counts_as_its_default(killed, whole):
     """The checkpoint of a version that did not have it yet."""
     state = Path(killed.output_dir) / "checkpoint-9" / "state.json"
