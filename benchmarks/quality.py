@@ -21,7 +21,7 @@ from stock import stock_ner, stock_sentiment
 
 from finetune import data, models
 from finetune.arguments import DEFAULT_MODEL
-from finetune.models.checkpoints import resolve
+from finetune.models.pretrained import resolve
 from recipes.ner import NerConfig, finetune_ner
 from recipes.sentiment import SentimentConfig, finetune_sentiment
 

@@ -88,7 +88,7 @@ def test_no_part_offers_a_name_of_one_of_its_modules():
 
 def test_there_is_one_door_for_what_comes_from_elsewhere():
     """Models are loaded where they are checked first; nothing else is unpickled, or run, anywhere."""
-    door = ROOT / "finetune/models/checkpoints.py"
+    door = ROOT / "finetune/models/pretrained.py"
     loads = {"from_pretrained", "get_config_dict", "pipeline"}
     runs = {"torch.load", "torch.jit.load", "torch.hub.load", "yaml.load", "yaml.unsafe_load", "yaml.full_load"}
     runs |= {"eval", "exec"}

@@ -1,11 +1,4 @@
 from .attention import run_without_padding as run_without_padding
-from .checkpoints import first_position as first_position
-from .checkpoints import load as load
-from .checkpoints import load_as_saved as load_as_saved
-from .checkpoints import load_finetuned as load_finetuned
-from .checkpoints import load_tokenizer as load_tokenizer
-from .checkpoints import position_limit as position_limit
-from .checkpoints import resolve as resolve
 from .compact import CompactEmbedding as CompactEmbedding
 from .compact import compact_vocabulary as compact_vocabulary
 from .configuration import EncoderCrfConfig as EncoderCrfConfig
@@ -16,6 +9,9 @@ from .crf import LinearChainCrf as LinearChainCrf
 from .embeddings import read_vectors as read_vectors
 from .generation import fill_in as fill_in
 from .generation import generate as generate
+from .loading import load as load
+from .loading import load_as_saved as load_as_saved
+from .loading import load_finetuned as load_finetuned
 from .losses import ProblemType as ProblemType
 from .losses import set_loss as set_loss
 from .losses import target_weight as target_weight
@@ -23,6 +19,8 @@ from .names import BASELINES as BASELINES
 from .names import check_flags as check_flags
 from .names import flags_without_use as flags_without_use
 from .names import is_baseline as is_baseline
+from .pretrained import load_tokenizer as load_tokenizer
+from .pretrained import resolve as resolve
 from .pretraining import SHAPE as SHAPE
 from .pretraining import load_for_pretraining as load_for_pretraining
 from .pretraining import project_masked_positions as project_masked_positions
@@ -33,6 +31,8 @@ from .recurrent import RecurrentForTokenClassification as RecurrentForTokenClass
 from .recurrent import RecurrentModel as RecurrentModel
 from .spans import answer_within_passage as answer_within_passage
 from .spans import best_spans as best_spans
+from .tokenizer_fit import first_position as first_position
+from .tokenizer_fit import position_limit as position_limit
 from .tokenizers import SUBWORDS as SUBWORDS
 from .tokenizers import WordTokenizer as WordTokenizer
 from .tokenizers import subword_tokenizer as subword_tokenizer

@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from finetune.models.checkpoints import position_limit
+from finetune.models.tokenizer_fit import position_limit
 
 
 def generate(

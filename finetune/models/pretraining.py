@@ -25,15 +25,8 @@ from transformers import (
 from transformers.modeling_outputs import ModelOutput
 
 from finetune.models.attention import run_without_padding
-from finetune.models.checkpoints import (
-    check_tokenizer,
-    load_config,
-    load_pretrained,
-    load_tokenizer,
-    position_limit,
-    resolve,
-    suit_tokenizer,
-)
+from finetune.models.pretrained import load_config, load_pretrained, load_tokenizer, resolve
+from finetune.models.tokenizer_fit import check_tokenizer, position_limit, suit_tokenizer
 from finetune.models.tokenizers import SUBWORDS, subword_tokenizer, train_tokenizer
 
 SHAPE = ("num_hidden_layers", "hidden_size", "num_attention_heads", "intermediate_size")

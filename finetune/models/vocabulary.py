@@ -17,14 +17,8 @@ from transformers import AutoModel, PreTrainedModel
 
 from finetune.files import match_modes
 from finetune.models.attention import KINDS
-from finetune.models.checkpoints import (
-    first_position,
-    load_config,
-    load_pretrained,
-    load_tokenizer,
-    resolve,
-    suit_tokenizer,
-)
+from finetune.models.pretrained import load_config, load_pretrained, load_tokenizer, resolve
+from finetune.models.tokenizer_fit import first_position, suit_tokenizer
 
 _BYTE = re.compile("<0x[0-9A-F]{2}>")  # pieces for what has no other
 _AT_ONCE = 2000  # texts tokenised together

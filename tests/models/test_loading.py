@@ -170,7 +170,7 @@ def test_the_packaged_default_is_the_hubs_file():
     import hashlib
     from pathlib import Path
 
-    from finetune.models.checkpoints import resolve
+    from finetune.models.pretrained import resolve
 
     folder = Path(resolve(DEFAULT_MODEL))
     if not folder.is_dir():

@@ -1,0 +1,180 @@
+"""`--model_name_or_path` -> a model with the right head and its tokenizer.
+
+The only place where a transformer and a recurrent baseline differ.
+"""
+
+import logging
+from collections.abc import Iterable, Sequence
+from typing import Any, Literal
+
+from transformers import (
+    AutoModel,
+    AutoModelForQuestionAnswering,
+    AutoModelForSequenceClassification,
+    AutoModelForTokenClassification,
+    PreTrainedModel,
+)
+
+from finetune.arguments import ModelArguments
+from finetune.models.attention import run_without_padding
+from finetune.models.configuration import EncoderCrfConfig, RecurrentConfig, labels_of
+from finetune.models.crf import EncoderCrfForTokenClassification, token_starts_word
+from finetune.models.names import is_new_baseline
+from finetune.models.new_baseline import Task, new_baseline
+from finetune.models.pretrained import load_config, load_pretrained, load_tokenizer, resolve
+from finetune.models.spans import answer_within_passage
+from finetune.models.tokenizer_fit import check_tokenizer, position_limit, suit_tokenizer
+
+logger = logging.getLogger(__name__)
+
+_AUTO = {
+    "token-classification": AutoModelForTokenClassification,
+    "sequence-classification": AutoModelForSequenceClassification,
+    "question-answering": AutoModelForQuestionAnswering,
+}
+_ARCHITECTURE: dict[Task, str] = {
+    "token-classification": "ForTokenClassification",
+    "sequence-classification": "ForSequenceClassification",
+    "question-answering": "ForQuestionAnswering",
+}
+
+
+def load(
+    task: Task,
+    arguments: ModelArguments,
+    labels: Sequence[str],
+    *,
+    words: Iterable[str],
+    max_seq_length: int,
+    head: Literal["linear", "crf"] = "linear",
+    pooling: str = "attention",
+) -> tuple[PreTrainedModel, Any]:
+    """A model for `task` in float32, with `id2label` and `label2id` set, and its tokenizer.
+
+    Args:
+        words: the training split's words or texts; a baseline's vocabulary is made from them.
+        max_seq_length: the longest input to come.
+        head: for token classification with a transformer, a CRF instead of the softmax.
+        pooling: for sequence classification with a baseline: mean, max, last, attention.
+
+    Raises:
+        ValueError: naming the flag, for a checkpoint that cannot be loaded whole, has no fast tokenizer, or
+            has fewer positions than `max_seq_length`.
+    """
+    id2label = dict(enumerate(labels))
+    names = {"id2label": id2label, "label2id": {label: i for i, label in id2label.items()}}
+    if task == "question-answering":
+        names = {}
+    if is_new_baseline(arguments.model_name_or_path):
+        names = names and names | {"problem_type": _problem(labels)}
+        baseline, tokenizer = new_baseline(task, arguments, names, words, pooling, head)
+        return (answer_within_passage(baseline) if task == "question-answering" else baseline), tokenizer
+    path = resolve(arguments.model_name_or_path)
+    config = load_config(path, arguments.model_name_or_path, arguments.model_revision)
+    tokenizer = load_tokenizer(
+        arguments.tokenizer_name or arguments.model_name_or_path,
+        arguments.model_revision,
+        for_words=task == "token-classification",
+        flag="--tokenizer_name" if arguments.tokenizer_name else "--model_name_or_path",
+    )
+    kept = config.id2label
+    if names:
+        config.update(names | {"problem_type": _problem(labels)})
+    if head == "crf" and config.model_type == RecurrentConfig.model_type and not config.crf:
+        raise ValueError(
+            f"--head crf: {arguments.model_name_or_path} is a baseline that was saved without a CRF; start a new "
+            "one, such as bilstm-crf"
+        )
+    if head == "crf" and config.model_type not in (EncoderCrfConfig.model_type, RecurrentConfig.model_type):
+        model: Any = _load_crf(path, arguments, config, tokenizer, names)
+    else:
+        saved = str((config.architectures or [""])[0])
+        continued = saved.endswith(_ARCHITECTURE[task]) and (not names or kept == id2label)
+        if "Classification" in saved and names and not continued:
+            logger.warning(
+                "%s: its head is not used (%s for %s); a new one starts for %s",
+                *(arguments.model_name_or_path, saved, ", ".join(map(str, kept.values())), ", ".join(labels)),
+            )
+        model = load_pretrained(_AUTO[task], path, arguments.model_revision, config=config, keep_head=continued)
+    limit = position_limit(model)
+    if limit is not None and max_seq_length > limit:
+        raise ValueError(
+            f"--max_seq_length {max_seq_length}: {arguments.model_name_or_path} has positions for {limit} tokens; "
+            "longer inputs go into windows by themselves"
+        )
+    suit_tokenizer(tokenizer, model)
+    encoder = model.encoder if isinstance(model, EncoderCrfForTokenClassification) else model
+    check_tokenizer(tokenizer, encoder, arguments.model_name_or_path)
+    if arguments.padding_free:
+        run_without_padding(encoder)
+    if task == "question-answering":
+        answer_within_passage(model)
+    return model, tokenizer
+
+
+def load_finetuned(
+    arguments: ModelArguments, *, max_seq_length: int | None = None
+) -> tuple[Task, list[str], PreTrainedModel, Any]:
+    """A fine-tuned model as it was saved, in float32, and its tokenizer.
+
+    Returns:
+        What it was trained for, its labels, the model, the tokenizer.
+
+    Raises:
+        ValueError: as `load`, and for a model that labels neither words nor texts, each with one label.
+    """
+    name = arguments.model_name_or_path
+    if is_new_baseline(name):
+        raise ValueError(f"--model_name_or_path {name}: an untrained baseline; give the folder of a run")
+    config = load_config(resolve(name), name, arguments.model_revision)
+    saved = (config.architectures or ["nothing"])[0]
+    task = next((task for task, ending in _ARCHITECTURE.items() if saved.endswith(ending)), None)
+    if task is None:
+        raise ValueError(f"--model_name_or_path {name}: holds {saved}; fine-tune it for words or for texts first")
+    kind = getattr(config, "problem_type", None) or "single_label_classification"
+    if task == "sequence-classification" and (kind != "single_label_classification" or config.num_labels < 2):
+        raise ValueError(f"--model_name_or_path {name}: a model that gives each text one of several labels is needed")
+    labels = labels_of(config)
+    return task, labels, *load(task, arguments, labels, words=(), max_seq_length=max_seq_length or 1)
+
+
+def load_as_saved(name: str, *, for_words: bool = True, flag: str = "--model_name_or_path") -> tuple[Any, Any]:
+    """A model in float32 with the head that it was saved with, or with none that is known here, and its tokenizer.
+
+    Raises:
+        ValueError: for what does not load whole; messages call `name` by `flag`.
+    """
+    path = resolve(name)
+    config = load_config(path, name, "main", flag)
+    saved = str((config.architectures or [""])[0])
+    auto = next((_AUTO[task] for task, ending in _ARCHITECTURE.items() if saved.endswith(ending)), AutoModel)
+    model = load_pretrained(auto, path, "main", config=config, keep_head=True)
+    tokenizer = load_tokenizer(name, for_words=for_words, flag=flag)
+    check_tokenizer(tokenizer, model.encoder if isinstance(model, EncoderCrfForTokenClassification) else model, name)
+    return model.eval(), tokenizer
+
+
+def _problem(labels: Sequence[Any]) -> str:
+    """What a model with these labels learns, until `set_loss` says more; a single output is a number."""
+    return "single_label_classification" if len(labels) > 1 else "regression"
+
+
+def _load_crf(
+    path: str, arguments: ModelArguments, config: Any, tokenizer: Any, names: dict[str, Any]
+) -> EncoderCrfForTokenClassification:
+    settings = {key: value for key, value in config.to_dict().items() if key not in ("id2label", "label2id")}
+    prefix = tokenizer(["x"], is_split_into_words=True, return_special_tokens_mask=True)["special_tokens_mask"]
+    model = EncoderCrfForTokenClassification(
+        EncoderCrfConfig(
+            encoder=settings,
+            prefix_tokens=prefix.index(0),
+            head_dropout=getattr(config, "hidden_dropout_prob", 0.1),
+            pad_token_id=tokenizer.pad_token_id,
+            **names,
+        )
+    )
+    encoder = load_pretrained(AutoModel, path, arguments.model_revision, config=config, keep_head=True)
+    model.encoder.load_state_dict(encoder.state_dict(), strict=False)
+    starts = token_starts_word(tokenizer)
+    model.get_buffer("starts_word")[: len(starts)] = starts
+    return model

@@ -1,0 +1,103 @@
+"""A recurrent baseline that starts anew: its vocabulary, its word vectors, its weights."""
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from transformers import AutoModel, PreTrainedModel
+
+from finetune.arguments import ModelArguments
+from finetune.models.configuration import RecurrentConfig
+from finetune.models.embeddings import checkpoint_words, read_vectors, standardised, vectors_from_checkpoint
+from finetune.models.names import BASELINES
+from finetune.models.pretrained import load_config, load_pretrained, load_tokenizer, resolve
+from finetune.models.reader import RecurrentForQuestionAnswering
+from finetune.models.recurrent import RecurrentForSequenceClassification, RecurrentForTokenClassification
+from finetune.models.tokenizers import WordTokenizer, train_word_tokenizer
+
+Task = Literal["token-classification", "sequence-classification", "question-answering"]
+
+_BASELINE: dict[Task, Any] = {
+    "token-classification": RecurrentForTokenClassification,
+    "sequence-classification": RecurrentForSequenceClassification,
+    "question-answering": RecurrentForQuestionAnswering,
+}
+
+
+def new_baseline(
+    task: Task, arguments: ModelArguments, names: dict[str, Any], words: Iterable[str], pooling: str, head: str
+) -> tuple[PreTrainedModel, WordTokenizer]:
+    """The baseline that `arguments` name, with a vocabulary of `words`, and its tokenizer.
+
+    Args:
+        names: what its config says of its labels.
+
+    Raises:
+        ValueError: naming the flag that cannot be meant.
+    """
+    for name in ("embedding_size", "hidden_size", "num_hidden_layers", "char_hidden_size", "min_word_frequency"):
+        if getattr(arguments, name) < 1:
+            raise ValueError(f"--{name} {getattr(arguments, name)}: must be at least 1")
+    for name in ("dropout", "word_dropout"):
+        if not 0 <= getattr(arguments, name) <= 1:
+            raise ValueError(f"--{name} {getattr(arguments, name)}: must be from 0 to 1")
+    shape = BASELINES[arguments.model_name_or_path] | ({"crf": True} if head == "crf" else {})
+    if arguments.char_features == "bilstm" and arguments.char_hidden_size % 2:
+        raise ValueError(f"--char_hidden_size {arguments.char_hidden_size}: two directions need an even number")
+    if shape.get("crf") and task != "token-classification":
+        raise ValueError(f"--model_name_or_path {arguments.model_name_or_path}: a CRF labels words; use bilstm")
+    extra, vectors_of = _vectors(arguments)
+    lowercase = arguments.char_features != "none"
+    tokenizer = train_word_tokenizer(
+        words, min_frequency=arguments.min_word_frequency, extra_words=extra, lowercase=lowercase
+    )
+    vocabulary = tokenizer.convert_ids_to_tokens(list(range(len(tokenizer))))
+    vectors = vectors_of(vocabulary) if vectors_of else None
+    config = RecurrentConfig(
+        **shape | ({} if arguments.cell == "default" else {"cell": arguments.cell}),
+        vocab_size=len(tokenizer),
+        embedding_size=arguments.embedding_size if vectors is None else vectors.shape[1],
+        hidden_size=arguments.hidden_size,
+        num_hidden_layers=arguments.num_hidden_layers,
+        char_features=arguments.char_features,
+        char_hidden_size=arguments.char_hidden_size,
+        dropout=arguments.dropout,
+        word_dropout=arguments.word_dropout,
+        pooling=pooling,
+        pad_token_id=tokenizer.pad_token_id,
+        unk_token_id=tokenizer.unk_token_id,
+        **names,
+    )
+    model = _BASELINE[task](config)
+    if vectors is not None:
+        with torch.no_grad():
+            model.encoder.embeddings.weight.copy_(vectors)
+            model.encoder.embeddings.weight[config.pad_token_id] = 0.0
+    return model, tokenizer
+
+
+def _vectors(arguments: ModelArguments) -> tuple[list[str], Any]:
+    """The words that --embeddings brings, and a function: vocabulary -> float32 (V, size)."""
+    source = arguments.embeddings
+    if not source:
+        return [], None
+    if Path(source).is_file():
+        words, table = read_vectors(source)
+        rows: dict[str, int] = {}
+        for i, word in enumerate(words):
+            rows.setdefault(word, i)
+            rows.setdefault(word.lower(), i)
+        missing = torch.full((1, table.shape[1]), float("nan"))
+        known = torch.cat([torch.from_numpy(table), missing])
+        return words, lambda vocabulary: standardised(known[[rows.get(word, -1) for word in vocabulary]])
+    if not Path(source).is_dir() and source.endswith((".txt", ".vec", ".bin", ".gz")):
+        raise ValueError(f"--embeddings {source}: no such file")
+    tokenizer = load_tokenizer(source, flag="--embeddings")
+    path, revision = resolve(source), arguments.model_revision
+    config = load_config(path, source, revision, flag="--embeddings")
+    model = load_pretrained(AutoModel, path, revision, config=config, keep_head=True)
+    weights = model.get_input_embeddings().weight.detach()
+    return checkpoint_words(tokenizer), lambda vocabulary: standardised(
+        vectors_from_checkpoint(vocabulary, tokenizer, weights)
+    )
