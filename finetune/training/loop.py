@@ -32,7 +32,7 @@ from finetune.training.saving import (
 )
 from finetune.training.sharding import prepare_for_sharding
 from finetune.training.signals import leave, name_of, noted_signals
-from finetune.training.steps import accumulate_gradients, clip_gradients, read_numbers
+from finetune.training.steps import accumulate_gradients, allow_unused_parameters, clip_gradients, read_numbers
 
 
 class Batches(Protocol):
@@ -117,6 +117,9 @@ def _train(
     optimizer = build_optimizer(model, config)
     schedule = build_schedule(optimizer, config, total_steps)  # not prepared: it would step once a process
     prepare_for_sharding(accelerator, model)
+    batches.locate(0)  # says what is wrong with the plan, before anything is taken from it
+    with memory_errors_explained("before step 1", SMALLER_MICRO_BATCHES), closing(batches.epoch(0)) as steps:
+        allow_unused_parameters(accelerator, model, steps)
     model, optimizer = accelerator.prepare(model, optimizer)
     set_seed(config.seed + accelerator.process_index)  # dropout differs between processes
     digest = batches.digest()
@@ -128,7 +131,6 @@ def _train(
         schedule.load_state_dict(state.schedule)
         run.print(f"resumed from {checkpoint} after step {state.step}")
 
-    batches.locate(state.step)  # says what is wrong with the plan, before there is a folder
     run.create_folder()
     begun_at = state.step
     if begun_at and accelerator.is_main_process:  # a run that was killed may have left one too many

@@ -9,7 +9,7 @@ is empty. So nothing here reads one but `read_numbers`, which a step calls once.
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from typing import Any, Protocol, cast
@@ -63,6 +63,30 @@ def accumulate_gradients(
     counts = count_targets(accelerator, micro_batches)
     sums = add_gradients(accelerator, model, micro_batches, counts.targets)
     return with_losses(accelerator, counts, sums)
+
+
+def allow_unused_parameters(accelerator: Accelerator, model: Any, steps: Iterator[Sequence[Any]]) -> None:
+    """Tells DistributedDataParallel, before it wraps the model, where a parameter gets no gradient.
+
+    It would wait for one. Some heads have such a parameter: a bias beside the one that is used, the pooler of an
+    encoder that pools by itself. AdamW passes over them, as on one process. To look for them costs time in each step,
+    so a few rows of a micro-batch tell first whether there are any. All processes ask together.
+
+    Args:
+        steps: of which the first one is taken; its micro-batches have a `split(pieces)`. The seed is set after this,
+            since the model draws dropout.
+    """
+    if accelerator.distributed_type not in (DistributedType.MULTI_GPU, DistributedType.MULTI_CPU):
+        return
+    model.to(accelerator.device).train()
+    batch = next(steps)[0]
+    some = batch.split(-(-len(batch.row_ids) // 4))[0]
+    with accelerator.autocast():
+        add_gradients(accelerator, model, [some], some.targets, reduce=False)
+    unused = any(parameter.requires_grad and parameter.grad is None for parameter in model.parameters())
+    model.zero_grad(set_to_none=True)
+    if int(accelerator.reduce(torch.tensor(int(unused), device=accelerator.device), "sum")):
+        accelerator.ddp_handler.find_unused_parameters = True
 
 
 def count_targets(accelerator: Accelerator, micro_batches: Sequence[MicroBatch]) -> StepSums:
