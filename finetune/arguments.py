@@ -99,6 +99,10 @@ class TrainingArguments:
     auto_find_batch_size: bool = flag(
         False, "Out of memory: micro-batches of half as many rows, and twice as many of them, for the same step."
     )
+    gradient_checkpointing: bool = flag(
+        False, "Compute each layer a second time in the backward pass: less memory, the same weights, more time."
+    )
+    tf32: bool = flag(True, "On a GPU, products in float32 take TF32, 10 bits after the point, not 23: much faster.")
     learning_rate: float | None = flag(
         None,
         "Peak learning rate [5e-5 for a checkpoint, 2e-3 for a baseline; pretraining: 1e-4, 5e-4 for a new model].",

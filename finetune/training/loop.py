@@ -16,6 +16,7 @@ from finetune.training.folder import TRACKED_AS
 from finetune.training.memory import (
     SMALLER_MICRO_BATCHES,
     SMALLER_OPTIMIZER,
+    checkpoint_gradients,
     gradients_that_fit,
     memory_errors_explained,
 )
@@ -114,6 +115,8 @@ def _train(
     checkpoint = run.checkpoint
     names = {name for name, _ in model.named_parameters()}  # as they are saved: an embedding may train in part
     parameters = sum(value.numel() for name, value in model.state_dict().items() if name in names)
+    if config.gradient_checkpointing:
+        checkpoint_gradients(model)
     optimizer = build_optimizer(model, config)
     schedule = build_schedule(optimizer, config, total_steps)  # not prepared: it would step once a process
     prepare_for_sharding(accelerator, model)

@@ -11,8 +11,8 @@ from finetune.training.steps import StepSums, add_gradients, count_targets, with
 
 SMALLER_MICRO_BATCHES = (
     "--auto_find_batch_size true cuts the micro-batches for the same step, as does a smaller "
-    "--per_device_train_batch_size with more --gradient_accumulation_steps; a single row that is too long needs a "
-    "smaller --max_seq_length"
+    "--per_device_train_batch_size with more --gradient_accumulation_steps; a single row that is too long needs "
+    "--gradient_checkpointing true or a smaller --max_seq_length"
 )
 SMALLER_OPTIMIZER = (
     "AdamW keeps two numbers beside each weight that trains; --freeze_layers, --freeze_encoder or a smaller model "
@@ -69,6 +69,22 @@ def gradients_that_fit(
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
         pieces *= 2
+
+
+def checkpoint_gradients(model: Any) -> None:
+    """Makes each layer of the encoder forget what it has computed, and compute it again in the backward pass.
+
+    It draws the same dropout the second time, so that the weights are the same.
+
+    Raises:
+        ValueError: for a model that has no such layers.
+    """
+    encoder = model.base_model
+    if not encoder.supports_gradient_checkpointing:
+        raise ValueError(
+            f"--gradient_checkpointing: {model.config.model_type} has no layers to compute twice; leave this flag out"
+        )
+    encoder.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
 
 
 @contextmanager

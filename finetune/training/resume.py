@@ -27,6 +27,7 @@ _FREE = {
     "save_steps",
     "save_total_limit",
     "dataloader_num_workers",
+    "gradient_checkpointing",
     "report_to",
     "push_to_hub",
     "hub_model_id",

@@ -13,7 +13,6 @@ import warnings
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
-from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +37,7 @@ from finetune.training import folder as own
 from finetune.training.resume import checkpoint_to_resume
 from finetune.training.saving import is_full_disk, unwrapped, weights_of
 from finetune.training.signals import end_with_launcher
+from finetune.training.waits import LONG_WAIT
 
 logger = logging.getLogger(__name__)
 
@@ -240,7 +240,7 @@ def start_run(config: Any, *, metrics: Sequence[str]) -> Run:
         kwargs_handlers=[
             # The buffers are constants; processes may run different numbers of micro-batches between steps.
             DistributedDataParallelKwargs(broadcast_buffers=False, gradient_as_bucket_view=True),
-            InitProcessGroupKwargs(timeout=timedelta(hours=2)),
+            InitProcessGroupKwargs(timeout=LONG_WAIT),
         ],
     )
     if config.auto_find_batch_size and accelerator.distributed_type == DistributedType.FSDP:
@@ -268,6 +268,9 @@ def start_run(config: Any, *, metrics: Sequence[str]) -> Run:
         _changed.callback(torch.use_deterministic_algorithms, torch.are_deterministic_algorithms_enabled())
     set_seed(config.seed, deterministic=config.full_determinism)
     run = Run(config, accelerator)
+    if accelerator.device.type == "cuda":
+        _changed.callback(use_tf32(config.tf32))
+        run.print(f"products in float32: {'TF32; --tf32 false is more exact' if config.tf32 else 'all 23 bits'}")
     if (mistake := run.on_one_process(lambda: _busy(run.output_dir))) is not None:
         raise ValueError(mistake)
     run.checkpoint, told = checkpoint_to_resume(config, accelerator)
@@ -283,6 +286,25 @@ def _without_scores(results: dict[str, float], history: list[dict[str, float]]) 
     parts += [f"loss {losses[-1]:.4f} over the last ones"] if losses else []
     parts += [f"{results['train_runtime']:,.1f} s", "no score: there is no --validation_file and no --test_file"]
     return f"train: {'  '.join(parts)}"
+
+
+def use_tf32(use: bool) -> Callable[[], None]:
+    """Says whether a GPU's products, and cuDNN's recurrent layers and convolutions, may take TF32 for float32.
+
+    By themselves the first do not and the others do.
+
+    Returns:
+        What puts both back.
+    """
+    products, cudnn = torch.get_float32_matmul_precision(), torch.backends.cudnn.allow_tf32
+
+    def put_back() -> None:
+        torch.set_float32_matmul_precision(products)
+        torch.backends.cudnn.allow_tf32 = cudnn
+
+    torch.set_float32_matmul_precision("high" if use else "highest")
+    torch.backends.cudnn.allow_tf32 = use
+    return put_back
 
 
 def cpu_has_bf16() -> bool:

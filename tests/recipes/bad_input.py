@@ -430,6 +430,9 @@ GROUPS: dict[str, list[Case]] = {
              "--dataloader_num_workers -1: must not be negative"),
         Case("a baseline of no size", "ner --dataset_name samples --model_name_or_path lstm --char_hidden_size 0",
              "--char_hidden_size 0: must be at least 1"),
+        Case("layers computed twice of a model that has none",
+             "ner --dataset_name samples --model_name_or_path lstm --gradient_checkpointing true",
+             "--gradient_checkpointing: … has no layers to compute twice; leave this flag out"),
         Case("a token budget below one row", f"{MODEL} --tokens_per_batch 8 --max_steps 2",
              "--tokens_per_batch 8: the longest input has 32 tokens; give at least that many, or a smaller "
              "--max_seq_length", model="wordpiece"),

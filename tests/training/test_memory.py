@@ -11,6 +11,7 @@ import pytest
 import torch
 from accelerate import Accelerator
 from transformers import BertForTokenClassification
+from transformers.models.bert.modeling_bert import BertSelfAttention
 
 from finetune import data, training
 from recipes.ner import NerConfig, finetune_ner
@@ -149,3 +150,36 @@ def test_a_process_without_memory_goes_on(tmp_path):
     assert results["true"].returncode == 0, results["true"].stderr[-2000:]
     assert "pieces" in results["true"].stdout
     assert json.loads((tmp_path / "true/all_results.json").read_text())["train_steps"] == 2
+
+
+@pytest.mark.parametrize("settings", [{}, {"padding_free": False}, {"head": "crf", "auto_find_batch_size": True}])
+def test_layers_computed_twice_give_the_same_bytes(checkpoints, tmp_path, monkeypatch, settings):
+    """Dropout too: each layer draws the second time what it drew the first time."""
+    counted = {False: 0, True: 0}
+    forward = BertSelfAttention.forward
+
+    def counting(module, *args, **kwargs):
+        counted[twice] += module.training
+        return forward(module, *args, **kwargs)
+
+    monkeypatch.setattr(BertSelfAttention, "forward", counting)
+    written = []
+    for twice in (False, True):
+        config = NerConfig(
+            dataset_name="samples",
+            model_name_or_path=str(checkpoints["wordpiece"]),
+            output_dir=str(tmp_path / str(twice)),
+            max_seq_length=32,
+            max_train_samples=12,
+            max_eval_samples=4,
+            num_train_epochs=1,
+            per_device_train_batch_size=4,
+            learning_rate=1e-3,
+            gradient_checkpointing=twice,
+            disable_tqdm=True,
+            **settings,
+        )
+        folder = finetune_ner(config).output_dir
+        written.append([(folder / name).read_bytes() for name in ("model.safetensors", "config.json")])
+    assert counted[True] == 2 * counted[False] > 0
+    assert written[0] == written[1]

@@ -10,6 +10,7 @@ from transformers.utils import logging as transformers_logging
 
 from finetune import cli, training
 from finetune.training import loop
+from finetune.training.run import use_tf32
 from recipes import ner
 from recipes.ner import NerConfig, finetune_ner
 
@@ -123,3 +124,15 @@ def test_what_stands_for_a_plain_value_is_one_in_run_yaml(tmp_path):
     result = finetune_ner(NerConfig(**TINY | given))
     written = cli.parse(NerConfig, ["--config", str(result.output_dir / "run.yaml")])
     assert (written.output_dir, written.learning_rate, written.seed) == (str(tmp_path / "run"), 0.5, 7)
+
+
+def test_tf32_is_said_for_products_and_cudnn_and_put_back():
+    def said():
+        return torch.get_float32_matmul_precision(), torch.backends.cudnn.allow_tf32
+
+    before = said()
+    for use, expected in ((True, ("high", True)), (False, ("highest", False))):
+        put_back = use_tf32(use)
+        assert said() == expected
+        put_back()
+        assert said() == before
