@@ -57,7 +57,7 @@ def load_predictor(
     doc_stride: int | None = None,
     revision: str = "main",
 ) -> Predictor:
-    """Loads a model to label words or texts with.
+    """Loads a model to label words or texts with. It computes in the precision of its run, as the evaluation did.
 
     Args:
         model_dir: the folder of a run of `recipes/ner.py`, `recipes/sentiment.py` or `recipes/question_answering.py`,
@@ -96,7 +96,7 @@ def load_predictor(
         max_seq_length = min(128, models.position_limit(model) or 128)
     accelerator = Accelerator(cpu=not hardware.is_available())
     predictor = Predictor(
-        model=accelerator.prepare_model(model, evaluation_mode=True),
+        model=training.prepare_to_predict(model, accelerator.device),
         tokenizer=tokenizer,
         labels=labels,
         labels_words=task == "token-classification",

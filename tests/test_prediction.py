@@ -4,6 +4,7 @@ import json
 
 import pytest
 import torch
+from accelerate.state import AcceleratorState
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from seqeval.metrics.sequence_labeling import get_entities
@@ -167,6 +168,33 @@ def test_texts_get_the_labels_and_scores_of_the_evaluation(name, checkpoints, tm
         finetune.predict(tmp_path / "run", ["a", ("a", "b")])
     with pytest.raises(ValueError, match="sample 0: this model labels texts"):
         finetune.predict(tmp_path / "run", [["a", "b"]])
+
+
+@pytest.mark.parametrize("name", ["byte-bpe", "lstm"])
+def test_a_model_computes_in_the_precision_of_its_run(name, checkpoints, tmp_path, monkeypatch):
+    """Labels and scores are those of the evaluation, to the last digit that is written; float32 gives others."""
+    monkeypatch.setenv("ACCELERATE_MIXED_PRECISION", "bf16")
+    AcceleratorState._reset_state()
+    config = SentimentConfig(**settings_of(name, checkpoints, tmp_path / "run"))
+    try:
+        finetune_sentiment(config)
+    finally:
+        AcceleratorState._reset_state()
+    monkeypatch.delenv("ACCELERATE_MIXED_PRECISION")
+    assert (tmp_path / "run/run.yaml").read_text().startswith("# mixed precision bf16, 1 process, on a cpu\n")
+    rows = [line.split("\t") for line in (tmp_path / "run/predictions_test.tsv").read_text().splitlines()[1:]]
+    said = [(row[2], round(float(row[3]), 6)) for row in rows]
+    texts = [row[0] for row in rows]
+    batch_size = config.per_device_eval_batch_size
+    answers = finetune.predict(tmp_path / "run", texts, batch_size=batch_size)
+    assert [(answer["predicted"], answer["score"]) for answer in answers] == said
+    monkeypatch.setenv("ACCELERATE_MIXED_PRECISION", "no")
+    in_float32 = finetune.predict(tmp_path / "run", texts, batch_size=batch_size)
+    assert [answer["score"] for answer in in_float32] != [score for _, score in said]
+    # A run in float32 that goes on from there leaves no record.
+    again = {"model_name_or_path": str(tmp_path / "run"), "output_dir": str(tmp_path / "again"), "max_steps": 1}
+    finetune_sentiment(SentimentConfig(**TINY | again))
+    assert "mixed_precision" not in json.loads((tmp_path / "again/config.json").read_text())
 
 
 def test_pairs(checkpoints, tmp_path):

@@ -21,6 +21,7 @@ from finetune.training.memory import (
     memory_errors_explained,
 )
 from finetune.training.optimizers import build_optimizer, build_schedule
+from finetune.training.precision import note_precision
 from finetune.training.progress import progress_bar
 from finetune.training.resume import check_data, find_best, training_of
 from finetune.training.run import Run, peak_memory_mb
@@ -123,6 +124,7 @@ def _train(
     batches.locate(0)  # says what is wrong with the plan, before anything is taken from it
     with memory_errors_explained("before step 1", SMALLER_MICRO_BATCHES), closing(batches.epoch(0)) as steps:
         allow_unused_parameters(accelerator, model, steps)
+    note_precision(accelerator, model)
     model, optimizer = accelerator.prepare(model, optimizer)
     set_seed(config.seed + accelerator.process_index)  # dropout differs between processes
     digest = batches.digest()

@@ -118,7 +118,10 @@ class Run:
         own.note_written(folder)
         # Repeating a run means neither replacing nor continuing it.
         repeatable = replace(self.config, overwrite_output_dir=False, resume_from_checkpoint=None)
-        write_text(folder / "run.yaml", to_yaml(repeatable))
+        here = self.accelerator
+        processes = "1 process" if here.num_processes == 1 else f"{here.num_processes} processes"
+        launched = f"# mixed precision {here.mixed_precision}, {processes}, on a {here.device.type}\n"
+        write_text(folder / "run.yaml", launched + to_yaml(repeatable))
         if _trackers(self.config):
             own.note_written(folder, [own.TRACKED_AS])
             if (folder / own.TRACKED_AS).is_symlink():  # TensorBoard would write through it
