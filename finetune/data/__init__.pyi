@@ -26,6 +26,7 @@ from .labels import class_labels as class_labels
 from .labels import class_weights as class_weights
 from .labels import entity_labels as entity_labels
 from .labels import label_counts as label_counts
+from .labels import plain_labels as plain_labels
 from .masking import Masking as Masking
 from .masking import mask_tokens as mask_tokens
 from .passages import QuestionWindows as QuestionWindows
@@ -34,7 +35,6 @@ from .pretraining import PretrainingRows as PretrainingRows
 from .pretraining import pretraining_rows as pretraining_rows
 from .pretraining import template_of as template_of
 from .questions import read_questions as read_questions
-from .readers import read_tagged as read_tagged
 from .report import AlignmentReport as AlignmentReport
 from .report import alignment_report as alignment_report
 from .rows import Rows as Rows
@@ -42,9 +42,12 @@ from .streams import FORMS as FORMS
 from .streams import Record as Record
 from .streams import in_chunks as in_chunks
 from .streams import read_records as read_records
+from .tagged_sentences import is_plain as is_plain
+from .tagged_sentences import read_tagged as read_tagged
 from .tags import TAG as TAG
 from .tags import detect_scheme as detect_scheme
 from .tags import invalid_iob2 as invalid_iob2
+from .tags import runs_to_iob2 as runs_to_iob2
 from .tags import tags_of_labels as tags_of_labels
 from .tags import to_iob2 as to_iob2
 from .texts import Encoded as Encoded

@@ -76,13 +76,19 @@ class Sentence:
 
 
 def read_conll(
-    path: str | os.PathLike[str], word_column: int | None = None, tag_column: int = -1, *, written_here: bool = False
+    path: str | os.PathLike[str],
+    word_column: int | None = None,
+    tag_column: int = -1,
+    *,
+    written_here: bool = False,
+    any_tag: bool = False,
 ) -> Sentences:
     """Reads a column file as it is, by the rules above.
 
     Args:
         word_column: default: the first; of CoNLL-U, the second.
         written_here: by `write_conll`, so that every line is a word, be it `-DOCSTART-`, `# O` or U+FEFF.
+        any_tag: tags need not be `O` or `<prefix>-<type>`.
 
     Raises:
         ValueError: naming file and line, for a line with a missing column or an empty word, a tag that
@@ -91,7 +97,9 @@ def read_conll(
     """
     result = Sentences([], [], [])
     numbered = enumerate(read_lines(path, byte_order_mark=written_here), start=1)
-    for sentence in conll_sentences(numbered, path, word_column, tag_column, only_words=written_here):
+    for sentence in conll_sentences(
+        numbered, path, word_column, tag_column, only_words=written_here, any_tag=any_tag
+    ):
         if sentence.words:
             result.words.append(sentence.words)
             result.tags.append(sentence.tags)
@@ -108,6 +116,7 @@ def conll_sentences(
     tag_column: int | None = -1,
     *,
     only_words: bool = False,
+    any_tag: bool = False,
 ) -> Iterator[Sentence]:
     """Each sentence as soon as it has ended. All lines together are those that came in.
 
@@ -117,6 +126,7 @@ def conll_sentences(
         word_column: as `read_conll` takes it.
         tag_column: None where there are no tags to read: one column is enough then, and tags are `O`.
         only_words: no line is a comment or the beginning of a document.
+        any_tag: as `read_conll` takes it.
 
     Raises:
         ValueError: as `read_conll`.
@@ -167,7 +177,9 @@ def conll_sentences(
             continue
         word, tag = cells[form.word_column], "O" if tag_column is None else cells[tag_column]
         tag = tag if only_words else plain_label(tag)
-        _check_row(word, tag, f"{path}:{number}", first[0])
+        _check_row(word, f"{path}:{number}", first[0])
+        if not any_tag:
+            check_tag(word, tag, f"{path}:{number}")
         sentence.words.append(word)
         sentence.tags.append(tag)
         if asked:
@@ -243,7 +255,7 @@ def _cells(line: str, separator: str) -> list[str]:
     return line.split("\t") if separator == "\t" else [cell for cell in line.split(" ") if cell]
 
 
-def _check_row(word: str, tag: str, where: str, first: int) -> None:
+def _check_row(word: str, where: str, first: int) -> None:
     if not word:
         raise ValueError(f"{where}: the word is empty")
     if "\t" in word:
@@ -251,6 +263,10 @@ def _check_row(word: str, tag: str, where: str, first: int) -> None:
             f"{where}: a tab in the word {shown(word)}, while line {first} has spaces between its columns; give the "
             "file one separator throughout"
         )
+
+
+def check_tag(word: str, tag: str, where: str) -> None:
+    """Refuses what is no tag of an entity; `where` is the word's place."""
     if not TAG.fullmatch(tag):
         hint = "; a line with a row's columns is no comment" if word.startswith("#") else ""
         raise ValueError(f"{where}: {shown(tag)} is no tag; tags are O, B-TYPE, I-TYPE (or IOBES){hint}")

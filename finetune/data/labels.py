@@ -12,6 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from finetune.data.messages import listed, shown
+from finetune.data.tags import TAG
 
 logger = logging.getLogger(__name__)
 
@@ -26,11 +27,29 @@ def plain_label(text: str) -> str:
 
 
 def entity_labels(train: datasets.Dataset) -> list[str]:
-    """`["O", "B-LOC", "I-LOC", "B-ORG", ...]` for the entity types of column `ner_tags`, sorted."""
+    """`["O", "B-LOC", "I-LOC", "B-ORG", ...]` for the entity types of column `ner_tags`, sorted.
+
+    Raises:
+        ValueError: if there is none, or tags are plain.
+    """
+    for row, tags in enumerate(train["ner_tags"] if "plain" in train.column_names else ()):
+        for word, tag in enumerate(tags):
+            if not TAG.fullmatch(tag):
+                raise ValueError(
+                    f"{_where(train, row, word)}: {shown(tag)} is no tag; tags are O, B-TYPE, I-TYPE (or IOBES)"
+                )
     types = sorted({tag[2:] for tag in _distinct(train, "ner_tags") if tag != "O"})
     if not types:
         raise ValueError(f"{_where(train, 0)}: the training split has no entity, only O tags")
     return ["O"] + [f"{prefix}-{kind}" for kind in types for prefix in "BI"]
+
+
+def plain_labels(train: datasets.Dataset) -> list[str]:
+    """The tags of column `ner_tags`, sorted."""
+    labels = sorted(_distinct(train, "ner_tags"))
+    if len(labels) < 2:
+        raise ValueError(f"{_where(train, 0)}: every word has the tag {shown(labels[0])}; two tags are needed")
+    return labels
 
 
 def class_labels(train: datasets.Dataset) -> list[str]:

@@ -1,12 +1,8 @@
-"""Files, folders and Hub data sets -> `datasets.Dataset` with the same columns, whatever the form.
+"""Files, folders and Hub data sets -> the columns that are asked for, whatever the form.
 
-| function | columns of what it returns |
-|---|---|
-| `read_tagged` | `tokens` list of str, `ner_tags` list of str (IOB2), `source` str, `line` int or list of int |
-| `read_labelled` | see `labelled_texts.py` |
-
-`source` and `line` say where a row comes from, for messages; of a column file, the line of each word. A form without
-lines has minus the row's number there.
+`tagged_sentences.py` and `labelled_texts.py` make data sets of them. Their columns `source` and `line` say where a
+row comes from, for messages; of a column file, the line of each word. A form without lines has minus the number of
+the row there.
 """
 
 import csv
@@ -22,58 +18,15 @@ import pyarrow.parquet
 from huggingface_hub import HfApi
 
 from finetune.arguments import DataArguments
-from finetune.data.conll import CONLL_ENDINGS, column_number, read_conll, read_lines
-from finetune.data.labels import plain_label, tell_of_lost_labels
+from finetune.data.conll import read_lines
+from finetune.data.labels import tell_of_lost_labels
 from finetune.data.messages import listed, shown
-from finetune.data.tags import TAG, detect_scheme, to_iob2
 
 logger = logging.getLogger(__name__)
 
 SPLITS = ("train", "validation", "test")
 _OTHER_NAMES = ("dev", "valid", "val", "devel", "development")  # of a data set's validation split
 _FORMS = "a .conll, .jsonl, .csv, .tsv or .parquet file, or a folder written by save_to_disk"
-
-
-def read_tagged(config: DataArguments, words: str = "tokens", tags: str = "ner_tags") -> dict[str, datasets.Dataset]:
-    """Reads sentences of words with a tag each. `words` and `tags` name the columns; for column files they
-    may be column numbers (`0`, `-1`), else the first and the last column are taken.
-
-    Returns:
-        The splits that the config names, among `train`, `validation` and `test`.
-
-    Raises:
-        ValueError: naming file and line (or column, or flag), for anything that cannot be read.
-    """
-    splits: dict[str, dict[str, Any]] = {}
-    columns: dict[str, list[Any]]
-    lines: list[Any]
-    check_different(words, tags)
-    for split, source in sources_of(config, "ner").items():
-        if isinstance(source, Path) and source.is_file() and source.suffix.lower() in CONLL_ENDINGS:
-            conll = read_conll(
-                source, column_number(words), -1 if (number := column_number(tags)) is None else number
-            )
-            columns = {words: conll.words, tags: conll.tags}
-            lines = conll.lines
-        else:
-            columns, lines = read_columns(source, [words, tags], config.column_names)
-            if split != "train" and has_no_label(columns[tags]):
-                tell_of_no_labels(split)
-                continue
-            _check_tagged(source, columns[words], columns[tags], words, tags, lines)
-            columns[tags] = [[plain_label(tag) for tag in row] for row in columns[tags]]
-        splits[split] = {"tokens": columns[words], "ner_tags": columns[tags], "line": lines, "source": source}
-    schemes = {}  # of the splits that have an entity
-    for split, columns in splits.items():
-        scheme = detect_scheme(columns["ner_tags"])
-        if any(tag != "O" for sentence in columns["ner_tags"] for tag in sentence):
-            schemes[split] = scheme
-        columns["ner_tags"] = [to_iob2(sentence, scheme) for sentence in columns["ner_tags"]]
-    if len(set(schemes.values())) > 1:
-        told = ", ".join(f"{split} {scheme}" for split, scheme in schemes.items())
-        logger.warning("the splits are tagged in different schemes, and each is read in its own: %s", told)
-    features = {"tokens": pa.list_(pa.string()), "ner_tags": pa.list_(pa.string())}
-    return {name: as_dataset(name, split, features, config) for name, split in splits.items()}
 
 
 def sources_of(config: DataArguments, samples: str) -> dict[str, Path | datasets.Dataset]:
@@ -311,34 +264,6 @@ def _check_columns(names: Sequence[str], present: Sequence[str], where: str, hin
                 "Name the right one with --text_column_name, --text_pair_column_name or --label_column_name"
                 f"{hint}"
             )
-
-
-def _check_tagged(
-    source: Path | datasets.Dataset,
-    words: list[Any],
-    tags: list[Any],
-    words_name: str,
-    tags_name: str,
-    lines: list[int],
-) -> None:
-    for row_words, row_tags, line in zip(words, tags, lines, strict=True):
-        where = row_at(source, line)
-        for name, row in ((words_name, row_words), (tags_name, row_tags)):
-            if not isinstance(row, list) or not all(isinstance(cell, str) for cell in row):
-                raise ValueError(
-                    f"{where}: column {name!r} is no list of strings, like ['O', 'B-PER']; numbered tags need a data "
-                    "set that names them; for one word a line, give the file the ending .conll"
-                )
-        if len(row_words) != len(row_tags):
-            raise ValueError(f"{where}: {len(row_words)} words but {len(row_tags)} tags")
-        for word, tag in zip(row_words, row_tags, strict=True):
-            if not word or any(mark in word for mark in "\t\n\r\0"):
-                raise ValueError(
-                    f"{where}: the word {shown(word)} is empty or breaks a line, or has a NUL in it; words go into "
-                    "column files"
-                )
-            if not TAG.fullmatch(plain_label(tag)):
-                raise ValueError(f"{where}: {shown(tag)} is no tag; tags are O, B-TYPE, I-TYPE (or IOBES)")
 
 
 def check_different(*names: str) -> None:

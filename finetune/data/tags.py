@@ -75,6 +75,12 @@ def to_iob2(tags: Sequence[str], scheme: Scheme) -> list[str]:
     return result
 
 
+def runs_to_iob2(types: Sequence[str]) -> list[str]:
+    """One sentence's tags without prefixes as IOB2: words in a row of one type are an entity, `O` and `_` none."""
+    pairs = zip(["O", *types], types, strict=False)
+    return ["O" if this in ("O", "_") else f"{'I' if this == before else 'B'}-{this}" for before, this in pairs]
+
+
 def tags_of_labels(labels: Sequence[str]) -> list[str]:
     """Each label of a model as a tag, so that entities can be read from labels of any kind.
 

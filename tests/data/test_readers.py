@@ -105,7 +105,8 @@ def test_errors_name_the_place(tmp_path, name, text, message):
         ({"tokens": "a", "ner_tags": ["O"]}, "x.jsonl:1: column 'tokens' is no list"),
         ({"tokens": [""], "ner_tags": ["O"]}, "x.jsonl:1: the word '' is empty"),
         ({"tokens": ["a\nb"], "ner_tags": ["O"]}, "x.jsonl:1: the word .* breaks a line"),
-        ({"tokens": ["a"], "ner_tags": ["PER"]}, "x.jsonl:1: 'PER' is no tag"),
+        ({"tokens": ["a", "#b"], "ner_tags": ["B-PER", "PER"]}, "x.jsonl:1: 'PER' is no tag; .*IOBES.$"),
+        ({"tokens": ["a", "b"], "ner_tags": ["PER", ""]}, "x.jsonl:1: 'PER' is no tag"),
     ],
 )
 def test_tagged_errors_name_the_place(tmp_path, row, message):

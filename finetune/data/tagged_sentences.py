@@ -1,0 +1,192 @@
+"""Sentences of words with a tag each -> `datasets.Dataset` with the same columns.
+
+| column | type | |
+|---|---|---|
+| `tokens` | list of str | |
+| `ner_tags` | list of str | of entities: IOB2; plain tags: as they are |
+| `plain` | bool | true; the column is there only if tags are plain |
+| `source`, `line` | str, int or list of int | where the row, or each word, comes from, for messages |
+
+Tags are those of entities where one of the training split has a prefix, as `B-PER`. A tag that has none, unless it is
+`O`, is then refused with its place. Where no tag has a prefix, as with parts of speech, they are plain.
+"""
+
+import itertools
+import logging
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import datasets
+import pyarrow as pa
+
+from finetune.arguments import DataArguments
+from finetune.data.conll import CONLL_ENDINGS, check_tag, column_number, read_conll
+from finetune.data.labels import plain_label
+from finetune.data.messages import listed, shown
+from finetune.data.readers import (
+    as_dataset,
+    check_different,
+    has_no_label,
+    read_columns,
+    row_at,
+    sources_of,
+    tell_of_no_labels,
+)
+from finetune.data.tags import TAG, detect_scheme, runs_to_iob2, to_iob2
+
+logger = logging.getLogger(__name__)
+
+Tagging = Literal["auto", "plain", "entities"]
+_PLAIN = re.compile(r"[^\t\n\r\0]+")
+_BLANK = "_"  # CoNLL-U's, for what is not known
+
+
+def read_tagged(
+    config: DataArguments, words: str = "tokens", tags: str = "ner_tags", *, tagging: Tagging = "auto"
+) -> dict[str, datasets.Dataset]:
+    """Reads sentences of words with a tag each. `words` and `tags` name the columns; for column files they
+    may be column numbers (`0`, `-1`), else the first and the last column are taken.
+
+    Args:
+        tagging: `plain`: tags are read as they are. `entities`: where no tag has a prefix, words in a row with the
+            same tag are one entity, and `O` and `_` are outside. `auto`: as the training split has it; `is_plain`
+            tells.
+
+    Returns:
+        The splits that the config names, among `train`, `validation` and `test`.
+
+    Raises:
+        ValueError: naming file and line (or column, or flag), for anything that cannot be read.
+    """
+    splits: dict[str, dict[str, Any]] = {}
+    kind, runs = tagging, False
+    check_different(words, tags)
+    for split, source in sources_of(config, "ner").items():
+        columns = _read(source, words, tags, config.column_names, split)
+        if columns is None:
+            tell_of_no_labels(split)
+            continue
+        splits[split] = columns
+        if split == "train":
+            found = _distinct(columns)
+            bare = not any(tag != "O" and TAG.fullmatch(tag) for tag in found) and all(map(_PLAIN.fullmatch, found))
+            if kind == "auto":
+                kind = "plain" if bare and found != {"O"} else "entities"
+                if kind == "plain":
+                    _tell_of_plain_tags(columns, found)
+            else:
+                runs = kind == "entities" and bare
+        _check_tags(columns, kind == "plain" or runs)
+    features = {"tokens": pa.list_(pa.string()), "ner_tags": pa.list_(pa.string())}
+    if kind == "plain":
+        features["plain"] = pa.bool_()
+        for columns in splits.values():
+            columns["plain"] = [True] * len(columns["tokens"])
+    else:
+        _rewrite(splits, runs)
+    return {name: as_dataset(name, split, features, config) for name, split in splits.items()}
+
+
+def is_plain(dataset: datasets.Dataset) -> bool:
+    """Whether `read_tagged` read the tags of this data set as plain ones."""
+    return "plain" in dataset.column_names
+
+
+def _read(
+    source: Path | datasets.Dataset, words: str, tags: str, column_names: str | None, split: str
+) -> dict[str, Any] | None:
+    """The columns of a split as they are, their tags unchecked; None if it has no tags."""
+    if isinstance(source, Path) and source.is_file() and source.suffix.lower() in CONLL_ENDINGS:
+        at = column_number(tags)
+        conll = read_conll(source, column_number(words), -1 if at is None else at, any_tag=True)
+        columns = {"tokens": conll.words, "ner_tags": conll.tags, "line": conll.lines, "source": source}
+        if _distinct(columns) == {_BLANK}:
+            if split != "train":
+                return None
+            raise ValueError(f"{source}:{conll.lines[0][0]}: every tag is {_BLANK!r}, which stands for no tag")
+        return columns
+    found, lines = read_columns(source, [words, tags], column_names)
+    if split != "train" and has_no_label(found[tags]):
+        return None
+    _check_lists(source, found[words], found[tags], words, tags, lines)
+    plain = [[plain_label(tag) for tag in row] for row in found[tags]]
+    return {"tokens": found[words], "ner_tags": plain, "line": lines, "source": source}
+
+
+def _distinct(columns: dict[str, Any]) -> set[str]:
+    return set(itertools.chain.from_iterable(columns["ner_tags"]))
+
+
+def _check_lists(
+    source: Path | datasets.Dataset,
+    words: list[Any],
+    tags: list[Any],
+    words_name: str,
+    tags_name: str,
+    lines: list[int],
+) -> None:
+    for row_words, row_tags, line in zip(words, tags, lines, strict=True):
+        where = row_at(source, line)
+        for name, row in ((words_name, row_words), (tags_name, row_tags)):
+            if not isinstance(row, list) or not all(isinstance(cell, str) for cell in row):
+                raise ValueError(
+                    f"{where}: column {name!r} is no list of strings, like ['O', 'B-PER']; numbered tags need a data "
+                    "set that names them; for one word a line, give the file the ending .conll"
+                )
+        if len(row_words) != len(row_tags):
+            raise ValueError(f"{where}: {len(row_words)} words but {len(row_tags)} tags")
+        for word in row_words:
+            if not word or any(mark in word for mark in "\t\n\r\0"):
+                raise ValueError(
+                    f"{where}: the word {shown(word)} is empty or breaks a line, or has a NUL in it; words go into "
+                    "column files"
+                )
+
+
+def _check_tags(columns: dict[str, Any], any_tag: bool) -> None:
+    """Refuses what is no tag, with its place."""
+    bad = {tag for tag in _distinct(columns) if not (_PLAIN if any_tag else TAG).fullmatch(tag)}
+    for words, tags, line in zip(columns["tokens"], columns["ner_tags"], columns["line"], strict=True):
+        of_file = isinstance(line, list)
+        # Of plain tags, none could tell that a comment was read as a word.
+        if any_tag and of_file and words[0] == "#":
+            logger.warning(
+                "%s: '#' is read as a word with the tag %s; if the line is a comment, remove it",
+                row_at(columns["source"], line[0]),
+                shown(tags[0]),
+            )
+        for i, tag in enumerate(tags if bad else ()):
+            if tag in bad:
+                where = row_at(columns["source"], line[i] if of_file else line)
+                if not any_tag:
+                    check_tag(words[i] if of_file else "", tag, where)
+                raise ValueError(f"{where}: the tag {shown(tag)} is empty or breaks a line, or has a NUL in it")
+
+
+def _tell_of_plain_tags(columns: dict[str, Any], found: set[str]) -> None:
+    line = columns["line"][0]
+    logger.warning(
+        "%s: no tag has a prefix such as B-, so all are read as plain tags (--tagging plain): %s; with --tagging "
+        "entities, words in a row with the same tag are one entity",
+        row_at(columns["source"], line[0] if isinstance(line, list) else line),
+        listed(sorted(found)),
+    )
+
+
+def _rewrite(splits: dict[str, dict[str, Any]], runs: bool) -> None:
+    """Entities of any scheme as IOB2."""
+    schemes = {}  # of the splits that have an entity
+    for split, columns in splits.items():
+        sentences: Sequence[list[str]] = columns["ner_tags"]
+        if runs:
+            columns["ner_tags"] = [runs_to_iob2(tags) for tags in sentences]
+            continue
+        scheme = detect_scheme(sentences)
+        if any(tag != "O" for tags in sentences for tag in tags):
+            schemes[split] = scheme
+        columns["ner_tags"] = [to_iob2(tags, scheme) for tags in sentences]
+    if len(set(schemes.values())) > 1:
+        told = ", ".join(f"{split} {scheme}" for split, scheme in schemes.items())
+        logger.warning("the splits are tagged in different schemes, and each is read in its own: %s", told)
