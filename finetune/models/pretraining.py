@@ -131,7 +131,7 @@ def load_for_pretraining(
     if config_name is None:
         if given:
             raise ValueError(f"--{next(iter(given))}: the checkpoint has its shape; a new one needs --config_name")
-        model = load_pretrained(model_class, resolve(name), revision, config=config, keep_head=True)
+        model = load_pretrained(model_class, resolve(name), revision, config=config, head="saved or new")
     else:
         model = model_class(_new_config(config, given, tokenizer, max_seq_length))
         if unigram_counts is not None:

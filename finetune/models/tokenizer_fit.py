@@ -1,5 +1,7 @@
 """Do a tokenizer and a model belong together, and how long may an input be?"""
 
+import logging
+import re
 from typing import Any
 
 import torch
@@ -7,14 +9,30 @@ from transformers import PreTrainedModel
 
 from finetune.models.attention import KINDS
 
+logger = logging.getLogger(__name__)
+
+# BERT's and XLM's, GPT-2's, BART's and RoFormer's embedding of positions.
+_POSITIONS = re.compile(r"(^|\.)(position_embeddings|wpe|embed_positions)$")
+
 
 def suit_tokenizer(tokenizer: Any, model: PreTrainedModel) -> None:
-    """Tells a tokenizer, and so whoever loads it later, how long an input may be, and where padding goes."""
+    """Tells a tokenizer, and so whoever loads it later, how long an input may be, where padding goes, and whether the
+    model tells the two texts of a pair apart.
+    """
     limit = position_limit(model)
     if limit is not None:
         tokenizer.model_max_length = min(limit, tokenizer.model_max_length)
     if model.config.model_type in KINDS:  # they count positions from the first column on
         tokenizer.padding_side = "right"
+    kinds = _embedding(model, re.compile(r"(^|\.)token_type_embeddings$"))
+    highest = max(tokenizer("x", "x").get("token_type_ids", [0]))
+    if kinds is not None and highest >= kinds.num_embeddings:
+        logger.warning(
+            "the tokenizer gives token types from 0 to %d, and %s (%s) has embeddings for %d; they are left out",
+            *(highest, model.name_or_path or "the model", model.config.model_type, kinds.num_embeddings),
+        )
+        names = [name for name in tokenizer.model_input_names if name != "token_type_ids"]
+        tokenizer.model_input_names = tokenizer.init_kwargs["model_input_names"] = names  # the latter is saved
 
 
 def check_tokenizer(tokenizer: Any, model: Any, name: str) -> None:
@@ -53,18 +71,20 @@ def check_tokenizer(tokenizer: Any, model: Any, name: str) -> None:
 
 def position_limit(model: PreTrainedModel) -> int | None:
     """Tokens that the model has positions for; None: any number."""
-    positions = _positions(model)
-    return None if positions is None else positions.num_embeddings - first_position(model)
+    positions = _embedding(model, _POSITIONS)
+    if positions is None:
+        return None
+    return positions.num_embeddings - getattr(positions, "offset", first_position(model))  # BART's has its own
 
 
 def first_position(model: PreTrainedModel) -> int:
     """What the model counts positions from: RoBERTa and XLM-R start after the padding id."""
-    positions = _positions(model)
+    positions = _embedding(model, _POSITIONS)
     return 0 if positions is None or positions.padding_idx is None else positions.padding_idx + 1
 
 
-def _positions(model: PreTrainedModel) -> torch.nn.Embedding | None:
-    for name, module in model.named_modules():
-        if name.endswith("embeddings.position_embeddings") and isinstance(module, torch.nn.Embedding):
+def _embedding(model: PreTrainedModel, name: re.Pattern[str]) -> torch.nn.Embedding | None:
+    for path, module in model.named_modules():
+        if name.search(path) and isinstance(module, torch.nn.Embedding):
             return module
     return None

@@ -228,7 +228,7 @@ def _model(path: str, revision: str) -> Any:
     config = load_config(path, path, revision, flag="checkpoint")
     named = getattr(transformers, str((config.architectures or [""])[0]), None)
     model_class = named if isinstance(named, type) and issubclass(named, PreTrainedModel) else AutoModel
-    return load_pretrained(model_class, path, revision, config=config, keep_head=True)
+    return load_pretrained(model_class, path, revision, config=config, head="saved or new")
 
 
 def _check(before: Tokenizer, after: Tokenizer, new_id: dict[int, int], parts: Iterator[list[str]]) -> None:

@@ -3,8 +3,17 @@ import shutil
 
 import pytest
 import torch
-from safetensors.torch import load_file
-from transformers import AutoModelForTokenClassification, BertForSequenceClassification, RobertaTokenizer
+from safetensors.torch import load_file, save_file
+from transformers import (
+    AutoConfig,
+    AutoModel,
+    AutoModelForTokenClassification,
+    AutoTokenizer,
+    BertForSequenceClassification,
+    RobertaConfig,
+    RobertaModel,
+    RobertaTokenizer,
+)
 
 from finetune import models
 from finetune.arguments import DEFAULT_MODEL, ModelArguments
@@ -197,3 +206,108 @@ def test_an_index_of_the_hub_that_names_a_pickle_is_refused(checkpoints, tmp_pat
     (snapshot / "model.safetensors.index.json").write_text(json.dumps(index))
     with pytest.raises(ValueError, match=r"index.json: names 'part.bin', which is no .safetensors file"):
         load("nobody/model")
+
+
+@pytest.mark.parametrize("task", ["token-classification", "sequence-classification", "question-answering"])
+@pytest.mark.parametrize("model_type", ["gpt2", "bart", "roformer", "xlm"])
+def test_positions_of_other_models(model_type, task, checkpoints, tmp_path):
+    """As many as the model itself runs with; what becomes of longer inputs is said as it is for each task."""
+    shape = {
+        "gpt2": {"n_positions": 12, "n_embd": 8, "n_layer": 1, "n_head": 2},
+        "bart": {"d_model": 8, "encoder_layers": 1, "decoder_layers": 1, "encoder_ffn_dim": 8, "decoder_ffn_dim": 8}
+        | {"encoder_attention_heads": 2, "decoder_attention_heads": 2},
+        "roformer": {"hidden_size": 8, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 8},
+        "xlm": {"emb_dim": 8, "n_layers": 1, "n_heads": 2},
+    }[model_type]
+    shutil.copytree(checkpoints["wordpiece"], tmp_path, dirs_exist_ok=True)
+    config = AutoConfig.for_model(model_type, vocab_size=500, max_position_embeddings=12, pad_token_id=0, **shape)
+    model = AutoModel.from_config(config).eval()
+    model.save_pretrained(tmp_path)
+    assert models.position_limit(model) == 12
+    model(torch.full((1, 12), 7))
+    with pytest.raises((IndexError, RuntimeError)):
+        model(torch.full((1, 13), 7))
+    longer = {
+        "token": "sentences go into windows",
+        "sequence": "texts are cut",
+        "question": "passages go into windows",
+    }
+    if (model_type, task) != ("bart", "token-classification"):  # there is no such BART
+        with pytest.raises(
+            ValueError, match=f"--max_seq_length 13: .* at most 12; longer {longer[task.split('-')[0]]}"
+        ):
+            load(tmp_path, labels=["a", "b"], task=task, length=13)
+        assert load(tmp_path, labels=["a", "b"], task=task, length=12)[1].model_max_length == 12
+
+
+def test_token_types_that_a_model_does_not_have_are_left_out(checkpoints, tmp_path, caplog):
+    tokenizer = models.load_tokenizer(str(checkpoints["wordpiece"]))
+    shape = {"hidden_size": 8, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 8}
+    config = RobertaConfig(vocab_size=len(tokenizer), pad_token_id=0, type_vocab_size=1, **shape)
+    RobertaModel(config).save_pretrained(tmp_path), tokenizer.save_pretrained(tmp_path)
+    model, suited = load(tmp_path, labels=["a", "b"], task="sequence-classification")
+    assert "the tokenizer gives token types from 0 to 1" in caplog.text
+    pair = suited("Ada ran .", "It rained .", return_tensors="pt")
+    assert pair["input_ids"].tolist() == [tokenizer("Ada ran .", "It rained .")["input_ids"]]
+    assert model(**pair).logits.shape == (1, 2)
+    model.save_pretrained(tmp_path / "run"), suited.save_pretrained(tmp_path / "run")
+    assert "token_type_ids" not in AutoTokenizer.from_pretrained(tmp_path / "run")("a", "b")
+    assert "token_type_ids" in load(checkpoints["wordpiece"], labels=["a", "b"])[1]("a", "b")  # a BERT has two
+
+
+@pytest.mark.parametrize("layers", [0, -1, 10_000_000, "2", 2.0, True])
+def test_numbers_of_layers_that_cannot_be(checkpoints, tmp_path, layers):
+    shutil.copytree(checkpoints["wordpiece"], tmp_path, dirs_exist_ok=True)
+    settings = json.loads((tmp_path / "config.json").read_text())
+    (tmp_path / "config.json").write_text(json.dumps(settings | {"num_hidden_layers": layers}))
+    with pytest.raises(ValueError, match=r"num_hidden_layers.*") as caught:
+        load(tmp_path)
+    assert "\n" not in str(caught.value)
+
+
+def test_stored_layers_are_not_left_out(checkpoints, kind, tmp_path):
+    shutil.copytree(checkpoints[kind], tmp_path, dirs_exist_ok=True)
+    settings = json.loads((tmp_path / "config.json").read_text())
+    (tmp_path / "config.json").write_text(json.dumps(settings | {"num_hidden_layers": 1}))
+    for head in ("linear", "crf"):
+        with pytest.raises(ValueError, match=r"more layers than its config.json counts \(16 weights"):
+            load(tmp_path, head=head)
+
+
+@pytest.mark.parametrize(
+    ("task", "lost", "message"),
+    [
+        ("token-classification", "classifier.weight", "1 weights of the head"),
+        ("token-classification", "bert.encoder.layer.0.output.dense.bias", "1 weights of the encoder"),
+        ("token-classification", "bert.embeddings.LayerNorm.weight", "1 weights of the encoder"),
+        ("sequence-classification", "bert.pooler.dense.weight", "1 weights of the head"),
+        ("sequence-classification", "classifier.bias", "1 weights of the head"),
+        ("question-answering", "qa_outputs.weight", "1 weights of the head"),
+    ],
+)
+def test_a_fine_tuned_model_that_lacks_a_weight(checkpoints, tmp_path, task, lost, message):
+    model, tokenizer = load(checkpoints["wordpiece"], task=task)
+    model.save_pretrained(tmp_path), tokenizer.save_pretrained(tmp_path)
+    models.load_finetuned(ModelArguments(str(tmp_path)))
+    weights = load_file(tmp_path / "model.safetensors")
+    del weights[lost]
+    save_file(weights, tmp_path / "model.safetensors", {"format": "pt"})
+    for read in (
+        lambda: models.load_finetuned(ModelArguments(str(tmp_path))),
+        lambda: models.load_as_saved(str(tmp_path)),
+    ):
+        with pytest.raises(ValueError, match=f"{message} are not in the checkpoint.* such as {lost}"):
+            read()
+
+
+def test_a_saved_crf_does_not_tell_where_its_encoder_lay(checkpoints, tmp_path):
+    model, _ = load(checkpoints["wordpiece"], head="crf")
+    model.save_pretrained(tmp_path)
+    assert str(checkpoints["wordpiece"]) not in (tmp_path / "config.json").read_text()
+
+
+@pytest.mark.parametrize("flag", ["hidden_size", "embedding_size", "char_hidden_size", "num_hidden_layers"])
+def test_a_baseline_that_no_memory_holds(flag):
+    arguments = ModelArguments("bilstm", **{flag: 10**9})
+    with pytest.raises(ValueError, match=f"--{flag} 1000000000: "):
+        models.load("token-classification", arguments, LABELS, words=["a"], max_seq_length=8)

@@ -95,7 +95,7 @@ def test_a_new_model_knows_how_often_each_token_occurs(checkpoints):
     assert np.allclose(model.get_output_embeddings().bias.detach().softmax(0).numpy(), expected, rtol=1e-4)
 
 
-def test_an_encoder_alone_gets_new_heads_and_keeps_its_weights(checkpoints, tmp_path):
+def test_an_encoder_alone_gets_new_heads_and_keeps_its_weights(checkpoints, tmp_path, caplog):
     """The default checkpoint is such a one: a BertModel with a pooler, without a head."""
     AutoModel.from_pretrained(checkpoints["wordpiece"]).save_pretrained(tmp_path)
     tokenizer = load_tokenizer(str(checkpoints["wordpiece"]))
@@ -103,6 +103,11 @@ def test_an_encoder_alone_gets_new_heads_and_keeps_its_weights(checkpoints, tmp_
         tokenizer, model_name_or_path=str(tmp_path), next_sentence=True, max_seq_length=32, dropout=0.2
     )
     assert type(model) is BertForPreTraining
+    assert "weights of the head are not in the checkpoint, such as cls." in caplog.text
+    assert "they start at random" in caplog.text
+    caplog.clear()
+    load_for_pretraining(tokenizer, model_name_or_path=str(checkpoints["wordpiece"]), max_seq_length=32)
+    assert not caplog.messages  # it has its head
     assert model.config.hidden_dropout_prob == 0.2
     expected = AutoModel.from_pretrained(tmp_path).state_dict()
     for name, value in model.bert.state_dict().items():

@@ -433,6 +433,9 @@ GROUPS: dict[str, list[Case]] = {
         Case("layers computed twice of a model that has none",
              "ner --dataset_name samples --model_name_or_path lstm --gradient_checkpointing true",
              "--gradient_checkpointing: … has no layers to compute twice; leave this flag out"),
+        Case("a baseline that no memory holds",
+             "ner --dataset_name samples --model_name_or_path bilstm --hidden_size 1000000",
+             "--hidden_size 1000000: this baseline would have …"),
         Case("a token budget below one row", f"{MODEL} --tokens_per_batch 8 --max_steps 2",
              "--tokens_per_batch 8: the longest input has 32 tokens; give at least that many, or a smaller "
              "--max_seq_length", model="wordpiece"),
@@ -518,6 +521,14 @@ GROUPS: dict[str, list[Case]] = {
              "--model_name_or_path model: its config.json asks for code of the Hub (nobody/attention), which is not "
              "run here (trust_remote_code is off)",
              {"model/config.json": settings(attn_implementation={"": "nobody/attention"})}, "wordpiece"),
+        Case("num_hidden_layers: -1", MODEL,
+             "--model_name_or_path model: num_hidden_layers in its config.json is -1; it must be a whole number from "
+             "1 to 1,000",
+             {"model/config.json": settings(num_hidden_layers=-1)}, "wordpiece"),
+        Case("fewer layers than it has stored", MODEL,
+             "model: the checkpoint has more layers than its config.json counts (16 weights, such as "
+             "bert.encoder.layer.1.attention.output.LayerNorm.bias); correct num_hidden_layers in it",
+             {"model/config.json": settings(num_hidden_layers=1)}, "wordpiece"),
         Case("quantization_config", MODEL,
              "--model_name_or_path model: its weights are quantised (quantization_config in its config.json), which "
              "is not read here",
