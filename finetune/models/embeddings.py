@@ -8,39 +8,69 @@ import torch
 
 
 def read_vectors(path: str | Path) -> tuple[list[str], np.ndarray]:
-    """Reads `word v1 v2 ...` lines (GloVe), with or without a first line `count size` (word2vec).
+    """Reads `word v1 v2 ...` lines (GloVe), with spaces or tabs, and a first line `count size` (word2vec) or none.
 
     Returns:
         The words, and their vectors as float32 (words, size).
 
     Raises:
-        ValueError: naming file and line, for a line of another size or with something that is no number.
+        ValueError: naming file and line, for a line of another size or with something that is no finite number, and
+            for another number of words than the first line says.
     """
     words: list[str] = []
     vectors: list[np.ndarray] = []
-    size = None
+    count = size = None
     with Path(path).open("rb") as file:
         for number, raw in enumerate(file, start=1):
             try:
-                cells = raw.decode("utf-8").rstrip().split(" ")
+                line = raw.decode("utf-8-sig" if number == 1 else "utf-8")
             except UnicodeDecodeError as error:
                 raise ValueError(f"{path}:{number}: not UTF-8; is this a text file of vectors?") from error
-            if number == 1 and len(cells) == 2:
+            cells = line.rstrip(" \t\r\n").replace("\t", " ").split(" ")
+            if cells == [""]:
+                continue
+            if number == 1 and len(cells) == 2 and all(cell.isascii() and cell.isdigit() for cell in cells):
+                count, size = map(int, cells)
                 continue
             size = len(cells) - 1 if size is None else size
             # A few words of some GloVe files hold spaces, so the vector is what stands at the end.
             word, values = " ".join(cells[:-size]), cells[-size:]
+            no_vector = f"{path}:{number}: not a word followed by {size or 'its'} numbers"
             try:
-                vector = np.array(values, dtype=np.float32)
+                with np.errstate(over="ignore"):  # a number too large becomes infinity, which is told
+                    vector = np.array(values, dtype=np.float32)
             except ValueError as error:
-                raise ValueError(f"{path}:{number}: not a word followed by {size} numbers") from error
-            if not word or len(vector) != size:
-                raise ValueError(f"{path}:{number}: not a word followed by {size} numbers")
+                raise ValueError(no_vector) from error
+            if not word or len(vector) != size or size == 0:
+                raise ValueError(no_vector)
+            if not np.isfinite(vector).all():
+                raise ValueError(f"{path}:{number}: the vector of {word!r:.100} has a number that is not finite")
             words.append(word)
             vectors.append(vector)
     if not words:
         raise ValueError(f"{path}: no word vector in this file")
+    if count is not None and count != len(words):
+        raise ValueError(
+            f"{path}: its first line says that there are {count:,} words, and there are {len(words):,}; is the file "
+            "whole?"
+        )
     return words, np.stack(vectors)
+
+
+def rows_of_words(vocabulary: list[str], words: list[str]) -> tuple[np.ndarray, np.ndarray]:
+    """Which of the `words` of a file each word of a vocabulary is.
+
+    The same word comes first, then the same in lower case, then a word of the file that is the same in lower case. Of
+    several the first one counts.
+
+    Returns:
+        int64 (V,), -1 where there is none, and bool (V,), true where it is the very same word.
+    """
+    same = {word: i for i, word in reversed(list(enumerate(words)))}
+    lower = {word.lower(): i for i, word in reversed(list(enumerate(words)))}
+    exact = np.array([word in same for word in vocabulary], dtype=bool)
+    rows = [same.get(w, same.get(w.lower(), lower.get(w.lower(), -1))) for w in vocabulary]
+    return np.array(rows, dtype=np.int64), exact
 
 
 def word_start_mark(pieces: list[str]) -> str | None:

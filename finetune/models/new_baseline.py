@@ -1,5 +1,6 @@
 """A recurrent baseline that starts anew: its vocabulary, its word vectors, its weights."""
 
+import logging
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, Literal
@@ -9,12 +10,20 @@ from transformers import AutoModel, PreTrainedModel
 
 from finetune.arguments import ModelArguments
 from finetune.models.configuration import RecurrentConfig
-from finetune.models.embeddings import checkpoint_words, read_vectors, standardised, vectors_from_checkpoint
+from finetune.models.embeddings import (
+    checkpoint_words,
+    read_vectors,
+    rows_of_words,
+    standardised,
+    vectors_from_checkpoint,
+)
 from finetune.models.names import BASELINES
 from finetune.models.pretrained import load_config, load_pretrained, load_tokenizer, resolve
 from finetune.models.reader import RecurrentForQuestionAnswering
 from finetune.models.recurrent import RecurrentForSequenceClassification, RecurrentForTokenClassification
-from finetune.models.tokenizers import WordTokenizer, train_word_tokenizer
+from finetune.models.tokenizers import WordTokenizer, add_words, train_word_tokenizer
+
+logger = logging.getLogger(__name__)
 
 Task = Literal["token-classification", "sequence-classification", "question-answering"]
 
@@ -55,11 +64,11 @@ def new_baseline(
         raise ValueError(f"--model_name_or_path {arguments.model_name_or_path}: a CRF labels words; use bilstm")
     extra, vectors_of = _vectors(arguments)
     lowercase = arguments.char_features != "none"
-    tokenizer = train_word_tokenizer(
-        words, min_frequency=arguments.min_word_frequency, extra_words=extra, lowercase=lowercase
-    )
+    tokenizer = train_word_tokenizer(words, min_frequency=arguments.min_word_frequency, lowercase=lowercase)
+    trained = len(tokenizer)
+    add_words(tokenizer, (word.lower() for word in extra) if lowercase else extra)
     vocabulary = tokenizer.convert_ids_to_tokens(list(range(len(tokenizer))))
-    vectors = vectors_of(vocabulary) if vectors_of else None
+    vectors = vectors_of(vocabulary, trained) if vectors_of else None
     config = RecurrentConfig(
         **shape | ({} if arguments.cell == "default" else {"cell": arguments.cell}),
         vocab_size=len(tokenizer),
@@ -100,19 +109,28 @@ def _check_size(config: RecurrentConfig) -> None:
 
 
 def _vectors(arguments: ModelArguments) -> tuple[list[str], Any]:
-    """The words that --embeddings brings, and a function: vocabulary -> float32 (V, size)."""
+    """The words that --embeddings brings, and a function: vocabulary, how many of its words the training split has ->
+    float32 (V, size).
+    """
     source = arguments.embeddings
     if not source:
         return [], None
     if Path(source).is_file():
         words, table = read_vectors(source)
-        rows: dict[str, int] = {}
-        for i, word in enumerate(words):
-            rows.setdefault(word, i)
-            rows.setdefault(word.lower(), i)
-        missing = torch.full((1, table.shape[1]), float("nan"))
-        known = torch.cat([torch.from_numpy(table), missing])
-        return words, lambda vocabulary: standardised(known[[rows.get(word, -1) for word in vocabulary]])
+
+        def from_file(vocabulary: list[str], trained: int) -> torch.Tensor:
+            rows, exact = rows_of_words(vocabulary, words)
+            special = 3  # <pad>, <unk>, <sep>
+            same, known = int(exact[special:trained].sum()), int((rows[special:trained] >= 0).sum())
+            logger.warning(
+                "--embeddings %s: of %d training words %d have a vector, %d have one in lower case or another case, "
+                "%d have none and start at random",
+                *(source, trained - special, same, known - same, trained - special - known),
+            )
+            missing = torch.full((1, table.shape[1]), float("nan"))
+            return standardised(torch.cat([torch.from_numpy(table), missing])[torch.from_numpy(rows)])
+
+        return words, from_file
     if not Path(source).is_dir() and source.endswith((".txt", ".vec", ".bin", ".gz")):
         raise ValueError(f"--embeddings {source}: no such file")
     tokenizer = load_tokenizer(source, flag="--embeddings")
@@ -120,6 +138,6 @@ def _vectors(arguments: ModelArguments) -> tuple[list[str], Any]:
     config = load_config(path, source, revision, flag="--embeddings")
     model = load_pretrained(AutoModel, path, revision, config=config, head="saved")
     weights = model.get_input_embeddings().weight.detach()
-    return checkpoint_words(tokenizer), lambda vocabulary: standardised(
+    return checkpoint_words(tokenizer), lambda vocabulary, trained: standardised(
         vectors_from_checkpoint(vocabulary, tokenizer, weights)
     )

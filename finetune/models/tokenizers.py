@@ -6,7 +6,7 @@ Shapes: T tokens, C bytes kept of a word.
 import json
 import tempfile
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -75,14 +75,11 @@ class WordTokenizer(PreTrainedTokenizerFast):
         return rows
 
 
-def train_word_tokenizer(
-    words: Iterable[str], *, min_frequency: int = 1, extra_words: Sequence[str] = (), lowercase: bool = True
-) -> WordTokenizer:
-    """A vocabulary of the words that occur at least `min_frequency` times, and of `extra_words`.
+def train_word_tokenizer(words: Iterable[str], *, min_frequency: int = 1, lowercase: bool = True) -> WordTokenizer:
+    """A vocabulary of the words that occur at least `min_frequency` times.
 
     Args:
         words: the words, or whole texts, of the training split.
-        extra_words: words that come with vectors of their own.
         lowercase: look words up in lower case; `char_ids` keep the case.
     """
     tokenizer = Tokenizer(models.WordLevel(unk_token=UNK))
@@ -102,13 +99,18 @@ def train_word_tokenizer(
     tokenizer.train_from_iterator(words, trainer)
     vocabulary = tokenizer.get_vocab()
     ordered = sorted(vocabulary, key=vocabulary.__getitem__)
-    known = dict.fromkeys(ordered)
-    known |= dict.fromkeys(word.lower() if lowercase else word for word in extra_words)
-    tokenizer.model = models.WordLevel({word: i for i, word in enumerate(known)}, unk_token=UNK)
+    tokenizer.model = models.WordLevel({word: i for i, word in enumerate(ordered)}, unk_token=UNK)
     tokenizer.post_processor = processors.TemplateProcessing(
-        single="$A", pair=f"$A {SEP} $B", special_tokens=[(SEP, list(known).index(SEP))]
+        single="$A", pair=f"$A {SEP} $B", special_tokens=[(SEP, ordered.index(SEP))]
     )
     return WordTokenizer(tokenizer_object=tokenizer, pad_token=PAD, unk_token=UNK, sep_token=SEP)
+
+
+def add_words(tokenizer: WordTokenizer, words: Iterable[str]) -> None:
+    """Puts words that come with vectors of their own behind the words that a tokenizer was trained on."""
+    known = dict.fromkeys(tokenizer.convert_ids_to_tokens(list(range(len(tokenizer))))) | dict.fromkeys(words)
+    model = models.WordLevel({word: i for i, word in enumerate(known)}, unk_token=UNK)
+    tokenizer.backend_tokenizer.model = model
 
 
 # It takes the space before it along, as the word does that it stands for.

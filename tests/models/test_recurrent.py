@@ -256,9 +256,72 @@ def test_a_crf_head_for_any_cell_and_new_labels_start_anew(tmp_path):
         assert all((parameter == 0).all() for parameter in crf.parameters())
 
 
-def test_a_word_of_glove_may_hold_a_space(tmp_path):
-    (tmp_path / "v.txt").write_text("ada 1 2 3\n. . 4 5 6\nran 1 0 0\n")
-    assert finetune.models.read_vectors(tmp_path / "v.txt")[0] == ["ada", ". .", "ran"]
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("ada 1 2 3\n. . 4 5 6\nran 1 0 0\n", ["ada", ". .", "ran"]),
+        ("2 3\nNew York 1 2 3\nran 1 0 0", ["New York", "ran"]),
+        ("ada\t1\t2\nNew York\t3\t4\n", ["ada", "New York"]),
+        ("ada 1 2 \r\nran 3 4 \r\n\r\n\n", ["ada", "ran"]),
+        ("\ufeff2 1\nada 1\nran 2\n", ["ada", "ran"]),
+        ("ada 1\nran 2\n", ["ada", "ran"]),
+        ("12 7\n" * 3, None),
+    ],
+)
+def test_forms_of_vector_files(tmp_path, text, words):
+    (tmp_path / "v.txt").write_text(text, encoding="utf-8", newline="")
+    if words is None:  # the first line is a header by its form, and then a number of words that is wrong
+        with pytest.raises(ValueError, match=r"v.txt:2: not a word followed by 7 numbers"):
+            finetune.models.read_vectors(tmp_path / "v.txt")
+        return
+    found, table = finetune.models.read_vectors(tmp_path / "v.txt")
+    assert found == words
+    numbers = [line.split()[-table.shape[1] :] for line in text.splitlines() if line.strip()][-len(words) :]
+    assert table.tolist() == [[float(number) for number in row] for row in numbers]
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("ada 1 2\nran inf 2\n", "v.txt:2: the vector of 'ran' has a number that is not finite"),
+        ("ada 1 2\nran 1 nan\n", "v.txt:2: the vector of 'ran' has a number that is not finite"),
+        ("ada 1e39 2\n", "v.txt:1: the vector of 'ada' has a number that is not finite"),
+        ("2 3\nada 1 2 3\n", "v.txt: its first line says that there are 2 words, and there are 1; is the file whole"),
+        ("2 3\nada 1 2 3\nin 1990 1", "v.txt:3: not a word followed by 3 numbers"),
+        ("ada\n", "v.txt:1: not a word followed by its numbers"),
+        ("\n\n", "v.txt: no word vector in this file"),
+    ],
+)
+def test_vector_files_that_are_none(tmp_path, text, message):
+    (tmp_path / "v.txt").write_text(text)
+    with pytest.raises(ValueError, match=message):
+        finetune.models.read_vectors(tmp_path / "v.txt")
+
+
+@pytest.mark.parametrize("characters", ["none", "cnn"])
+def test_each_word_gets_its_own_vector(tmp_path, characters, caplog):
+    """Of a cased and of a lower-case file, with a vocabulary that keeps the case (`none`) and one that does not."""
+    for lines, expected in (
+        ("Turkey 1 0 0\nturkey 0 1 0\nOSLO 0 0 1\n", {"Turkey": 0, "turkey": 1, "OSLO": 2, "Oslo": 2}),
+        ("turkey 1 0 0\noslo 0 1 0\nrhine 0 0 1\n", {"Turkey": 0, "turkey": 0, "Oslo": 1, "oslo": 1}),
+    ):
+        (tmp_path / "v.txt").write_text(lines)
+        torch.manual_seed(0)
+        arguments = ModelArguments("lstm", embeddings=str(tmp_path / "v.txt"), char_features=characters)
+        words = ["Turkey", "Oslo", "Nowhere"]
+        caplog.clear()
+        model, tokenizer = load("token-classification", arguments, LABELS, words=words, max_seq_length=8)
+        counts = {("none", 0): (1, 1), ("none", 1): (0, 2), ("cnn", 0): (1, 1), ("cnn", 1): (2, 0)}
+        same, other = counts[characters, int(lines.startswith("turkey"))]
+        assert f"of 3 training words {same} have a vector, {other} have one in" in caplog.text
+        assert "1 have none" in caplog.text
+        table = model.encoder.embeddings.weight.detach()
+        ids = {word: tokenizer([word], is_split_into_words=True)["input_ids"][0] for word in expected}
+        for word, row in expected.items():
+            if characters == "cnn" and word == "Turkey":
+                row = expected["turkey"]  # looked up in lower case
+            largest = int(table[ids[word]].argmax())
+            assert largest == row, (word, lines)
 
 
 def test_dropout_is_where_it_belongs():
