@@ -125,6 +125,11 @@ def load_for_pretraining(
             f"{flag} {name}: --objective bert and sop need a model that tells two segments apart, a BERT; this is "
             f"{config.model_type}; use --objective roberta or xlm-r"
         )
+    if next_sentence and config.type_vocab_size < 2:
+        raise ValueError(
+            f"{flag} {name}: --objective bert and sop need a model that tells two segments apart; type_vocab_size in "
+            f"its config.json is {config.type_vocab_size}; use --objective roberta or xlm-r"
+        )
     model_class = BertForPreTraining if next_sentence else _MASKED[config.model_type]
     if dropout is not None:
         config.update({"hidden_dropout_prob": dropout, "attention_probs_dropout_prob": dropout})

@@ -525,6 +525,10 @@ GROUPS: dict[str, list[Case]] = {
              "--model_name_or_path model: num_hidden_layers in its config.json is -1; it must be a whole number from "
              "1 to 1,000",
              {"model/config.json": settings(num_hidden_layers=-1)}, "wordpiece"),
+        Case("next sentences for a BERT that tells no segments apart", MORE,
+             "--model_name_or_path model: --objective bert and sop need a model that tells two segments apart; "
+             "type_vocab_size in its config.json is 1; use --objective roberta or xlm-r",
+             {"model/config.json": settings(type_vocab_size=1)}, "wordpiece"),
         Case("fewer layers than it has stored", MODEL,
              "model: the checkpoint has more layers than its config.json counts (16 weights, such as "
              "bert.encoder.layer.1.attention.output.LayerNorm.bias); correct num_hidden_layers in it",
