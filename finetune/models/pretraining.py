@@ -209,8 +209,9 @@ def forward(
     if labels is None:
         return type(self).forward(self, input_ids=input_ids, **inputs)
     hidden = self.base_model(input_ids=input_ids, **inputs)
-    masked = labels != -100
-    logits = _head(self)(hidden.last_hidden_state[masked])  # (M, V)
+    labels = labels.flatten()
+    masked = (labels != -100).nonzero()[:, 0]  # once: on a GPU it waits for all that was asked of it
+    logits = _head(self)(hidden.last_hidden_state.flatten(0, 1)[masked])  # (M, V)
     mlm_loss = cross_entropy(logits.float(), labels[masked])
     if next_sentence_label is None:
         return ModelOutput(loss=mlm_loss, logits=logits)
