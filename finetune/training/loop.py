@@ -1,18 +1,16 @@
 """The training loop. It takes a model, batches and an `evaluate()` callable, and knows no task."""
 
-import json
 import math
 import time
-from collections.abc import Callable, Generator
-from contextlib import ExitStack, closing
+from collections.abc import Callable, Generator, Iterator, Sequence
+from contextlib import closing, nullcontext
 from dataclasses import asdict, dataclass, field
-from pathlib import Path
 from typing import Any, NoReturn, Protocol
 
 from accelerate.utils import set_seed
 
-from finetune.files import write_text
 from finetune.training.folder import TRACKED_AS
+from finetune.training.history import History, evaluation_line
 from finetune.training.memory import (
     SMALLER_MICRO_BATCHES,
     SMALLER_OPTIMIZER,
@@ -33,8 +31,16 @@ from finetune.training.saving import (
     save_checkpoint,
 )
 from finetune.training.sharding import prepare_for_sharding
-from finetune.training.signals import leave, name_of, noted_signals
-from finetune.training.steps import accumulate_gradients, allow_unused_parameters, clip_gradients, read_numbers
+from finetune.training.signals import Signals, leave, name_of, noted_signals
+from finetune.training.steps import (
+    Number,
+    StepSums,
+    accumulate_gradients,
+    allow_unused_parameters,
+    clip_gradients,
+    read_numbers,
+)
+from finetune.training.waits import short_waits
 
 
 class Batches(Protocol):
@@ -95,25 +101,44 @@ def train(
         OSError: where the disk has no room for a checkpoint; those before it stay.
         KeyboardInterrupt, SystemExit: after Ctrl-C or SIGTERM, once the step is done and a checkpoint is written.
     """
-    with ExitStack() as stack:
-        try:
-            return _train(run, model, tokenizer, batches, evaluate, stack)
-        except BaseException:
-            run.release()  # this process may be a notebook, which lives on
-            raise
+    try:
+        training = _prepare(run, model, tokenizer, batches)
+        with noted_signals(run.accelerator) as signals:  # from here on it is asked for in each step
+            signal = _take_steps(training, batches, evaluate, signals)
+        training.bar.close()
+        if signal:
+            _leave(run, signal, training.state.step)
+        _load_best(training)
+    except BaseException:
+        run.release()  # this process may be a notebook, which lives on
+        raise
+    return TrainOutcome(training.model, _results(training), training.history.lines)
 
 
-def _train(
-    run: Run,
-    model: Any,
-    tokenizer: Any,
-    batches: Batches,
-    evaluate: Callable[[Any], dict[str, float]],
-    stack: ExitStack,
-) -> TrainOutcome:
-    config, accelerator = run.config, run.accelerator
+@dataclass
+class _Training:
+    """What the steps work on."""
+
+    run: Run
+    model: Any  # wrapped by Accelerate, as the optimizer is
+    tokenizer: Any
+    optimizer: Any
+    schedule: Any
+    state: _State
+    begun_at: int  # the step that a resumed run goes on from
+    history: History
+    bar: Any
+    parameters: int
+
+    @property
+    def patience(self) -> float:
+        return self.run.config.early_stopping_patience or math.inf
+
+
+def _prepare(run: Run, model: Any, tokenizer: Any, batches: Batches) -> _Training:
+    """Wraps the model, goes to where the checkpoint stands, and makes the run's folder once nothing can be wrong."""
+    config, accelerator, checkpoint = run.config, run.accelerator, run.checkpoint
     total_steps = config.max_steps if config.max_steps > 0 else batches.steps_of(config.num_train_epochs)
-    checkpoint = run.checkpoint
     names = {name for name, _ in model.named_parameters()}  # as they are saved: an embedding may train in part
     parameters = sum(value.numel() for name, value in model.state_dict().items() if name in names)
     if config.gradient_checkpointing:
@@ -137,159 +162,199 @@ def _train(
         run.print(f"resumed from {checkpoint} after step {state.step}")
 
     run.create_folder()
-    begun_at = state.step
-    if begun_at and accelerator.is_main_process:  # a run that was killed may have left one too many
-        remove_old_checkpoints(run.output_dir, config.save_total_limit, state.best_step, begun_at)
+    if state.step and accelerator.is_main_process:  # a run that was killed may have left one too many
+        remove_old_checkpoints(run.output_dir, config.save_total_limit, state.best_step, state.step)
     if config.report_to != "none":
         accelerator.init_trackers(TRACKED_AS, config={k: v for k, v in asdict(config).items() if v is not None})
-    history = _History(run, checkpoint)
-    improvement = -1.0 if config.metric_for_best_model.endswith("loss") else 1.0
+    history = History(run, checkpoint)
     bar = progress_bar(run.print, total_steps, state.step, disable=config.disable_tqdm)
+    return _Training(run, model, tokenizer, optimizer, schedule, state, state.step, history, bar, parameters)
 
-    def save() -> None:
-        state.schedule = schedule.state_dict()
-        told = asdict(state) | {"run": training_of(config, accelerator)}
-        folder = run.output_dir / f"checkpoint-{state.step}"
-        save_checkpoint(folder, accelerator, model, tokenizer, optimizer, told, history.lines)
-        if accelerator.is_main_process:
-            remove_old_checkpoints(run.output_dir, config.save_total_limit, state.best_step, state.step)
-        accelerator.wait_for_everyone()
 
-    signals = stack.enter_context(noted_signals(accelerator))  # from here on it is asked for after each step
-    signal = 0
-    patience = config.early_stopping_patience or math.inf
-    stop = state.step >= total_steps or state.evaluations_since_best >= patience  # a finished run, resumed
+def _take_steps(
+    training: _Training, batches: Batches, evaluate: Callable[[Any], dict[str, float]], signals: Signals
+) -> int:
+    """Takes the steps that are left, evaluates and saves where that is due.
+
+    Returns:
+        The signal that ended them, or 0.
+    """
+    state, config, signal = training.state, training.run.config, 0
+    stop = state.step >= state.total_steps  # a finished run, resumed
+    stop = stop or state.evaluations_since_best >= training.patience
     began = time.perf_counter()
     while not stop:
         epoch, first_step = batches.locate(state.step)
         steps_in_epoch = batches.steps_in(epoch)
-        steps = stack.enter_context(closing(batches.epoch(epoch, first_step)))
-        upcoming = next(steps, None)
-        step_in_epoch = first_step
-        while upcoming is not None and not stop:
-            micro_batches = upcoming
-            step_in_epoch += 1
-            model.train()
-            with memory_errors_explained(f"at step {state.step + 1}", SMALLER_MICRO_BATCHES):
-                if config.auto_find_batch_size:
-                    sums, fitting = gradients_that_fit(accelerator, model, micro_batches, state.pieces)
-                else:
-                    sums, fitting = accumulate_gradients(accelerator, model, micro_batches), state.pieces
-            if fitting > state.pieces:
-                run.print(
-                    f"out of memory at step {state.step + 1}: each micro-batch in {fitting} pieces from here on"
-                )
-                state.pieces = fitting
-            norm_there = clip_gradients(accelerator, model, config.max_grad_norm or math.inf)  # 0: measure only
-            arrived = signals.asked()
-            upcoming = next(steps, None)  # the next batches are made while a GPU computes
-            *read, tokens, rows, norm = read_numbers(
-                [*arrived, *sums.losses.values(), *sums.targets.values(), sums.tokens, sums.rows, norm_there]
-            )
-            losses = dict(zip(sums.losses, read[len(arrived) :], strict=False))
-            targets = dict(zip(sums.targets, map(int, read[-len(sums.targets) :]), strict=True))
-            rate = float(max(schedule.get_last_lr()))
-            _check_finite(state.step + 1, rate, sum(losses.values()), norm, accelerator.scaler is None)
-            with memory_errors_explained(f"in the optimizer at step {state.step + 1}", SMALLER_OPTIMIZER):
-                optimizer.step()
-            if accelerator.scaler is None or math.isfinite(norm):  # else the scaler skipped this step
-                schedule.step()
-            optimizer.zero_grad(set_to_none=True)
-
-            state.step += 1
-            state.tokens += int(tokens)
-            state.rows += int(rows)
-            for name, count in targets.items():
-                state.losses_since_log[name] = state.losses_since_log.get(name, 0.0) + losses[name]
-                state.targets_since_log[name] = state.targets_since_log.get(name, 0) + count
-            state.seconds += time.perf_counter() - began
-            position = round(epoch + step_in_epoch / steps_in_epoch, 4)
-            bar.update()
-
-            stop = state.step >= total_steps
-            epoch_ends = step_in_epoch == steps_in_epoch
-            if state.step % config.logging_steps == 0 or stop:
-                means = {
-                    name: summed / max(state.targets_since_log[name], 1)
-                    for name, summed in state.losses_since_log.items()
-                }
-                state.losses_since_log, state.targets_since_log = {}, {}
-                line = {"loss": sum(means.values())} | means
-                line |= {"learning_rate": rate, "grad_norm": norm, "tokens": state.tokens}
-                history.add({"step": state.step, "epoch": position} | line)
-                bar.set_postfix(loss=f"{line['loss']:.4f}", refresh=False)
-
-            evaluated = _due(config.eval_strategy, config.eval_steps, state.step, epoch_ends, stop)
-            if evaluated:
-                scores = evaluate(model)
-                history.add({"step": state.step, "epoch": position} | scores)
-                value = _metric(scores, config.metric_for_best_model)
-                if _better(value, state.best_value, improvement):
-                    state.best_value, state.best_step, state.best_epoch = value, state.step, position
-                    state.evaluations_since_best = 0
-                else:
-                    state.evaluations_since_best += 1
-                run.print(_evaluation_line(position, scores, best=state.evaluations_since_best == 0))
-                if state.evaluations_since_best >= patience and not stop:
-                    run.print(f"stopped early: no better evaluation in {patience}")
+        with closing(batches.epoch(epoch, first_step)) as steps:
+            upcoming = next(steps, None)
+            step_in_epoch = first_step
+            while upcoming is not None and not stop:
+                with short_waits() if state.step > training.begun_at else nullcontext():
+                    seen, upcoming = _take_step(training, upcoming, steps, signals)
+                step_in_epoch += 1
+                state.seconds += time.perf_counter() - began
+                position = round(epoch + step_in_epoch / steps_in_epoch, 4)
+                stop = state.step >= state.total_steps
+                epoch_ends = step_in_epoch == steps_in_epoch
+                training.bar.update()
+                if state.step % config.logging_steps == 0 or stop:
+                    _log(training, position, seen)
+                if evaluated := _due(config.eval_strategy, config.eval_steps, state.step, epoch_ends, stop):
+                    _evaluate(training, evaluate, position)
+                    if state.evaluations_since_best >= training.patience and not stop:
+                        training.run.print(f"stopped early: no better evaluation in {training.patience}")
+                        stop = True
+                if saved := _due(config.save_strategy, config.save_steps, state.step, epoch_ends, stop):
+                    _save(training)
+                signal = signals.answer(seen.arrived)
+                if not signal and (signals.is_free or evaluated or saved or stop):  # what came after the look
+                    signal = signals.agreed()
+                if signal:
+                    if not saved and config.save_strategy != "no":
+                        _save(training)
                     stop = True
+                began = time.perf_counter()
+    return signal
 
-            saved = _due(config.save_strategy, config.save_steps, state.step, epoch_ends, stop)
-            if saved:
-                save()
-            signal = signals.answer(read[: len(arrived)])
-            if not signal and (accelerator.num_processes == 1 or evaluated or saved or stop):  # else one more look
-                signal = signals.agreed()
-            if signal:
-                if not saved and config.save_strategy != "no":
-                    save()
-                stop = True
-            began = time.perf_counter()
-    stack.close()
-    bar.close()
-    if signal:
-        _leave(run, signal, state.step)
 
-    if config.load_best_model_at_end and state.best_step is not None and state.best_step != state.step:
-        folders = [run.output_dir]
-        if checkpoint is not None and state.best_step <= begun_at:  # it lies where that run wrote it
-            folders.insert(0, checkpoint.absolute().parent)
-        load_weights(find_best(folders, state.best_step), accelerator, model)
-        run.print(
-            f"best evaluation: {config.metric_for_best_model} {state.best_value:.4f} at epoch {state.best_epoch}"
+@dataclass
+class _Seen:
+    """What a step has found, in the computer's memory."""
+
+    losses: dict[str, float]  # each summed over its targets, of all processes
+    targets: dict[str, int]
+    tokens: int
+    rows: int
+    norm: float  # of the gradient, before it was clipped
+    arrived: list[float]  # how many processes got each signal
+    rate: float
+
+
+def _take_step(
+    training: _Training, micro_batches: list[Any], steps: Iterator[list[Any]], signals: Signals
+) -> tuple[_Seen, list[Any] | None]:
+    """One optimizer step, which looks into the device's memory once.
+
+    Returns:
+        What it found, and the next of `steps`, which is made while a GPU computes; None after the last one.
+    """
+    config, accelerator, state = training.run.config, training.run.accelerator, training.state
+    training.model.train()
+    sums = _add_gradients(training, micro_batches)
+    norm = clip_gradients(accelerator, training.model, config.max_grad_norm or math.inf)  # 0: measure only
+    asked = signals.asked()
+    upcoming = next(steps, None)
+    seen = _look(sums, norm, asked, float(max(training.schedule.get_last_lr())))
+    _check_finite(state.step + 1, seen, accelerator.scaler is None)
+    with memory_errors_explained(f"in the optimizer at step {state.step + 1}", SMALLER_OPTIMIZER):
+        training.optimizer.step()
+    if accelerator.scaler is None or math.isfinite(seen.norm):  # else the scaler skipped this step
+        training.schedule.step()
+    training.optimizer.zero_grad(set_to_none=True)
+
+    state.step += 1
+    state.tokens += seen.tokens
+    state.rows += seen.rows
+    for name, count in seen.targets.items():
+        state.losses_since_log[name] = state.losses_since_log.get(name, 0.0) + seen.losses[name]
+        state.targets_since_log[name] = state.targets_since_log.get(name, 0) + count
+    return seen, upcoming
+
+
+def _add_gradients(training: _Training, micro_batches: list[Any]) -> StepSums:
+    """The gradient of the step, in smaller pieces where memory is out and the flag allows that."""
+    accelerator, state = training.run.accelerator, training.state
+    with memory_errors_explained(f"at step {state.step + 1}", SMALLER_MICRO_BATCHES):
+        if not training.run.config.auto_find_batch_size:
+            return accumulate_gradients(accelerator, training.model, micro_batches)
+        sums, fitting = gradients_that_fit(accelerator, training.model, micro_batches, state.pieces)
+    if fitting > state.pieces:
+        training.run.print(
+            f"out of memory at step {state.step + 1}: each micro-batch in {fitting} pieces from here on"
         )
+        state.pieces = fitting
+    return sums
+
+
+def _look(sums: StepSums, norm: Number, asked: Sequence[Number], rate: float) -> _Seen:
+    """The one look."""
+    losses, targets = list(sums.losses.values()), list(sums.targets.values())
+    found = iter(read_numbers([*losses, *targets, sums.tokens, sums.rows, norm, *asked]))
+    return _Seen(
+        losses={name: next(found) for name in sums.losses},
+        targets={name: int(next(found)) for name in sums.targets},
+        tokens=int(next(found)),
+        rows=int(next(found)),
+        norm=next(found),
+        arrived=list(found),
+        rate=rate,
+    )
+
+
+def _log(training: _Training, position: float, seen: _Seen) -> None:
+    """A line of the history: the mean losses since the line before."""
+    state = training.state
+    means = {name: summed / max(state.targets_since_log[name], 1) for name, summed in state.losses_since_log.items()}
+    state.losses_since_log, state.targets_since_log = {}, {}
+    line = {"loss": sum(means.values())} | means
+    line |= {"learning_rate": seen.rate, "grad_norm": seen.norm, "tokens": state.tokens}
+    training.history.add({"step": state.step, "epoch": position} | line)
+    training.bar.set_postfix(loss=f"{line['loss']:.4f}", refresh=False)
+
+
+def _evaluate(training: _Training, evaluate: Callable[[Any], dict[str, float]], position: float) -> None:
+    """Evaluates, and notes whether this is the best so far."""
+    state, metric = training.state, training.run.config.metric_for_best_model
+    scores = evaluate(training.model)
+    training.history.add({"step": state.step, "epoch": position} | scores)
+    value = _metric(scores, metric)
+    if _better(value, state.best_value, -1.0 if metric.endswith("loss") else 1.0):
+        state.best_value, state.best_step, state.best_epoch = value, state.step, position
+        state.evaluations_since_best = 0
+    else:
+        state.evaluations_since_best += 1
+    training.run.print(evaluation_line(position, scores, best=state.evaluations_since_best == 0))
+
+
+def _save(training: _Training) -> None:
+    run, state = training.run, training.state
+    state.schedule = training.schedule.state_dict()
+    told = asdict(state) | {"run": training_of(run.config, run.accelerator)}
+    folder = run.output_dir / f"checkpoint-{state.step}"
+    save_checkpoint(
+        *(folder, run.accelerator, training.model, training.tokenizer, training.optimizer, told),
+        training.history.lines,
+    )
+    if run.accelerator.is_main_process:
+        remove_old_checkpoints(run.output_dir, run.config.save_total_limit, state.best_step, state.step)
+    run.accelerator.wait_for_everyone()
+
+
+def _load_best(training: _Training) -> None:
+    """Goes back to the best evaluated weights, where the run is to end with them."""
+    run, state = training.run, training.state
+    if not run.config.load_best_model_at_end or state.best_step is None or state.best_step == state.step:
+        return
+    folders = [run.output_dir]
+    if run.checkpoint is not None and state.best_step <= training.begun_at:  # it lies where that run wrote it
+        folders.insert(0, run.checkpoint.absolute().parent)
+    load_weights(find_best(folders, state.best_step), run.accelerator, training.model)
+    metric = run.config.metric_for_best_model
+    run.print(f"best evaluation: {metric} {state.best_value:.4f} at epoch {state.best_epoch}")
+
+
+def _results(training: _Training) -> dict[str, float]:
+    state = training.state
     results = {
         "train_runtime": round(state.seconds, 3),
         "train_tokens_per_second": round(state.tokens / max(state.seconds, 1e-9), 1),
         "train_samples_per_second": round(state.rows / max(state.seconds, 1e-9), 2),
         "train_steps": state.step,
-        "peak_memory_mb": round(peak_memory_mb(accelerator.device), 1),
-        "total_parameters": parameters,
+        "peak_memory_mb": round(peak_memory_mb(training.run.accelerator.device), 1),
+        "total_parameters": training.parameters,
     }
-    if state.best_epoch is not None:
-        results["best_epoch"] = state.best_epoch
-    return TrainOutcome(model, results, history.lines)
-
-
-class _History:
-    """`history.jsonl`; a resumed run begins with the lines that its checkpoint has."""
-
-    def __init__(self, run: Run, checkpoint: Path | None) -> None:
-        self.run = run
-        self.path = run.output_dir / "history.jsonl"
-        self.lines: list[dict[str, float]] = []
-        if checkpoint is not None:
-            self.lines = [json.loads(line) for line in (checkpoint / "history.jsonl").read_text().splitlines()]
-        if run.accelerator.is_main_process:
-            write_text(self.path, "".join(json.dumps(line) + "\n" for line in self.lines))
-
-    def add(self, line: dict[str, float]) -> None:
-        self.lines.append(line)
-        if self.run.accelerator.is_main_process:
-            with Path(self.path).open("a") as file:
-                file.write(json.dumps(line) + "\n")
-        if self.run.config.report_to != "none":
-            self.run.accelerator.log(line, step=int(line["step"]))
+    return results if state.best_epoch is None else results | {"best_epoch": state.best_epoch}
 
 
 def _leave(run: Run, signal: int, step: int) -> NoReturn:
@@ -310,13 +375,15 @@ def _due(strategy: str, every: int, step: int, epoch_ends: bool, stop: bool) -> 
     return stop or (epoch_ends if strategy == "epoch" else step % every == 0)
 
 
-def _check_finite(step: int, rate: float, loss: float, norm: float, check_gradient: bool) -> None:
+def _check_finite(step: int, seen: _Seen, check_gradient: bool) -> None:
     # With float16 loss scaling, an infinite gradient is normal: the scaler skips that step.
-    what = "loss" if not math.isfinite(loss) else "gradient" if check_gradient and not math.isfinite(norm) else None
+    what = "gradient" if check_gradient and not math.isfinite(seen.norm) else None
+    if not math.isfinite(sum(seen.losses.values())):
+        what = "loss"
     if what is not None:
         raise FloatingPointError(
-            f"the {what} is not finite at step {step} (learning rate {rate:.3g}); nothing was changed by this step "
-            "and the checkpoints before it stay. A lower --learning_rate, more --warmup_steps or a smaller "
+            f"the {what} is not finite at step {step} (learning rate {seen.rate:.3g}); nothing was changed by this "
+            "step and the checkpoints before it stay. A lower --learning_rate, more --warmup_steps or a smaller "
             "--max_grad_norm may help"
         )
 
@@ -331,21 +398,6 @@ def _metric(scores: dict[str, float], name: str) -> float:
         choices = ", ".join(key.removeprefix("eval_") for key in scores)
         raise ValueError(f"--metric_for_best_model {name}: evaluation gives {choices}")
     return scores[f"eval_{name}"]
-
-
-def _evaluation_line(epoch: float, scores: dict[str, float], best: bool) -> str:
-    shown = {k.removeprefix("eval_"): v for k, v in scores.items() if not _is_detail(k)}
-    text = "  ".join(
-        f"{name} {value:.4f}" if isinstance(value, float) else f"{name} {value}" for name, value in shown.items()
-    )
-    return f"epoch {epoch:g}  {text}{'  (best)' if best else ''}"
-
-
-def _is_detail(key: str) -> bool:
-    """Scores by type, and times, are for the files."""
-    return key.endswith(("_runtime", "_tokens")) or (
-        key.startswith("eval_f1_") and key not in ("eval_f1_strict", "eval_f1_macro")
-    )
 
 
 def _known(state: dict[str, Any]) -> dict[str, Any]:

@@ -40,7 +40,7 @@ class Signals:
         With one process this is a look at an attribute; else one sum over the processes, which stays on the device.
         """
         mine: list[int | torch.Tensor] = [int(self.arrived == noted) for noted in _NOTED]
-        if self.accelerator.num_processes == 1:
+        if self.is_free:
             return mine
         return list(self.accelerator.reduce(torch.tensor(mine).to(self.accelerator.device), "sum").unbind())
 
@@ -49,6 +49,11 @@ class Signals:
         number = next((int(noted) for noted, count in zip(_NOTED, times, strict=True) if count), 0)
         self.handled = self.handled or number != 0
         return number
+
+    @property
+    def is_free(self) -> bool:
+        """Whether `agreed` costs nothing: one process asks nobody."""
+        return self.accelerator.num_processes == 1
 
     def agreed(self) -> int:
         """Asks, and answers at once, which waits for the device where there are several processes."""

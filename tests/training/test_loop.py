@@ -390,7 +390,7 @@ def test_peak_memory_is_that_of_the_process_alone():
 
 def test_layerwise_decay_of_a_baseline_and_under_a_crf(checkpoints):
     """Two layers each: embeddings 1/8, first layer 1/4, second layer 1/2, head 1."""
-    for name, head, layers in (("bilstm", "linear", "recurrent."), (str(checkpoints["wordpiece"]), "crf", "layer.")):
+    for name, head, layers in (("bilstm", "linear", "recurrent"), (str(checkpoints["wordpiece"]), "crf", "layer.")):
         shape = {"hidden_size": 4, "num_hidden_layers": 2} if head == "linear" else {}
         arguments = ModelArguments(model_name_or_path=name, **shape)
         model, _ = load("token-classification", arguments, ["O", "B-X"], words=["a"], max_seq_length=8, head=head)

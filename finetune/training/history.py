@@ -1,0 +1,46 @@
+"""What a run tells of its steps and evaluations while it goes on."""
+
+import json
+from pathlib import Path
+
+from finetune.files import write_text
+from finetune.training.run import Run
+
+
+class History:
+    """`history.jsonl`; a resumed run begins with the lines that its checkpoint has."""
+
+    def __init__(self, run: Run, checkpoint: Path | None) -> None:
+        """`checkpoint`: that the run goes on from."""
+        self.run = run
+        self.path = run.output_dir / "history.jsonl"
+        self.lines: list[dict[str, float]] = []
+        if checkpoint is not None:
+            self.lines = [json.loads(line) for line in (checkpoint / "history.jsonl").read_text().splitlines()]
+        if run.accelerator.is_main_process:
+            write_text(self.path, "".join(json.dumps(line) + "\n" for line in self.lines))
+
+    def add(self, line: dict[str, float]) -> None:
+        """Writes a line, for the trackers too."""
+        self.lines.append(line)
+        if self.run.accelerator.is_main_process:
+            with Path(self.path).open("a") as file:
+                file.write(json.dumps(line) + "\n")
+        if self.run.config.report_to != "none":
+            self.run.accelerator.log(line, step=int(line["step"]))
+
+
+def evaluation_line(epoch: float, scores: dict[str, float], best: bool) -> str:
+    """What is printed of an evaluation."""
+    shown = {k.removeprefix("eval_"): v for k, v in scores.items() if not _is_detail(k)}
+    text = "  ".join(
+        f"{name} {value:.4f}" if isinstance(value, float) else f"{name} {value}" for name, value in shown.items()
+    )
+    return f"epoch {epoch:g}  {text}{'  (best)' if best else ''}"
+
+
+def _is_detail(key: str) -> bool:
+    """Scores by type, and times, are for the files."""
+    return key.endswith(("_runtime", "_tokens")) or (
+        key.startswith("eval_f1_") and key not in ("eval_f1_strict", "eval_f1_macro")
+    )
