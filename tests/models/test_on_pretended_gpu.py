@@ -30,8 +30,10 @@ LOOKS = {
     "reader": (8, 8),
 }
 
-# And how often it sends numbers there: the lengths of a packed sequence, in evaluation what IOB2 forbids.
+# And how often it sends numbers there: the lengths of a packed sequence, in evaluation what IOB2 forbids; in the first
+# of all passes, the trial of attention without padding.
 COPIES = {
+    "tokens": (1, 1),
     "crf": (0, 2),
     "crf, padded": (0, 2),
     "bilstm": (1, 1),
