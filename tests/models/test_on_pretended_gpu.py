@@ -30,8 +30,8 @@ LOOKS = {
     "reader": (8, 8),
 }
 
-# And how often it sends numbers there: the lengths of a packed sequence, in evaluation what IOB2 forbids; in the first
-# of all passes, the trial of attention without padding.
+# And how often it sends numbers there: the lengths of a packed sequence, in evaluation what IOB2 forbids; in the
+# first of all passes, the trial of attention without padding.
 COPIES = {
     "tokens": (1, 1),
     "crf": (0, 2),
