@@ -268,6 +268,19 @@ def test_equal_shares_and_static_rounds(tmp_path, tokenizers):
     assert rows.in_epoch(0).which.tolist() == rows.in_epoch(2).which.tolist() != rows.in_epoch(1).which.tolist()
 
 
+def test_the_majority_is_that_of_the_rows(text_file, tokenizers):
+    seen = set()
+    for seed in range(6):
+        rows = rows_of(text_file, tokenizers["wordpiece"], objective="sop", seed=seed)
+        every = rows.in_epoch(0)
+        asked = every.take(np.arange(len(every))).samples["next_sentence_label"]
+        asked = asked[asked != IGNORED]
+        shares = np.bincount(asked, minlength=2) / len(asked)
+        seen.add(int(shares.argmax()))
+        assert rows.majority() == pytest.approx(shares.max())
+    assert seen == {0, 1}, "these seeds do not test what they should"
+
+
 def test_short_sequences_can_be_asked_for(text_file, tokenizers):
     lengths = [
         rows_of(text_file, tokenizers["wordpiece"], short_seq_prob=share).in_epoch(0).lengths.mean()

@@ -12,6 +12,7 @@ from transformers import (
 import finetune
 from finetune.arguments import ModelArguments, TrainingArguments
 from finetune.models import BASELINES, load
+from finetune.models.embeddings import standardised
 from finetune.training.optimizers import build_optimizer
 
 LABELS = ["O", "B-PER", "I-PER"]
@@ -87,6 +88,17 @@ def test_the_cell_is_the_one_named():
     assert kinds == {"rnn": "RNN", "lstm": "LSTM", "gru": "GRU", "bilstm": "LSTM", "bilstm-crf": "LSTM"}
     bigru = a_model(cell="gru")[0].encoder.recurrent
     assert (type(bigru).__name__, bigru.bidirectional) == ("GRU", True)
+
+
+def test_vectors_of_any_scale_begin_alike():
+    torch.manual_seed(0)
+    given = torch.randn(200, 8) * 0.05 + torch.arange(8.0)
+    given[7] = torch.nan
+    made = standardised(given)
+    known = [i for i in range(200) if i != 7]
+    assert torch.allclose(made[known].mean(dim=0), torch.zeros(8), atol=1e-4)
+    assert made[known].std(correction=0).item() == pytest.approx(1.0, abs=1e-4)
+    assert made[7].isfinite().all()
 
 
 def test_a_words_characters_are_read_up_to_its_last_byte():

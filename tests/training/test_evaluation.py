@@ -3,7 +3,6 @@
 import itertools
 import sys
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 import torch
@@ -59,22 +58,53 @@ def test_the_loss_is_the_mean_over_targets(checkpoints, head):
         losses += own
         by_row.append(sum(own) / len(own))
     assert found.loss == pytest.approx(sum(losses) / len(losses), rel=1e-5)
+    assert training.collect(Accelerator(cpu=True), model, batches, lambda output, batch: {}).loss == found.loss
     if head == "tokens":
         assert found.loss != pytest.approx(sum(by_row) / len(by_row), rel=1e-4), "rows and targets weigh alike here"
 
 
-def test_the_order_of_arrival_changes_no_digit(checkpoints, monkeypatch):
-    """Losses of which the sum hangs on the order: only in that of the batches it is 1."""
-    rows = batches_of(checkpoints, "sequences", 5)[1].rows
+SCORES = {
+    "predict": ("sequences", training.predict),
+    "collect": ("sequences", lambda *given: training.collect(*given, lambda output, batch: {})),
+    "count_masked": ("masked tokens", training.count_masked),
+}
+
+
+@pytest.mark.parametrize("name", SCORES)
+def test_the_order_of_arrival_changes_no_digit(checkpoints, monkeypatch, name):
+    """Losses of which the sum hangs on the order: in another one the last is too small to count."""
+    head, score = SCORES[name]
+    rows = batches_of(checkpoints, head, 5)[1].rows
     batches = data.EvalBatches(rows.take(range(15)), 0, 5)
     losses = itertools.cycle([2.0**60, -(2.0**60), 1.0])
 
-    class Stub(torch.nn.Module):
-        def forward(self, input_ids, **_):
-            return SimpleNamespace(logits=torch.zeros(len(input_ids), 3), loss=torch.tensor(next(losses)))
+    class Output(dict):
+        __getattr__ = dict.__getitem__
 
-    expected = training.predict(Accelerator(cpu=True), Stub(), batches).loss
-    assert expected == pytest.approx(1 / 3)
+    class Stub(torch.nn.Module):
+        def forward(self, input_ids, labels, **_):
+            targets = int((labels != -100).sum())
+            loss = torch.tensor(next(losses) / targets)
+            return Output(logits=torch.zeros(targets, 3), loss=loss, mlm_loss=loss)
+
+    def found():
+        result = score(Accelerator(cpu=True), Stub(), batches)
+        return result.losses if name == "count_masked" else result.loss
+
+    expected = found()
     for order in itertools.permutations(range(3)):
         monkeypatch.setattr(evaluation, "gather_object", lambda parts, order=order: [parts[i] for i in order])
-        assert training.predict(Accelerator(cpu=True), Stub(), batches).loss == expected
+        assert found() == expected
+
+
+@pytest.mark.parametrize("score", ["predict", "collect"])
+def test_a_batch_without_targets_adds_nothing(checkpoints, score):
+    """Its loss is a mean over nothing, which is no number."""
+    model, batches = batches_of(checkpoints, "tokens", 4)
+    without = batches[0].row_ids
+    for row in without:
+        batches.rows.tokens["labels"][batches.rows.offsets[row] : batches.rows.offsets[row + 1]] = -100
+    rest = batches.rows.take([row for row in range(len(batches.rows)) if row not in without])
+    score = SCORES[score][1]
+    expected = score(Accelerator(cpu=True), model, data.EvalBatches(rest, 0, 4)).loss
+    assert score(Accelerator(cpu=True), model, batches).loss == pytest.approx(expected, rel=1e-5)
