@@ -16,6 +16,7 @@ from transformers.utils import logging as transformers_logging
 
 from finetune.arguments import DEFAULT_MODEL
 from finetune.cli import turn_bars_off
+from finetune.models.configuration import RecurrentConfig
 from finetune.models.names import check_place
 
 logger = logging.getLogger(__name__)
@@ -131,6 +132,11 @@ def load_pretrained(
         if (auto is AutoModel or key.startswith(prefix)) and (key in mismatched or "pooler" not in key)
     ]
     if missing:
+        if any("recurrent_above" in key for key in missing):
+            raise ValueError(
+                f"{path}: {len(missing)} weights of its upper layers are not in the checkpoint, such as "
+                f"{sorted(missing)[0]}; an older version, which named them otherwise, saved it: train it anew"
+            )
         raise ValueError(
             f"{path}: {len(missing)} weights of the encoder are not in the checkpoint or have another shape, such "
             f"as {sorted(missing)[0]}; is it a {model.config.model_type} checkpoint?"
@@ -169,6 +175,8 @@ def _refuse_more_layers(model: Any, unexpected: Iterable[str], path: str) -> Non
 
     layers = {pattern(key) for key in model.state_dict() if re.search(r"\.\d+\.", key)}
     more = sorted(key for key in unexpected if re.search(r"\.\d+\.", key) and pattern(key) in layers)
+    if model.config.model_type == RecurrentConfig.model_type:  # its second layer has another name than its first
+        more = sorted(key for key in unexpected if "recurrent_above" in key)
     if more:
         raise ValueError(
             f"{path}: the checkpoint has more layers than its config.json counts ({len(more)} weights, such as "

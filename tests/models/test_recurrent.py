@@ -368,13 +368,18 @@ def test_several_layers_are_the_cells_of_torch_and_train_at_a_rate_each(tmp_path
     assert {found[f"recurrent.{name}"] for name, _ in encoder.recurrent.named_parameters()} == {0.25}
     # What the versions saved that had all layers in one module is told, and never drawn at random.
     model.save_pretrained(tmp_path), tokenizer.save_pretrained(tmp_path)
+    settings = (tmp_path / "config.json").read_text()
+    (tmp_path / "config.json").write_text(settings.replace('"num_hidden_layers": 2', '"num_hidden_layers": 1'))
+    with pytest.raises(ValueError, match=r"more layers than its config.json counts \(8 weights"):
+        load("token-classification", ModelArguments(str(tmp_path)), LABELS, words=[], max_seq_length=8)
+    (tmp_path / "config.json").write_text(settings)
     weights = load_file(tmp_path / "model.safetensors")
     old = {
         name.replace("_above.1", "").replace("_l0", "_l1") if "_above" in name else name: value
         for name, value in weights.items()
     }
     save_file(old, tmp_path / "model.safetensors", {"format": "pt"})
-    with pytest.raises(ValueError, match=r"8 weights .* encoder.recurrent_above.1.bias_hh_l0"):
+    with pytest.raises(ValueError, match=r"8 weights .* encoder.recurrent_above.1.bias_hh_l0; an older version"):
         load("token-classification", ModelArguments(str(tmp_path)), LABELS, words=[], max_seq_length=8)
 
 
