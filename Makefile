@@ -5,7 +5,7 @@ VENV ?= .venv
 TORCH ?= torch==2.13.0
 BIN := $(VENV)/bin
 
-.PHONY: help demo test lint format bench verify-resume fuzz clean
+.PHONY: help demo test lint format bench verify-resume gpu-check fuzz clean
 help:  ## This list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 16
 
@@ -39,6 +39,9 @@ bench: $(VENV)/.installed  ## The table of benchmarks/README.md, and how cost gr
 
 verify-resume: $(VENV)/.installed  ## Kill real runs at random moments, resume them, compare the bytes
 	$(BIN)/python benchmarks/verify_resume.py
+
+gpu-check: $(VENV)/.installed  ## What the first hour with a GPU should ask; skips itself without one
+	$(BIN)/python benchmarks/gpu_check.py
 
 fuzz: $(VENV)/.installed  ## Fuzz readers, alignment, masking and configs for some minutes
 	$(BIN)/python -m pytest tests/fuzz --hypothesis-profile=fuzz
