@@ -136,6 +136,9 @@ def write_model_card(
         "## Training",
         "",
         *(f"- {key}: {value}" for key, value in settings.items()),
+        # Fewer than was asked for where it stopped early; the weights are of the best epoch.
+        *([f"- steps trained: {results['train_steps']:,}"] if "train_steps" in results else []),
+        *([f"- best epoch: {results['best_epoch']}"] if "best_epoch" in results else []),
         f"- parameters: {results['total_parameters']:,}",
         "",
         "## Use",

@@ -33,11 +33,18 @@ def test_the_snippet_runs_beside_the_folder(name, checkpoints, tmp_path, monkeyp
         model_type="bert",
         data="samples",
         split_sizes={"train": 3},
-        results={"total_parameters": 1, "test_accuracy": 0.5, "test_f1_macro": 0.5},
+        results={
+            "train_steps": 1200,
+            "best_epoch": 2.5,
+            "total_parameters": 1,
+            "test_accuracy": 0.5,
+            "test_f1_macro": 0.5,
+        },
         settings={},
     )
     text = (folder / "README.md").read_text()
     assert str(tmp_path) not in text
+    assert "\n- steps trained: 1,200\n- best epoch: 2.5\n" in text
     assert "means over the labels that occur in the split" in text
     monkeypatch.chdir(tmp_path)
     names = {}
