@@ -44,6 +44,7 @@ from transformers import (
 from finetune import data, models, training
 from finetune.arguments import DEFAULT_MODEL, DataArguments
 from finetune.models import RecurrentConfig, RecurrentForTokenClassification
+from finetune.tasks import masked, tagging
 from finetune.training.run import cpu_has_bf16, peak_memory_mb
 from recipes.pretrain import PretrainConfig
 
@@ -153,7 +154,7 @@ def mlm_sides(
     tokenizer = models.load_tokenizer(DEFAULT_MODEL)
     corpora = data.read_corpus(flags)["train"]
     rows = data.pretraining_rows([data.tokenize(corpus, tokenizer) for corpus in corpora], flags, tokenizer, "train")
-    batches = data.TrainBatches(rows, tokenizer.pad_token_id, batch_size)
+    batches = data.TrainBatches(rows, tokenizer.pad_token_id, batch_size, count=masked.targets)
     unmasked, _ = rows.in_epoch(0).unmasked(np.arange(rows.rows_in(0)))
     parts = np.split(unmasked.tokens["input_ids"], unmasked.offsets[1:-1])
     encoded = datasets.Dataset.from_dict(
@@ -316,8 +317,9 @@ def prediction_sides(arguments: argparse.Namespace, config: Any, count: int) -> 
         def side() -> float:
             began = time.perf_counter()
             alignment = data.align(split, tokenizer, labels, max_seq_length=128)
-            predictions = training.predict(accelerator, kept, data.EvalBatches(alignment.rows, 0, 32))
-            alignment.to_words(predictions.labels)
+            batches = data.EvalBatches(alignment.rows, 0, 32)
+            found = training.collect(accelerator, kept, batches, partial(tagging.collect, settings={}))
+            alignment.to_words(found.arrays["labels"])
             return words / (time.perf_counter() - began)
 
         return side

@@ -13,7 +13,7 @@ from finetune._auto import register_when_imported
 __version__ = "0.1.0"
 __getattr__, __dir__, __all__ = lazy_loader.attach(
     __name__,
-    submodules=["data", "metrics", "models", "prediction", "reporting", "training"],
+    submodules=["data", "metrics", "models", "prediction", "reporting", "stages", "tasks", "training"],
     submod_attrs={
         "models": ["fill_in", "generate", "trim_vocabulary"],
         "prediction": ["attention", "load_predictor", "predict"],

@@ -162,7 +162,10 @@ def _to_argv(file: str | Path, root: yaml.Node | None, known: set[str]) -> list[
 
 def to_yaml(config: Any) -> str:
     """The config as a YAML text that `--config` takes back."""
-    return yaml.safe_dump(dataclasses.asdict(config), sort_keys=False, allow_unicode=True)
+    values = dataclasses.asdict(config)
+    # YAML breaks a line at these characters, too, unless they are written as escapes.
+    breaks = any(mark in value for value in values.values() if isinstance(value, str) for mark in "\x85\u2028\u2029")
+    return yaml.safe_dump(values, sort_keys=False, allow_unicode=not breaks)
 
 
 def did_you_mean(word: str, known: Iterable[str], before: str = "") -> str:

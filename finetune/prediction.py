@@ -6,26 +6,19 @@ batches), so that they get the same labels.
 
 from __future__ import annotations  # names of the lazy parts in signatures would import torch
 
-import functools
 import json
 import logging
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
 
-from finetune import cli, data, metrics, models, reporting, training
+from finetune import cli, data, models, reporting, stages, tasks, training
 from finetune.arguments import ModelArguments
 
 logger = logging.getLogger(__name__)
-
-# White space, spaces of no width, marks of the direction of writing, the byte-order mark.
-_INVISIBLE = r"[\s\u200b\u2060\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069\ufeff]*"
-_WITHIN = re.compile(rf"{_INVISIBLE}(.*?){_INVISIBLE}", re.DOTALL)
 
 _LARGEST_STATE = 2**20  # bytes of a checkpoint's state.json
 
@@ -56,6 +49,7 @@ def load_predictor(
     max_seq_length: int | None = None,
     doc_stride: int | None = None,
     revision: str = "main",
+    task: Any = None,
 ) -> Predictor:
     """Loads a model to label words or texts with. It computes in the precision of its run, as the evaluation did.
 
@@ -67,6 +61,7 @@ def load_predictor(
             has positions for].
         doc_stride: subwords that neighbouring windows share [the run's; without one, half a window].
         revision: branch, tag or commit of a Hub model.
+        task: a module with the names of `finetune.tasks` [the one that the model's head is for].
 
     Raises:
         ValueError: naming the flag of `recipes/predict.py`, for what does not load, or cannot be meant.
@@ -89,7 +84,7 @@ def load_predictor(
         model_revision=revision,
         padding_free=settings.get("padding_free", True),
     )
-    task, labels, model, tokenizer = models.load_finetuned(arguments, max_seq_length=max_seq_length)
+    head, labels, model, tokenizer = models.load_finetuned(arguments, max_seq_length=max_seq_length)
     if hasattr(model, "crf") and doc_stride == 0:
         raise ValueError("--doc_stride 0: a CRF works on words, so windows must overlap")
     if max_seq_length is None:
@@ -98,9 +93,9 @@ def load_predictor(
     predictor = Predictor(
         model=training.prepare_to_predict(model, accelerator.device),
         tokenizer=tokenizer,
+        task=task or tasks.of_head(head),
         labels=labels,
-        labels_words=task == "token-classification",
-        answers=task == "question-answering",
+        settings=_settings_of_model(model.config),
         pairs=settings["text_pair_column_name"] is not None if "text_pair_column_name" in settings else None,
         batch_size=batch_size,
         max_seq_length=max_seq_length,
@@ -108,11 +103,9 @@ def load_predictor(
         accelerator=accelerator,
         # Column 0 is the default, and as such may be the second in another file (`finetune/data/conll.py`).
         word_column=data.column_number(settings.get("text_column_name")) or None,
-        max_answer_length=settings.get("max_answer_length", 30),
     )
-    predictor(
-        [("", "") if predictor.pairs or predictor.answers else ""]
-    )  # lengths that cannot be meant are refused now
+    paired = predictor.pairs or head == "question-answering"
+    predictor([("", "") if paired else ""])  # lengths that cannot be meant are refused now
     return predictor
 
 
@@ -136,20 +129,24 @@ def attention(model: Any, text: str | Sequence[str], *, tokenizer: Any = None) -
 
 @dataclass(frozen=True)
 class Predictor:
-    """A model that labels words or texts; `load_predictor` makes it."""
+    """A model that labels words or texts, or answers questions; `load_predictor` makes it."""
 
     model: Any
     tokenizer: Any
+    task: Any  # a module of `finetune.tasks`
     labels: list[str]
-    labels_words: bool  # else texts
+    settings: dict[str, Any]  # of the task, as the model's config has them
     pairs: bool | None  # whether it learned from pairs of texts; None: unknown
     batch_size: int
     max_seq_length: int
     doc_stride: int | None
     accelerator: Any
-    answers: bool = False  # questions, from the passage that comes with each
-    max_answer_length: int = 30  # subwords
     word_column: int | None = None  # of column files, as the run read them; None: the first, of CoNLL-U the second
+
+    @property
+    def labels_words(self) -> bool:
+        """Whether each word has a label."""
+        return self.task is tasks.tagging
 
     def __call__(self, samples: Sequence[Sample]) -> list[dict[str, Any]]:
         """One answer a sample, in their order.
@@ -164,8 +161,9 @@ class Predictor:
 
             | key | |
             |---|---|
-            | `predicted` | the label |
-            | `score` | its probability |
+            | `predicted` | the label; a list of labels where a text may have several; or the number |
+            | `score` | its probability; of several labels, that of the answer on the least certain one |
+            | `scores` | of several labels, the probability of each |
 
             For questions:
 
@@ -208,148 +206,40 @@ class Predictor:
                 self.check(sample)
             except ValueError as error:
                 raise ValueError(f"sample {i}: {error}") from error
-        if self.answers:
-            return self._answer(samples)
-        return self._label_words(samples) if self.labels_words else self._label_texts(samples)
+        found: list[dict[str, Any]] = self.task.answer(samples, self)
+        return found
 
     def check(self, sample: Sample) -> None:
         """Raises ValueError, in one sentence, for what this model does not label."""
-        if self.labels_words:
-            words = sample if isinstance(sample, list) else []
-            if not isinstance(sample, (str, list)) or not all(isinstance(word, str) for word in words):
-                raise ValueError("this model labels words: give a text or a list of words")
-            for word in words:
-                if not word or any(mark in word for mark in "\t\n\r"):
-                    raise ValueError(f"the word {word!r} is empty or breaks a line")
-            return
-        pair = isinstance(sample, tuple) and len(sample) == 2 and all(isinstance(text, str) for text in sample)
-        if self.answers:
-            if not pair:
-                raise ValueError("this model answers questions: give a question and its passage as a pair")
-            return
-        if not pair and not isinstance(sample, str):
-            raise ValueError("this model labels texts: give a text, or two as a pair")
-        if self.pairs is not None and self.pairs != pair:
-            given, learned = ("a pair", "single texts") if pair else ("a single text", "pairs of texts")
-            raise ValueError(f"this is {given}, and the model was trained on {learned}")
+        stages.asked(self.task, "check", sample, self)
 
-    def _label_words(self, samples: Sequence[Any]) -> list[dict[str, Any]]:
-        spans = [data.split_words(sample) if isinstance(sample, str) else None for sample in samples]
-        sentences = [
-            sample if places is None else [sample[begin:end] for begin, end in places]
-            for sample, places in zip(samples, spans, strict=True)
-        ]
-        offsets = np.concatenate([[0], np.cumsum([len(words) for words in sentences], dtype=np.int64)])
-        alignment = data.align_words(
-            pa.array([word for words in sentences for word in words], type=pa.string()),
-            offsets,
+    def collect(self, rows: Any) -> dict[str, np.ndarray]:
+        """What the task keeps of each row."""
+        nothing: dict[str, float] = {}
+        return stages.collect(
+            self.accelerator,
+            self.model,
             self.tokenizer,
-            max_seq_length=self.max_seq_length,
-            doc_stride=self.doc_stride,
-        )
-        predictions = self._run(alignment.rows)
-        outside = self.labels.index("O") if "O" in self.labels else 0
-        chosen = alignment.to_words(predictions.labels, outside)[0]
-        scores = _rounded(alignment.to_words(predictions.scores)[0])
-        labels, tags = ([names[i] for i in chosen] for names in (self.labels, data.tags_of_labels(self.labels)))
-        return [
-            {
-                "tokens": words,
-                "predicted": labels[begin:end],
-                "scores": scores[begin:end],
-                "entities": decode_entities(words, tags[begin:end], scores[begin:end], sample, places),
-            }
-            for sample, words, places, begin, end in zip(
-                samples, sentences, spans, offsets[:-1], offsets[1:], strict=True
-            )
-        ]
-
-    def _label_texts(self, samples: Sequence[Any]) -> list[dict[str, Any]]:
-        answers: list[dict[str, Any]] = [{} for _ in samples]
-        for paired in (False, True):
-            ids = [i for i, sample in enumerate(samples) if isinstance(sample, tuple) is paired]
-            if not ids:
-                continue
-            texts = [samples[i][0] if paired else samples[i] for i in ids]
-            pairs = [samples[i][1] for i in ids] if paired else None
-            encoded = data.encode_strings(texts, pairs, self.tokenizer, max_seq_length=self.max_seq_length)
-            if encoded.texts_cut:
-                _warn_of_cut_texts(self.max_seq_length)
-            predictions = self._run(encoded.rows)
-            for i, label, score in zip(ids, predictions.labels, _rounded(predictions.scores), strict=True):
-                answers[i] = {"predicted": self.labels[label], "score": score}
-        return answers
-
-    def _answer(self, samples: Sequence[Any]) -> list[dict[str, Any]]:
-        from finetune.tasks import questions
-
-        if not samples:
-            return []
-        passages = [passage for _, passage in samples]
-        windows = data.window_questions(
-            [question for question, _ in samples],
-            passages,
-            self.tokenizer,
-            [None] * len(samples),
-            max_seq_length=self.max_seq_length,
-            doc_stride=self.doc_stride,
-            token_types=self.model.config.model_type == "recurrent",
-        )
-        batches = data.eval_batches(windows.rows, self.tokenizer, self.batch_size)
-        best = functools.partial(questions.collect, max_answer_length=self.max_answer_length)
-        found = training.collect(self.accelerator, self.model, batches, best)
-        spans = questions.decode(windows, passages, found.arrays)
-        said = questions.answers(spans, getattr(self.model.config, "null_score_diff_threshold", None))
-        answers = []
-        for text, ranked in zip(said, spans, strict=True):
-            shares = [round(share, 6) for share in questions.probabilities(ranked)]
-            listed = [
-                {"text": span.text, "start": span.start, "end": span.end, "score": share}
-                for span, share in zip(ranked, shares, strict=True)
-            ]
-            first = listed[0] if text else {"start": None, "end": None, "score": round(1.0 - sum(shares), 6)}
-            answers.append({"answer": text} | {k: first[k] for k in ("start", "end", "score")} | {"nbest": listed})
-        return answers
-
-    def _run(self, rows: Any) -> Any:
-        batches = data.eval_batches(rows, self.tokenizer, self.batch_size)
-        return training.predict(self.accelerator, self.model, batches)
+            rows,
+            self.task,
+            self.settings,
+            self.batch_size,
+            targets=lambda inputs: nothing,
+        ).arrays
 
 
-def decode_entities(
-    words: Sequence[str],
-    tags: Sequence[str],
-    scores: Sequence[float],
-    text: Any = None,
-    places: Sequence[tuple[int, int]] | None = None,
-) -> list[dict[str, Any]]:
-    """The entities of one sentence, as `Predictor` explains them.
-
-    Args:
-        tags: of each word, in any scheme.
-        scores: of each word.
-        text, places: the text of the words, and where each begins and ends in it; no places where words were given.
-    """
-    found = []
-    # In IOB2 every scheme has the same entities. IOBES is the one that takes every prefix.
-    for begin, end, kind in metrics.entity_spans(data.to_iob2(tags, "IOBES")):
-        entity: dict[str, Any]
-        if places is None:
-            joined = " ".join(words[begin:end])
-            entity = {"text": joined[slice(*_visible(joined))], "label": kind}
-        else:
-            first = places[begin][0]
-            start, stop = (first + at for at in _visible(text[first : places[end - 1][1]]))
-            entity = {"text": text[start:stop], "label": kind, "start": start, "end": stop}
-        found.append(entity | {"words": [begin, end], "score": min(scores[begin:end])})
-    return found
+_SETTINGS: dict[str, Any] = {
+    "problem_type": "single_label_classification",
+    "threshold": 0.5,
+    "max_answer_length": 30,
+    "null_score_diff_threshold": None,
+}
 
 
-def _visible(text: str) -> tuple[int, int]:
-    """Where a text begins and ends without what is invisible at its ends; a text of nothing else stays as it is."""
-    found = _WITHIN.fullmatch(text)
-    assert found is not None
-    return found.span(1) if found[1] else (0, len(text))
+def _settings_of_model(config: Any) -> dict[str, Any]:
+    """The settings of a task that a model's config holds, or what stands for them in a model from elsewhere."""
+    found = {name: getattr(config, name, None) for name in _SETTINGS}
+    return {name: _SETTINGS[name] if value is None else value for name, value in found.items()}
 
 
 def _settings_of_run(folder: Path) -> dict[str, Any]:
@@ -364,7 +254,6 @@ def _settings_of_run(folder: Path) -> dict[str, Any]:
         "padding_free": bool,
         "text_column_name": str,
         "text_pair_column_name": str | None,
-        "max_answer_length": int,
     }
     settings = {key: written[key] for key in kinds if key in written}
     for key, value in settings.items():
@@ -383,13 +272,3 @@ def _flags_of_checkpoint(file: Path) -> dict[str, Any]:
     except (ValueError, RecursionError) as error:
         raise ValueError(f"{file}: not JSON: {' '.join(str(error).split())[:300]}") from error
     return flags if isinstance(flags, dict) else {}
-
-
-def _rounded(scores: np.ndarray) -> list[float]:
-    rounded: list[float] = scores.astype(np.float64).round(6).tolist()
-    return rounded
-
-
-@functools.cache
-def _warn_of_cut_texts(max_seq_length: int) -> None:
-    logger.warning("texts of more than %d subwords are cut there, as in training and evaluation", max_seq_length)

@@ -17,6 +17,7 @@ from __future__ import annotations  # names of the lazy parts in signatures woul
 
 import argparse
 import hashlib
+import importlib
 import json
 import multiprocessing
 import os
@@ -28,12 +29,51 @@ from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
-from finetune import cli, data, models, reporting
+from finetune import cli, models, reporting
 from finetune.arguments import DataArguments
 from finetune.files import printable, write_text
-from recipes import ner, sentiment, simple_baselines
+from recipes import ner, question_answering, sentiment, simple_baselines
 
-TASKS: dict[str, Any] = {"ner": ner.NerConfig, "sentiment": sentiment.SentimentConfig}
+
+@dataclass(frozen=True)
+class Recipe:
+    """What is compared: runs of one recipe, and of what may stand beside it."""
+
+    config: Any  # the class of its flags
+    run: Callable[[Any], Any]
+    resolved: Callable[[Any], Any]  # gives a config the defaults of its model
+    task: str  # a module with the names that finetune/stages.py lists
+    others: Mapping[str, Callable[[Any], Any]]  # models that are no network, by their names
+
+    @property
+    def module(self) -> Any:
+        """The task."""
+        return importlib.import_module(self.task)
+
+
+RECIPES = {
+    "ner": Recipe(
+        ner.NerConfig,
+        ner.finetune_ner,
+        ner.resolved,
+        "finetune.tasks.tagging",
+        {"dictionary": simple_baselines.tag_by_dictionary},
+    ),
+    "sentiment": Recipe(
+        sentiment.SentimentConfig,
+        sentiment.finetune_sentiment,
+        sentiment.resolved,
+        "finetune.tasks.classification",
+        {"svm": simple_baselines.train_svm},
+    ),
+    "question_answering": Recipe(
+        question_answering.QuestionConfig,
+        question_answering.finetune_questions,
+        question_answering.resolved,
+        "finetune.tasks.questions",
+        {},
+    ),
+}
 # What does not change a run's weights and scores.
 _ELSEWHERE = (
     "output_dir",
@@ -44,7 +84,10 @@ _ELSEWHERE = (
     "push_to_hub",
 )
 # What says which rows a run reads.
-_COLUMNS = ("text_column_name", "text_pair_column_name", "label_column_name")
+_COLUMNS = (
+    *("text_column_name", "text_pair_column_name", "label_column_name", "problem_type", "label_separator"),
+    *("question_column_name", "context_column_name", "answer_column_name"),
+)
 _DATA = (*(field.name for field in fields(DataArguments) if field.name != "max_seq_length"), *_COLUMNS)
 _DIGEST = "data.sha256"  # in a run's folder: of the rows that it saw
 _TAKEN = ("", ".", "..", "plots", "comparison.json", "comparison.md", "report.html")
@@ -54,9 +97,10 @@ _TAKEN = ("", ".", "..", "plots", "comparison.json", "comparison.md", "report.ht
 class CompareConfig:
     """What is compared."""
 
-    models: Mapping[str, Any]  # by the names that the report gives them: a NerConfig each, or a SentimentConfig each
+    models: Mapping[str, Any]  # a config each (all of one recipe) by the names that the report gives them
     seeds: Sequence[int] = (0, 1, 2)
     output_dir: str = "runs/comparison"
+    recipe: Recipe | None = None  # [the one of the models' configs]
 
 
 def compare(config: CompareConfig) -> dict[str, Any]:
@@ -72,6 +116,7 @@ def compare(config: CompareConfig) -> dict[str, Any]:
     # 1. A run for each model and seed, each in a folder of its own.
     if not config.models or not config.seeds or len(set(map(type, config.models.values()))) > 1:
         raise ValueError("--models, --seeds: give at least one of each, all models for the same task")
+    recipe = config.recipe or _recipe_of(next(iter(config.models.values())))
     folder = Path(config.output_dir)
     chosen = {name: _without_idle_flags(name, own) for name, own in config.models.items()}
     names = {name: name.rstrip("/").rpartition("/")[2] for name in config.models}
@@ -81,25 +126,27 @@ def compare(config: CompareConfig) -> dict[str, Any]:
         if name in _TAKEN:
             raise ValueError(f"--models: {name!r} is the name of a folder or file of the report; call it otherwise")
     runs = {
-        (names[name], seed): recipe_of(replace(own, seed=seed, output_dir=str(folder / names[name] / f"seed-{seed}")))
+        (names[name], seed): run_of(
+            recipe, replace(own, seed=seed, output_dir=str(folder / names[name] / f"seed-{seed}"))
+        )
         for name, own in chosen.items()
-        for seed in (config.seeds[:1] if own.model_name_or_path in ("svm", "dictionary") else config.seeds)
+        for seed in (config.seeds[:1] if own.model_name_or_path in recipe.others else config.seeds)
     }
 
     # 2. The data, the same for all; then train what is not there. A run that fails is told, and the others go on.
-    splits = _read_data([own for _, own in runs.values()])
+    splits = _read_data([own for _, own in runs.values()], recipe.module)
     split = "test" if "test" in splits else "eval"
     digest = _digest(splits)
     states = {key: _state(own, digest) for key, (_, own) in runs.items()}
     failures = []
-    for number, ((name, seed), (recipe, own)) in enumerate(runs.items(), start=1):
+    for number, ((name, seed), (train, own)) in enumerate(runs.items(), start=1):
         state = states[name, seed]
         print(
             f"\n=== {name}, seed {seed} ({number} of {len(runs)}{'' if state == 'new' else ', ' + state})", flush=True
         )
         if state.startswith("finished"):
             continue
-        reason = _train(recipe, own if state == "new" else replace(own, resume_from_checkpoint="true"))
+        reason = _train(train, own if state == "new" else replace(own, resume_from_checkpoint="true"))
         if reason is not None:
             print(printable(f"failed: {reason}"), flush=True)
             failures.append({"model": name, "seed": seed, "reason": reason})
@@ -113,7 +160,7 @@ def compare(config: CompareConfig) -> dict[str, Any]:
     # 3. The runs' predictions beside the data: statistics, breakdowns, costs.
     from finetune import comparison
 
-    report = comparison.comparison_of(finished, splits, split)
+    report = comparison.comparison_of(finished, splits, split, recipe.module)
     report |= {"failures": failures, "command": _command(), "machine": reporting.machine()}
 
     # 4. The report, and a word in each model's card.
@@ -134,13 +181,16 @@ def _without_idle_flags(name: str, config: Any) -> Any:
     return replace(config, **defaults)
 
 
-def recipe_of(config: Any) -> tuple[Callable[[Any], Any], Any]:
-    """The recipe function that a config is for, and the config with every default of its model."""
-    if isinstance(config, ner.NerConfig):
-        simple = config.model_name_or_path == "dictionary"
-        return simple_baselines.tag_by_dictionary if simple else ner.finetune_ner, ner.resolved(config)
-    simple = config.model_name_or_path == "svm"
-    return simple_baselines.train_svm if simple else sentiment.finetune_sentiment, sentiment.resolved(config)
+def _recipe_of(config: Any) -> Recipe:
+    found = [recipe for recipe in RECIPES.values() if type(config) is recipe.config]
+    if not found:
+        raise ValueError(f"{type(config).__name__} is the config of no recipe here; give CompareConfig a recipe")
+    return found[0]
+
+
+def run_of(recipe: Recipe, config: Any) -> tuple[Callable[[Any], Any], Any]:
+    """The function that trains a model, and its config with every default."""
+    return recipe.others.get(config.model_name_or_path, recipe.run), recipe.resolved(config)
 
 
 def _state(config: Any, digest: str) -> str:
@@ -156,7 +206,9 @@ def _state(config: Any, digest: str) -> str:
         return "new"
     # A flag that run.yaml does not have came later: the run did what its default does.
     did = {field.name: there.get(field.name, field.default) for field in fields(config)}
-    passed_over = (*_ELSEWHERE, *models.flags_without_use(config))
+    passed_over = {*_ELSEWHERE, *models.flags_without_use(config)}
+    if config.metric_for_best_model is None:  # the run took the task's, and says so
+        passed_over.add("metric_for_best_model")
     if any(did[name] != value for name, value in asdict(config).items() if name not in passed_over):
         return "new"
     if config.overwrite_output_dir:
@@ -174,7 +226,7 @@ def _state(config: Any, digest: str) -> str:
     return "finished"
 
 
-def _read_data(configs: Sequence[Any]) -> Any:
+def _read_data(configs: Sequence[Any], task: Any) -> Any:
     """The splits of all runs.
 
     Raises:
@@ -188,12 +240,7 @@ def _read_data(configs: Sequence[Any]) -> Any:
                 raise ValueError(
                     f"--{name} is {values[0]} for one model and {values[1]} for another; compare on one data set"
                 )
-    if isinstance(first, ner.NerConfig):
-        splits = data.read_tagged(first, first.text_column_name, first.label_column_name)
-    else:
-        splits = data.read_labelled(
-            first, first.text_column_name, first.label_column_name, first.text_pair_column_name
-        )
+    splits = task.read(first)
     if not splits.keys() & {"test", "validation"}:
         raise ValueError("--test_file, --validation_file: there is neither, so nothing to compare on")
     return splits
@@ -265,7 +312,7 @@ def parse(argv: Sequence[str] | None = None) -> CompareConfig:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
     )
-    parser.add_argument("--task", choices=list(TASKS), help="Named entities, or classification of texts.")
+    parser.add_argument("--task", choices=list(RECIPES), help="The recipe that trains the models.")
     parser.add_argument(
         "--models", default="", help="Names between commas: Hub ids, folders, baselines, svm, dictionary."
     )
@@ -275,7 +322,7 @@ def parse(argv: Sequence[str] | None = None) -> CompareConfig:
         "--config", action="append", default=[], metavar="FILE.yaml", help="These flags, from a file."
     )
     words = list(sys.argv[1:] if argv is None else argv)
-    known = {field.name for task in TASKS.values() for field in fields(task)} | {"task", "seeds"}
+    known = {field.name for recipe in RECIPES.values() for field in fields(recipe.config)} | {"task", "seeds"}
     general: list[str] = []
     models: dict[str, list[str]] = {}
     try:
@@ -288,7 +335,7 @@ def parse(argv: Sequence[str] | None = None) -> CompareConfig:
     arguments, _ = parser.parse_known_args(general + words)
     (_, general), (_, words) = (parser.parse_known_args(some) for some in (general, words))
     if arguments.task is None:
-        parser.error("--task: give ner or sentiment")
+        parser.error(f"--task: give one of {', '.join(RECIPES)}")
     if any(word.partition("=")[0] == "--model_name_or_path" for word in (*general, *words)):
         parser.error("--model_name_or_path: every model would be this one; name them with --models")
     chosen = [name.strip() for name in arguments.models.split(",") if name.strip()] or list(models)
@@ -297,7 +344,7 @@ def parse(argv: Sequence[str] | None = None) -> CompareConfig:
         parser.error(f"--seeds {arguments.seeds}: give whole numbers between commas")
     configs = {
         name: cli.parse(
-            TASKS[arguments.task], [*general, f"--model_name_or_path={name}", *models.get(name, []), *words]
+            RECIPES[arguments.task].config, [*general, f"--model_name_or_path={name}", *models.get(name, []), *words]
         )
         for name in chosen
     }

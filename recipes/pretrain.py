@@ -69,7 +69,9 @@ class PretrainConfig(TrainingArguments, DataArguments):
 
 def pretrain(config: PretrainConfig) -> training.RunResult:
     """Trains, evaluates and saves a masked language model. Raises ValueError for what a user can mend."""
-    # 1. The run: processes, precision, seed, a folder that holds nothing else.
+    from finetune.tasks import masked
+
+    # 1. The run, and its data: documents of sentences, a share of them held out.
     pairs = {"bert": "nsp", "sop": "sop"}.get(config.objective)  # what is asked of a pair of segments
     run = training.start_run(
         training.with_defaults(
@@ -82,12 +84,11 @@ def pretrain(config: PretrainConfig) -> training.RunResult:
     )
     config, accelerator = run.config, run.accelerator
 
-    # 2. The data: documents of sentences, and a share of them held out.
     corpora = data.read_corpus(config)
     if config.eval_strategy != "no" and "validation" not in corpora:
         raise ValueError("--eval_strategy needs a --validation_file; without one give --eval_strategy no")
 
-    # 3. The tokenizer and the model.
+    # 2. The tokenizer and the model.
     tokenizer = models.tokenizer_for_pretraining(
         lambda: (sentence for corpus in corpora["train"] for sentence in corpus.sentences()),
         tokenizer_name=str(run.checkpoint) if run.checkpoint else config.tokenizer_name,  # a resumed run's own
@@ -116,7 +117,7 @@ def pretrain(config: PretrainConfig) -> training.RunResult:
         max_seq_length=config.max_seq_length,
     )
 
-    # 4. Documents to instances, and the masks of every epoch.
+    # 3. Documents to instances, and the masks of every epoch.
     first = models.first_position(model)
     rows = {
         split: data.pretraining_rows(parts, config, tokenizer, split, first) for split, parts in documents.items()
@@ -140,32 +141,30 @@ def pretrain(config: PretrainConfig) -> training.RunResult:
         run.release()
         return training.RunResult(run.output_dir, {"instances": audit.instances, "unigram_entropy": entropy})
 
-    # 5. How to score: the same masks in every evaluation.
-    def count(model: Any, rows: Any) -> training.Counts:
-        batches = data.eval_batches(rows.in_epoch(0), tokenizer, config.per_device_eval_batch_size)
-        return training.count_masked(accelerator, model, batches)
+    # How to score: the same masks in every evaluation.
+    def count(model: Any, rows: Any) -> training.Collected:
+        batches = data.eval_batches(rows.in_epoch(0), tokenizer, config.per_device_eval_batch_size, masked.targets)
+        return training.collect(accelerator, model, batches, masked.collect)
 
     def evaluate(model: Any, split: str, name: str) -> dict[str, float]:
-        counts = count(model, rows[split])
-        scores = metrics.language_modelling_scores(counts.losses, counts.targets, counts.correct, pairs or "")
+        found = count(model, rows[split])
+        scores = masked.score(found, pairs or "")
         scores |= {"loss": sum(scores.get(f"{part}_loss", 0.0) for part in ("mlm", pairs))}
-        scores |= {"masked": next(iter(counts.targets.values())), "runtime": round(counts.runtime, 3)}
+        scores |= {"masked": next(iter(found.targets.values())), "runtime": round(found.runtime, 3)}
         if pairs:
             scores[f"{pairs}_majority"] = rows[split].majority()
         parts = {name.split()[1]: rows[name] for name in rows if name.startswith(f"{split} ")}
         if config.objective == "xlm-r":
             parts = {part.language: replace(rows[split], documents=[part]) for part in documents[split]}
         for part, its_rows in parts.items():
-            seen = count(model, its_rows)
-            own = metrics.language_modelling_scores(seen.losses, seen.targets, seen.correct)
-            scores[f"mlm_loss_{part}"] = own["mlm_loss"]
+            scores[f"mlm_loss_{part}"] = masked.score(count(model, its_rows))["mlm_loss"]
         return {f"{name}_{key}": value for key, value in scores.items()}
 
-    # 6. Train.
-    batches = data.train_batches(rows, tokenizer, config, accelerator)
+    # 4. Train, and evaluate as often as the flags say.
+    batches = data.train_batches(rows, tokenizer, config, accelerator, masked.targets)
     outcome = training.train(run, model, tokenizer, batches, lambda model: evaluate(model, "validation", "eval"))
 
-    # 7. Save the model, then what it says on the evaluation splits.
+    # 5. Save the model, its scores on the evaluation splits, its card.
     run.save_model(outcome.model, tokenizer)
     results = outcome.results | {"unigram_entropy": entropy}
     for split, name in (("validation", "eval"), ("test", "test")):
@@ -179,6 +178,8 @@ def pretrain(config: PretrainConfig) -> training.RunResult:
         reporting.write_model_card(
             run.output_dir,
             task="fill-mask",
+            metric="mlm_perplexity",
+            use=masked.USE,
             base_model=config.config_name or config.model_name_or_path,
             model_type=model.config.model_type,
             data=config.dataset_name or str(config.train_file),

@@ -14,9 +14,10 @@ from __future__ import annotations  # names of the lazy parts in signatures woul
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from functools import partial
+from typing import Literal
 
-from finetune import cli, data, metrics, models, reporting, training
+from finetune import cli, data, models, stages, training
 from finetune.arguments import DataArguments, ModelArguments, TrainingArguments, flag
 
 
@@ -26,107 +27,61 @@ class SentimentConfig(TrainingArguments, ModelArguments, DataArguments):
 
     text_column_name: str = flag("text", "Column of the texts.")
     text_pair_column_name: str | None = flag(None, "Column of the second texts, for pairs.")
-    label_column_name: str = flag("label", "Column of the labels: words or whole numbers.")
+    label_column_name: str = flag("label", "Column of the labels; or, with commas, a column of 0 and 1 for each.")
+    problem_type: Literal["single_label_classification", "multi_label_classification", "regression"] | None = flag(
+        None, "What the labels are: one a text, several, or a number [what the training split says]."
+    )
+    label_separator: str | None = flag(None, "What stands between the labels of a cell that holds several.")
+    class_weights: str | None = flag(None, "Weights of labels in the loss: balanced, or a=1,b=3.")
+    label_smoothing_factor: float = flag(0.0, "Share of each target that all labels get alike.")
+    focal_gamma: float = flag(0.0, "Focal loss: targets count by (1 - p) ** gamma.")
     pooling: Literal["mean", "max", "last", "attention"] = flag("attention", "Baselines: words to one vector.")
 
 
 def resolved(config: SentimentConfig) -> SentimentConfig:
     """The config with the defaults of its model. Raises ValueError for flags that this model has no use for."""
-    baseline = models.is_baseline(config.model_name_or_path)
-    config = training.with_defaults(
-        config,
-        learning_rate=2e-3 if baseline else 5e-5,
-        num_train_epochs=20 if baseline else 3,
-        metric="accuracy",
-    )
-    models.check_flags(config)
-    return config
+    resolved: SentimentConfig = stages.with_defaults(config)
+    return resolved
 
 
 def finetune_sentiment(config: SentimentConfig) -> training.RunResult:
     """Trains, evaluates and saves a classifier. Raises ValueError for what a user can mend."""
-    # 1. The run: processes, precision, seed, a folder that holds nothing else.
-    run = training.start_run(resolved(config), metrics=("accuracy", "f1_macro", "recall_macro", "loss"))
-    config, accelerator = run.config, run.accelerator
+    from finetune.tasks import classification as task
 
-    # 2. The data, and the labels of its training split.
-    splits = data.read_labelled(
-        config, config.text_column_name, config.label_column_name, config.text_pair_column_name
-    )
-    if config.eval_strategy != "no" and "validation" not in splits:
-        raise ValueError("--eval_strategy needs a --validation_file; without one give --eval_strategy no")
-    labels = data.class_labels(splits["train"])
-    data.check_labels(splits, labels, "label")
-    for split, dataset in splits.items():
-        run.print(f"{split} labels: {data.label_counts(dataset, 'label')}")
+    # 1. The run (processes, precision, seed, a folder that holds nothing else), and its data.
+    job = stages.begin(resolved(config), task)
+    config = job.config
 
-    # 3. The model and its tokenizer.
-    columns = ["text", "text_pair"] if config.text_pair_column_name else ["text"]
+    # 2. The model and its tokenizer.
     model, tokenizer = models.load(
         "sequence-classification",
         config,
-        labels,
-        words=(text for column in columns for text in splits["train"][column]),
+        job.labels,
+        words=task.words(job.splits["train"]),
         max_seq_length=config.max_seq_length,
         pooling=config.pooling,
     )
+    weights = None
+    if config.class_weights is not None:
+        weights = data.class_weights(config.class_weights, job.splits["train"], job.labels, "label")
+        job.targets = partial(task.targets, weights=weights)  # the loss is a mean over these weights
+    models.set_loss(
+        model,
+        problem_type=job.settings["problem_type"],
+        class_weights=weights,
+        label_smoothing=config.label_smoothing_factor,
+        focal_gamma=config.focal_gamma,
+    )
     tokenizer.model_max_length = config.max_seq_length  # where pipeline(truncation=True) cuts a text, too
 
-    # 4. Texts to subwords, without padding.
-    encoded = {
-        split: data.encode_texts(dataset, tokenizer, labels, max_seq_length=config.max_seq_length)
-        for split, dataset in splits.items()
-    }
-    for split, texts in encoded.items():
-        run.print(f"{split}: {texts}")
-    if config.compact_vocabulary and run.holds_whole_parameters:
-        seen = [texts.rows.tokens["input_ids"] for texts in encoded.values()]
-        run.print("embedding: {:,} of {:,} rows train".format(*models.compact_vocabulary(model, tokenizer, seen)))
+    # 3. Texts to subwords, without padding.
+    stages.encode(job, model, tokenizer)
 
-    # 5. How to score: one prediction for every text.
-    def predict(model: Any, split: str, name: str) -> tuple[training.Predictions, dict[str, float]]:
-        rows = encoded[split].rows
-        batches = data.eval_batches(rows, tokenizer, config.per_device_eval_batch_size)
-        predictions = training.predict(accelerator, model, batches)
-        scores = metrics.classification_scores(rows.samples["labels"], predictions.labels)
-        scores |= predictions.costs
-        return predictions, {f"{name}_{key}": value for key, value in scores.items()}
+    # 4. Train, and evaluate as often as the flags say.
+    outcome = stages.fit(job, model)
 
-    # 6. Train.
-    rows = {split: inputs.rows for split, inputs in encoded.items()}
-    batches = data.train_batches(rows, tokenizer, config, accelerator)
-    outcome = training.train(run, model, tokenizer, batches, lambda model: predict(model, "validation", "eval")[1])
-
-    # 7. Save the model, then what it says on the evaluation splits.
-    run.save_model(outcome.model, tokenizer)
-    results = dict(outcome.results)
-    for split, name in (("validation", "eval"), ("test", "test")):
-        if split in splits:
-            predictions, scores = predict(outcome.model, split, name)
-            results |= scores
-            run.print(
-                f"{name}: accuracy {scores[f'{name}_accuracy']:.4f}  f1_macro {scores[f'{name}_f1_macro']:.4f}  "
-                f"recall_macro {scores[f'{name}_recall_macro']:.4f}  texts {len(splits[split]):,}"
-            )
-            if accelerator.is_main_process:
-                said = ([labels[i] for i in predictions.labels], predictions.scores.tolist())
-                given = [splits[split][column] for column in (*columns, "label")]
-                header = [*columns, "label", "predicted", "score"]
-                path = run.file(f"predictions_{name}.tsv")
-                reporting.write_predictions(path, header, zip(*given, *said, strict=True))
-    if accelerator.is_main_process:
-        reporting.write_model_card(
-            run.output_dir,
-            task="text-classification",
-            base_model=config.model_name_or_path,
-            model_type=model.config.model_type,
-            data=config.dataset_name or str(config.train_file),
-            split_sizes={split: len(dataset) for split, dataset in splits.items()},
-            labels=labels,
-            results=results,
-            settings=reporting.told_settings(config),
-        )
-    return run.finish(results, outcome.history)
+    # 5. Save the model, what it says on the evaluation splits, its scores, its card.
+    return stages.report(job, outcome)
 
 
 def main(argv: Sequence[str] | None = None) -> None:

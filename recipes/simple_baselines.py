@@ -18,124 +18,127 @@ from typing import Any
 
 import numpy as np
 
-from finetune import data, metrics, reporting, training
+from finetune import stages, training
 from recipes import ner, sentiment
 
 PENALTIES = (0.03, 0.1, 0.3, 1.0, 3.0)  # the SVM's C, chosen by the accuracy on the validation split
 
 
 def train_svm(config: sentiment.SentimentConfig) -> training.RunResult:
-    """TF-IDF of words, word pairs and runs of 2 to 5 characters, and a linear SVM (Joachims, 1998)."""
+    """TF-IDF of words, word pairs and runs of 2 to 5 characters, and a linear SVM (Joachims, 1998): one for all
+    labels, one for each of several labels, or support vector regression for a number.
+    """
     from sklearn.feature_extraction.text import TfidfVectorizer
     from sklearn.pipeline import make_union
-    from sklearn.svm import LinearSVC
 
-    # 1. The run: a folder that holds nothing else.
-    run = training.start_run(sentiment.resolved(config), metrics=("accuracy", "f1_macro", "recall_macro", "loss"))
-    config = run.config
+    from finetune.tasks import classification as task
 
-    # 2. The data, and the labels of its training split.
-    splits = data.read_labelled(
-        config, config.text_column_name, config.label_column_name, config.text_pair_column_name
-    )
-    labels = data.class_labels(splits["train"])
-    data.check_labels(splits, labels, "label")
-    index = {label: i for i, label in enumerate(labels)}
-    gold = {split: [index[label] for label in dataset["label"]] for split, dataset in splits.items()}
-    columns = ["text", "text_pair"] if config.text_pair_column_name else ["text"]
-    texts = {
-        split: [" ".join(row) for row in zip(*(dataset[column] for column in columns), strict=True)]
-        for split, dataset in splits.items()
-    }
+    # 1. The run, and its data.
+    job = stages.begin(sentiment.resolved(config), task)
+    run, splits = job.run, job.splits
+    gold = {split: task.gold(dataset, job.labels) for split, dataset in splits.items()}
+    texts = {split: [" ".join(words) for words in task.inputs(dataset)[0]] for split, dataset in splits.items()}
 
-    # 3. Train: as many SVMs as there are penalties to choose from.
+    # 2. Train: as many SVMs as there are penalties to choose from.
     began = time.perf_counter()
     features = make_union(
         TfidfVectorizer(token_pattern=r"\S+", ngram_range=(1, 2), sublinear_tf=True),
         TfidfVectorizer(analyzer="char_wb", ngram_range=(2, 5), sublinear_tf=True),
     )
     rows = features.fit_transform(texts["train"])
-    chosen: tuple[float, float, Any] | None = None
+    found: list[tuple[float, float, Any]] = []
     for penalty in PENALTIES if "validation" in splits else (1.0,):
-        svm = LinearSVC(C=penalty, random_state=0).fit(rows, gold["train"])
-        accuracy = (
-            svm.score(features.transform(texts["validation"]), gold["validation"]) if "validation" in splits else 0
-        )
-        if chosen is None or accuracy > chosen[0]:
-            chosen = accuracy, penalty, svm
-    assert chosen is not None
-    svm = chosen[2]
+        svm = _svm(job.settings["problem_type"], penalty).fit(rows, gold["train"])
+        chosen_by = 0.0
+        if "validation" in splits:
+            said = _said(svm, features.transform(texts["validation"]))
+            chosen_by = _scores(job, gold["validation"], said)[task.headline(splits["validation"])]
+        found.append((chosen_by, penalty, svm))
+    _, penalty, svm = max(found, key=lambda one: one[0])  # of equally good ones the first
     words = sum(len(text.split()) for text in texts["train"])
     seconds = time.perf_counter() - began
-    results = _train_results(run, seconds, words, len(texts["train"]), svm.coef_.size) | {"C": chosen[1]}
-    # For each feature of a text and each class a product and a sum.
-    flops = 2.0 * rows.nnz / words * len(svm.coef_)
+    weights = sum(one.coef_.size for one in getattr(svm, "estimators_", [svm]))
+    results = _train_results(run, seconds, words, len(texts["train"]), weights) | {"C": penalty}
+    # For each feature of a text and each output a product and a sum.
+    flops = 2.0 * rows.nnz / words * (weights / rows.shape[1])
 
-    # 4. What it says on the evaluation splits.
+    # 3. What it says on the evaluation splits.
     run.create_folder()
-    for split, name in (("validation", "eval"), ("test", "test")):
+    for split, name in stages.SPLITS:
         if split in splits:
             began = time.perf_counter()
-            predicted = svm.predict(features.transform(texts[split])).tolist()
-            scores = metrics.classification_scores(gold[split], predicted)
+            said = _said(svm, features.transform(texts[split]))
+            scores = _scores(job, gold[split], said)
             scores |= {"runtime": time.perf_counter() - began, "tokens": sum(len(t.split()) for t in texts[split])}
             results |= {f"{name}_{key}": value for key, value in scores.items()}
-            run.print(f"{name}: accuracy {scores['accuracy']:.4f}  (C {chosen[1]})")
+            score = task.headline(splits[split])
+            run.print(f"{name}: {score} {scores[score]:.4f}  (C {penalty})")
             if run.accelerator.is_main_process:
-                given = [splits[split][column] for column in (*columns, "label")]
-                said = ([labels[i] for i in predicted], ["" for _ in predicted])
-                reporting.write_predictions(
-                    run.file(f"predictions_{name}.tsv"),
-                    [*columns, "label", "predicted", "score"],
-                    zip(*given, *said, strict=True),
-                )
+                task.write(run.file, name, splits[split], said, job.labels, job.settings)
     return run.finish(results | {"flops_per_token": flops}, [])
+
+
+def _svm(problem_type: str, penalty: float) -> Any:
+    from sklearn.multiclass import OneVsRestClassifier
+    from sklearn.svm import LinearSVC, LinearSVR
+
+    if problem_type == "regression":
+        return LinearSVR(C=penalty, random_state=0)
+    svm = LinearSVC(C=penalty, random_state=0)
+    return OneVsRestClassifier(svm) if problem_type == "multi_label_classification" else svm
+
+
+def _said(svm: Any, rows: Any) -> Any:
+    """What an SVM says, in the form that a network's answers have; it has no probabilities."""
+    from finetune.tasks.classification import Said
+
+    predicted = np.asarray(svm.predict(rows))
+    if predicted.ndim == 2 or predicted.dtype.kind == "f":
+        return Said(None, predicted.astype(np.float64))
+    return Said(predicted, np.full(len(predicted), np.nan))
+
+
+def _scores(job: stages.Job, gold: Any, said: Any) -> dict[str, float]:
+    counts = job.task.counts(gold, said, job.labels, job.settings)
+    scores: dict[str, float] = job.task.score(counts.sum(0), job.labels, job.settings)
+    return scores | stages.asked(job.task, "remarks", gold, said)
 
 
 def tag_by_dictionary(config: ner.NerConfig) -> training.RunResult:
     """Each word's most frequent tag in the training split (of equally frequent ones the first), else `O`."""
-    # 1. The run: a folder that holds nothing else.
-    run = training.start_run(
-        ner.resolved(config), metrics=("f1", "precision", "recall", "f1_strict", "accuracy", "loss")
-    )
-    config = run.config
+    from finetune.tasks import tagging as task
 
-    # 2. The data, and the labels of its training split.
-    splits = data.read_tagged(config, config.text_column_name, config.label_column_name)
-    labels = data.entity_labels(splits["train"])
-    data.check_labels(splits, labels, "ner_tags")
+    # 1. The run, and its data.
+    job = stages.begin(ner.resolved(config), task)
+    run, splits = job.run, job.splits
 
-    # 3. Train: count.
+    # 2. Train: count.
     began = time.perf_counter()
     counts: dict[str, Counter[str]] = {}
     for words, tags in zip(splits["train"]["tokens"], splits["train"]["ner_tags"], strict=True):
         for word, tag in zip(words, tags, strict=True):
             counts.setdefault(word, Counter())[tag] += 1
-    dictionary = {word: found.most_common(1)[0][0] for word, found in counts.items()}
+    index = {label: i for i, label in enumerate(job.labels)}
+    dictionary = {word: index[found.most_common(1)[0][0]] for word, found in counts.items()}
     words_seen = sum(map(len, splits["train"]["tokens"]))
     seconds = time.perf_counter() - began
     results = _train_results(run, seconds, words_seen, len(splits["train"]), len(dictionary))
 
-    # 4. What it says on the evaluation splits.
+    # 3. What it says on the evaluation splits.
     run.create_folder()
-    index = {label: i for i, label in enumerate(labels)}
-    for split, name in (("validation", "eval"), ("test", "test")):
+    for split, name in stages.SPLITS:
         if split in splits:
             began = time.perf_counter()
-            sentences, gold = splits[split]["tokens"], splits[split]["ner_tags"]
-            predicted = [[dictionary.get(word, "O") for word in words] for words in sentences]
+            predicted = np.array([dictionary.get(word, 0) for words in splits[split]["tokens"] for word in words])
             runtime = time.perf_counter() - began
-            offsets = np.cumsum([0, *map(len, sentences)])
-            gold_ids, said_ids = (
-                np.array([index[tag] for sentence in tags for tag in sentence]) for tags in (gold, predicted)
-            )
-            scores = metrics.entity_scores(gold_ids, said_ids, offsets, labels)
-            scores |= {"runtime": runtime, "tokens": int(offsets[-1])}
-            scores |= {"words": int(offsets[-1]), "words_scored": sum(map(len, predicted))}
+            said = task.Said(predicted, np.zeros(len(predicted)), len(predicted))
+            scores = _scores(job, task.gold(splits[split], job.labels), said)
+            scores |= {"runtime": runtime, "tokens": len(predicted)}
             results |= {f"{name}_{key}": value for key, value in scores.items()}
-            run.print(f"{name}: f1 {scores['f1']:.4f}")
+            score = task.headline(splits[split])
+            run.print(f"{name}: {score} {scores[score]:.4f}")
             if run.accelerator.is_main_process:
-                data.write_conll(run.file(f"predictions_{name}.conll"), sentences, gold, predicted)
+                task.write(run.file, name, splits[split], said, job.labels, job.settings)
     return run.finish(results | {"flops_per_token": 0.0}, [])
 
 

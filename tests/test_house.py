@@ -53,10 +53,12 @@ def test_parts_do_not_import_each_other(part):
 
 
 def test_tasks_join_the_parts_alone():
-    allowed = tuple(f"finetune.{part}" for part in (*PARTS, "arguments", "files"))
+    allowed = tuple(f"finetune.{part}" for part in (*PARTS, "tasks", "arguments", "files"))
     for file, tree in modules("finetune/tasks"):
         for name in imported(tree):
-            assert not name.startswith(("recipes", "finetune.prediction", "finetune.comparison")), file
+            assert not name.startswith(
+                ("recipes", "finetune.prediction", "finetune.comparison", "finetune.stages")
+            ), file
             if name.startswith("finetune"):
                 assert name.startswith(allowed), f"{file} imports {name}"
 
@@ -120,8 +122,9 @@ def steps(recipe):
 
 def test_recipes_have_the_same_steps_and_are_short():
     for recipe in ("ner", "sentiment", "question_answering", "pretrain"):
-        assert [step[:4] for step in steps(recipe)] == [f"# {n}." for n in range(1, 8)]
-        assert len((ROOT / f"recipes/{recipe}.py").read_text().splitlines()) <= 200
+        assert [step[:4] for step in steps(recipe)] == [f"# {n}." for n in range(1, 6)]
+        most = 200 if recipe == "pretrain" else 120
+        assert len((ROOT / f"recipes/{recipe}.py").read_text().splitlines()) <= most
 
 
 def test_importing_finetune_costs_no_torch():

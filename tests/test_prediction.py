@@ -17,7 +17,8 @@ from transformers import (
 
 import finetune
 from finetune import data
-from finetune.prediction import decode_entities
+from finetune.tasks import classification
+from finetune.tasks.tagging import decode_entities
 from recipes.ner import NerConfig, finetune_ner
 from recipes.sentiment import SentimentConfig, finetune_sentiment
 
@@ -157,7 +158,7 @@ def test_texts_get_the_labels_and_scores_of_the_evaluation(name, checkpoints, tm
     finetune_sentiment(SentimentConfig(**settings_of(name, checkpoints, tmp_path / "run")))
     rows = [line.split("\t") for line in (tmp_path / "run/predictions_test.tsv").read_text().splitlines()[1:]]
     assert len({row[2] for row in rows}) > 1
-    finetune.prediction._warn_of_cut_texts.cache_clear()
+    classification._warn_of_cut_texts.cache_clear()
     answers = finetune.predict(tmp_path / "run", [row[0] for row in rows], batch_size=7)
     assert [answer["predicted"] for answer in answers] == [row[2] for row in rows]
     assert [answer["score"] for answer in answers] == pytest.approx([float(row[3]) for row in rows], abs=2e-6)
@@ -329,7 +330,3 @@ def test_models_that_are_refused(checkpoints, tmp_path):
     save(AutoModelForMaskedLM, checkpoints, tmp_path / "mlm")
     with pytest.raises(ValueError, match="mlm: holds BertForMaskedLM; fine-tune it"):
         finetune.load_predictor(tmp_path / "mlm")
-    for change in ({"num_labels": 1}, {"num_labels": 2, "problem_type": "multi_label_classification"}):
-        save(AutoModelForSequenceClassification, checkpoints, tmp_path / "other", **change)
-        with pytest.raises(ValueError, match="other: a model that gives each text one of several labels is needed"):
-            finetune.load_predictor(tmp_path / "other")

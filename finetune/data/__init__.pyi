@@ -3,6 +3,7 @@ from .alignment import align as align
 from .alignment import align_words as align_words
 from .alignment import encode_words as encode_words
 from .alignment import special_tokens as special_tokens
+from .alignment import tag_ids as tag_ids
 from .audit import InstanceAudit as InstanceAudit
 from .audit import instance_audit as instance_audit
 from .batches import Batch as Batch
@@ -10,6 +11,7 @@ from .batches import EvalBatches as EvalBatches
 from .batches import TrainBatches as TrainBatches
 from .batches import collate as collate
 from .batches import eval_batches as eval_batches
+from .batches import labels_counted as labels_counted
 from .batches import train_batches as train_batches
 from .conll import CONLL_ENDINGS as CONLL_ENDINGS
 from .conll import column_number as column_number
@@ -38,6 +40,7 @@ from .questions import read_questions as read_questions
 from .report import AlignmentReport as AlignmentReport
 from .report import alignment_report as alignment_report
 from .rows import Rows as Rows
+from .rows import Side as Side
 from .streams import FORMS as FORMS
 from .streams import Record as Record
 from .streams import in_chunks as in_chunks
@@ -53,6 +56,7 @@ from .tags import to_iob2 as to_iob2
 from .texts import Encoded as Encoded
 from .texts import encode_strings as encode_strings
 from .texts import encode_texts as encode_texts
+from .texts import label_targets as label_targets
 from .tokens import Documents as Documents
 from .tokens import tokenize as tokenize
 from .tokens import unigram_counts as unigram_counts

@@ -45,6 +45,7 @@ class Alignment:
     sentence_offsets: np.ndarray  # int64 (S + 1,): sentence s holds words [offsets[s]:offsets[s + 1]]
     gold: np.ndarray  # int64 (W,): index into the labels
     word_counts: np.ndarray  # int64 (W,): subwords of each word
+    subwords: Subwords  # of the words, before they went into windows
 
     @property
     def words(self) -> int:
@@ -98,9 +99,8 @@ def align(
     Raises:
         ValueError: for a window that is too short, or shares too much with its neighbour.
     """
-    table = dataset.with_format("arrow")[:]
-    words, sentence_offsets = _flatten(table["tokens"])
-    gold = _indices(_flatten(table["ner_tags"])[0], labels)
+    words, sentence_offsets = flatten_words(dataset)
+    gold, _ = tag_ids(dataset, labels)
     inside = _inside(labels) if label_all_tokens else None
     return align_words(
         words,
@@ -227,7 +227,7 @@ def cut_windows(
         more = np.minimum(counts[shown] - 1, last - first)
         tokens["labels"][ranges(first + 1, more)] = np.repeat(inside[gold_shown], more)
 
-    return Alignment(Rows(row_offsets, tokens), word_of_token, sentence_offsets, gold, counts)
+    return Alignment(Rows(row_offsets, tokens), word_of_token, sentence_offsets, gold, counts, subwords)
 
 
 def encode_words(tokenizer: Any, words: pa.Array) -> Subwords:
@@ -296,6 +296,12 @@ def _most_context(
         better = context > best_context
         best[better], best_context[better] = k[better], context[better]
     return best
+
+
+def tag_ids(dataset: datasets.Dataset, labels: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
+    """The label index of each word, int64 (W,), and offsets of the sentences in them, int64 (S + 1,)."""
+    tags, offsets = _flatten(dataset.with_format("arrow")[:]["ner_tags"])
+    return _indices(tags, labels), offsets
 
 
 def flatten_words(dataset: datasets.Dataset) -> tuple[pa.Array, np.ndarray]:

@@ -10,8 +10,8 @@ import hashlib
 import itertools
 import math
 import signal
-from collections.abc import Generator, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
 from typing import Any, Protocol
 
@@ -23,7 +23,9 @@ from finetune.arguments import TrainingArguments
 from finetune.data.rows import Rows
 
 _PADDING = {"labels": -100}
+Count = Callable[[Mapping[str, torch.Tensor]], dict[str, float]]
 _COMPARED = 10_000  # rows that tell one data set from another
+_OF_SIDES = ("offsets", "values")
 _SORTED_STEPS = 50  # steps whose rows are sorted by length together
 
 
@@ -46,6 +48,11 @@ class EpochSource(Protocol):
     def in_epoch(self, epoch: int) -> RowSource: ...
 
 
+def labels_counted(inputs: Mapping[str, torch.Tensor]) -> dict[str, float]:
+    """The targets of a loss that is the mean over the labels: those that are not -100."""
+    return {"loss": int((inputs["labels"] != -100).sum())}
+
+
 @dataclass
 class Batch:
     """A micro-batch.
@@ -54,21 +61,25 @@ class Batch:
     |---|---|---|
     | `input_ids` | int64 (B, T) | the tokenizer's |
     | `attention_mask` | int64 (B, T) | 0 |
-    | `labels` | int64 (B, T) or (B,) | -100 |
+    | `labels` | int64 (B, T) or (B,); float32 where the rows hold floats | -100 |
     | `token_type_ids` | int64 (B, T), where the tokenizer gives them | 0 |
     | `position_ids` | int64 (B, T), where the model is not to count itself | 0 |
     | `char_ids` | int64 (B, T, C), the baselines' | 0 |
     | `next_sentence_label` | int64 (B,), pretraining on pairs | |
+    | a column of `Rows.sides` | int64 (B, the longest of its own) | -100 for `labels`, else 0 |
     """
 
     inputs: dict[str, torch.Tensor]
     row_ids: np.ndarray  # int64 (B,): which rows these are; none in a batch that only keeps processes in step
+    count: Count = labels_counted
+    sides: tuple[str, ...] = ()  # the columns that have a length of their own
 
     def to(self, device: Any) -> "Batch":
         """The batch with its tensors on `device`. The program does not wait for a copy to a GPU."""
         gpu = torch.cuda.is_available() and torch.device(device).type == "cuda"
         values = {key: value.pin_memory() if gpu else value for key, value in self.inputs.items()}
-        return Batch({key: value.to(device, non_blocking=gpu) for key, value in values.items()}, self.row_ids)
+        moved = {key: value.to(device, non_blocking=gpu) for key, value in values.items()}
+        return replace(self, inputs=moved)
 
     def split(self, pieces: int) -> list["Batch"]:
         """The same rows in so many batches or fewer, of about the same number of rows, none with padding alone."""
@@ -79,8 +90,9 @@ class Batch:
             own = {key: value[rows] for key, value in self.inputs.items()}
             T, longest = own["attention_mask"].shape[1], int(own["attention_mask"].sum(1).max())
             kept = slice(T - longest, T) if self._padded_left else slice(longest)
-            own = {k: v[:, kept].contiguous() if v.ndim > 1 and v.shape[1] == T else v for k, v in own.items()}
-            parts.append(Batch(own, self.row_ids[rows]))
+            cut = [key for key, v in own.items() if v.ndim > 1 and v.shape[1] == T and key not in self.sides]
+            own |= {key: own[key][:, kept].contiguous() for key in cut}
+            parts.append(replace(self, inputs=own, row_ids=self.row_ids[rows]))
         return parts
 
     @property
@@ -94,14 +106,12 @@ class Batch:
         return int(self.inputs["attention_mask"].sum()) if len(self.row_ids) else 0
 
     @property
-    def targets(self) -> dict[str, int]:
-        """How many targets each mean loss that the model returns is over, by its name in the model's output."""
-        if "start_positions" in self.inputs:  # a question each
-            return {"loss": len(self.row_ids)}
-        labels = int((self.inputs["labels"] != -100).sum())
-        if "next_sentence_label" not in self.inputs:
-            return {"loss": labels}
-        return {"mlm_loss": labels, "nsp_loss": int((self.inputs["next_sentence_label"] != -100).sum())}
+    def targets(self) -> dict[str, float]:
+        """How many targets each mean loss that the model returns is over, by its name in the model's output; of
+        weighted targets the sum of their weights.
+        """
+        counts = self.count(self.inputs)
+        return counts if len(self.row_ids) else dict.fromkeys(counts, 0)
 
     def without_padding(self, values: torch.Tensor) -> torch.Tensor:
         """(B, T, ...) -> (real tokens, ...), row after row."""
@@ -109,7 +119,12 @@ class Batch:
 
 
 def collate(
-    rows: RowSource, pad_token_id: int, row_ids: Sequence[int] | np.ndarray, *, pad_left: bool = False
+    rows: RowSource,
+    pad_token_id: int,
+    row_ids: Sequence[int] | np.ndarray,
+    *,
+    pad_left: bool = False,
+    count: Count = labels_counted,
 ) -> Batch:
     """Puts rows into one padded batch, padding on the right, or on the left for models that read it so (XLNet)."""
     ids = np.asarray(row_ids, dtype=np.int64)
@@ -120,12 +135,20 @@ def collate(
     inputs = {"attention_mask": torch.from_numpy(mask.astype(np.int64))}
     for key, values in taken.tokens.items():
         padding = pad_token_id if key == "input_ids" else _PADDING.get(key, 0)
-        padded = np.full((*mask.shape, *values.shape[1:]), padding, dtype=np.int64)
+        padded = np.full((*mask.shape, *values.shape[1:]), padding, dtype=_dtype(values))
         padded[mask] = values
         inputs[key] = torch.from_numpy(padded)
     for key, values in taken.samples.items():
-        inputs[key] = torch.from_numpy(values.astype(np.int64))
-    return Batch(inputs, ids)
+        inputs[key] = torch.from_numpy(values.astype(_dtype(values)))
+    for key, side in taken.sides.items():
+        padded = np.full((len(ids), side.lengths.max()), _PADDING.get(key, 0), dtype=_dtype(side.values))
+        padded[np.arange(padded.shape[1]) < side.lengths[:, None]] = side.values
+        inputs[key] = torch.from_numpy(padded)
+    return Batch(inputs, ids, count, tuple(taken.sides))
+
+
+def _dtype(values: np.ndarray) -> type:
+    return np.float32 if values.dtype.kind == "f" else np.int64
 
 
 @dataclass(frozen=True)
@@ -138,6 +161,7 @@ class TrainBatches:
             `num_processes` such micro-batches would.
         group_by_length: rows of about the same length make a step, in an order that is drawn anew for each epoch.
         evaluated: rows of the other splits, which a resumed run is held to as well.
+        count: counts the targets of a batch from its inputs.
     """
 
     rows: EpochSource
@@ -152,6 +176,7 @@ class TrainBatches:
     group_by_length: bool = False
     evaluated: Sequence[EpochSource] = ()
     pad_left: bool = False
+    count: Count = labels_counted
     _steps: dict[int, int] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     def steps_in(self, epoch: int) -> int:
@@ -190,9 +215,10 @@ class TrainBatches:
             compared = len(rows) if isinstance(rows, Rows) else min(len(rows), _COMPARED)
             some = rows.take(np.linspace(0, len(rows) - 1, compared).astype(np.int64))
             whole.update(rows.lengths.astype(np.int64).tobytes())
-            for name, values in sorted((some.tokens | some.samples).items()):
+            sides = {f"{name} {part}": getattr(some.sides[name], part) for name in some.sides for part in _OF_SIDES}
+            for name, values in sorted((some.tokens | some.samples | sides).items()):
                 whole.update(name.encode())
-                whole.update(values.astype(np.int64).tobytes())
+                whole.update(values.astype(_dtype(values)).tobytes())
         return whole.hexdigest()
 
     def plan(self, epoch: int, first_step: int = 0) -> Iterator[list[list[int]]]:
@@ -253,7 +279,7 @@ class TrainBatches:
             DataLoader(
                 range(len(rows)),  # type: ignore[arg-type]
                 batch_sampler=filter(None, itertools.chain.from_iterable(ahead)),
-                collate_fn=partial(collate, rows, self.pad_token_id, pad_left=self.pad_left),
+                collate_fn=partial(collate, rows, self.pad_token_id, pad_left=self.pad_left, count=self.count),
                 num_workers=self.num_workers,
                 worker_init_fn=_outlive_a_sigterm,
                 # Without its own, an iterator would draw from the global generator, and a resumed epoch, which
@@ -266,20 +292,22 @@ class TrainBatches:
 
     def _idle(self, rows: RowSource) -> Batch:
         """A batch to run that counts for nothing."""
-        batch = collate(rows, self.pad_token_id, [0], pad_left=self.pad_left)
-        for key in ("labels", "next_sentence_label"):
-            if key in batch.inputs:
-                batch.inputs[key] = torch.full_like(batch.inputs[key], -100)
-        return Batch(batch.inputs, batch.row_ids[:0])
+        batch = collate(rows, self.pad_token_id, [0], pad_left=self.pad_left, count=self.count)
+        return replace(batch, row_ids=batch.row_ids[:0])
 
 
 def train_batches(
-    rows: Mapping[str, EpochSource], tokenizer: Any, config: TrainingArguments, processes: Any
+    rows: Mapping[str, EpochSource],
+    tokenizer: Any,
+    config: TrainingArguments,
+    processes: Any,
+    count: Count = labels_counted,
 ) -> TrainBatches:
     """The batches that the flags of a run ask for.
 
     Args:
         rows: of each split; those of `train` make the batches.
+        count: as `TrainBatches` has it.
         tokenizer: says how rows are padded.
         processes: what says `num_processes` and `process_index`, as an `Accelerator` does.
     """
@@ -296,12 +324,14 @@ def train_batches(
         config.train_sampling_strategy == "group_by_length",
         [rows[split] for split in sorted(rows) if split != "train"],
         pad_left=tokenizer.padding_side == "left",
+        count=count,
     )
 
 
-def eval_batches(rows: RowSource, tokenizer: Any, batch_size: int) -> "EvalBatches":
+def eval_batches(rows: RowSource, tokenizer: Any, batch_size: int, count: Count = labels_counted) -> "EvalBatches":
     """The rows in batches for an evaluation, padded as the tokenizer pads."""
-    return EvalBatches(rows, tokenizer.pad_token_id, batch_size, pad_left=tokenizer.padding_side == "left")
+    left = tokenizer.padding_side == "left"
+    return EvalBatches(rows, tokenizer.pad_token_id, batch_size, pad_left=left, count=count)
 
 
 @dataclass(frozen=True)
@@ -312,6 +342,7 @@ class EvalBatches:
     pad_token_id: int
     batch_size: int
     pad_left: bool = False
+    count: Count = labels_counted
 
     def __len__(self) -> int:
         return -(-len(self.rows) // self.batch_size)
@@ -324,7 +355,7 @@ class EvalBatches:
         if not 0 <= i < len(self):
             raise IndexError(i)
         ids = self._order[i * self.batch_size : (i + 1) * self.batch_size]
-        return collate(self.rows, self.pad_token_id, ids, pad_left=self.pad_left)
+        return collate(self.rows, self.pad_token_id, ids, pad_left=self.pad_left, count=self.count)
 
 
 def _outlive_a_sigterm(worker: int) -> None:

@@ -6,7 +6,7 @@ from typing import Any
 import datasets
 import numpy as np
 
-from finetune.data.alignment import encode_words, flatten_words, special_tokens
+from finetune.data.alignment import Alignment, encode_words, flatten_words, special_tokens
 from finetune.data.tags import invalid_iob2
 
 
@@ -48,15 +48,18 @@ class AlignmentReport:
         return "\n".join([f"{counts} ({self.fertility:.2f} a word)", *remarks])
 
 
-def alignment_report(dataset: datasets.Dataset, tokenizer: Any, max_seq_length: int = 128) -> AlignmentReport:
+def alignment_report(
+    dataset: datasets.Dataset, tokenizer: Any, max_seq_length: int = 128, alignment: Alignment | None = None
+) -> AlignmentReport:
     """Counts what happens to the words of `dataset` (columns `tokens` and, for the tags, `ner_tags`).
 
     Args:
         tokenizer: a fast tokenizer.
         max_seq_length: where plain truncation would cut, special tokens included.
+        alignment: what `align` made of the data set; without it, the words are tokenised here.
     """
     words, sentence_offsets = flatten_words(dataset)
-    subwords = encode_words(tokenizer, words)
+    subwords = encode_words(tokenizer, words) if alignment is None else alignment.subwords
     counts = np.diff(subwords.starts)
     content = max_seq_length - sum(map(len, special_tokens(tokenizer)))
     sentence_starts = subwords.starts[sentence_offsets]
@@ -67,6 +70,7 @@ def alignment_report(dataset: datasets.Dataset, tokenizer: Any, max_seq_length: 
     unknown_tokens = ids == (-1 if tokenizer.unk_token_id is None else tokenizer.unk_token_id)
     unknown_words = np.unique(np.repeat(np.arange(len(counts)), counts)[unknown_tokens])
 
+    of_entities = "ner_tags" in dataset.column_names and "plain" not in dataset.column_names
     return AlignmentReport(
         sentences=len(sentence_offsets) - 1,
         words=len(words),
@@ -77,7 +81,7 @@ def alignment_report(dataset: datasets.Dataset, tokenizer: Any, max_seq_length: 
         max_seq_length=max_seq_length,
         words_unknown=len(unknown_words),
         unknown_characters=_unknown_characters(words.take(unknown_words).to_pylist(), tokenizer),
-        invalid_tags=sum(map(invalid_iob2, dataset["ner_tags"])) if "ner_tags" in dataset.column_names else 0,
+        invalid_tags=sum(map(invalid_iob2, dataset["ner_tags"])) if of_entities else 0,
     )
 
 

@@ -10,6 +10,19 @@ import numpy as np
 
 
 @dataclass(frozen=True)
+class Side:
+    """A column whose rows have lengths of their own: row i is `values[offsets[i]:offsets[i + 1]]`."""
+
+    offsets: np.ndarray  # int64 (N + 1,)
+    values: np.ndarray
+
+    @property
+    def lengths(self) -> np.ndarray:
+        """Of each row, int64 (N,)."""
+        return np.diff(self.offsets)
+
+
+@dataclass(frozen=True)
 class Rows:
     """Model inputs laid end to end; row i is `[offsets[i]:offsets[i + 1]]` of every token column.
 
@@ -20,13 +33,17 @@ class Rows:
     | `tokens` | `token_type_ids` | int64 (T,) | where the tokenizer gives them |
     | `tokens` | `position_ids` | int64 (T,) | where they are not those that the model counts itself |
     | `tokens` | `char_ids` | uint8 (T, C) | UTF-8 bytes of the baselines' words |
-    | `samples` | `labels` | int64 (N,) | sequence classification |
+    | `samples` | `labels` | int64 (N,) | one label a row |
+    | `samples` | `labels` | float32 (N, L), (N,) | several labels a row, 0 or 1 each; a number |
+    | `samples` | `start_positions`, `end_positions` | int64 (N,) | questions: the tokens of the answer; 0: none |
     | `samples` | `next_sentence_label` | int64 (N,) | 0: the next segment, 1: another; -100: no target |
+    | `sides` | `labels` | int64 of any length | the target text of a row whose `tokens` are its source |
     """
 
     offsets: np.ndarray  # int64 (N + 1,)
     tokens: dict[str, np.ndarray]
     samples: dict[str, np.ndarray] = field(default_factory=dict)
+    sides: dict[str, Side] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.offsets) - 1
@@ -53,7 +70,13 @@ class Rows:
             np.concatenate([[0], np.cumsum(lengths)]),
             {key: values[at] for key, values in self.tokens.items()},
             {key: values[ids] for key, values in self.samples.items()},
+            {key: _taken(side, ids) for key, side in self.sides.items()},
         )
+
+
+def _taken(side: Side, ids: np.ndarray) -> Side:
+    lengths = side.lengths[ids]
+    return Side(np.concatenate([[0], np.cumsum(lengths)]), side.values[ranges(side.offsets[ids], lengths)])
 
 
 def ranges(begins: np.ndarray, lengths: np.ndarray) -> np.ndarray:

@@ -73,7 +73,7 @@ def read_tagged(
             found = _distinct(columns)
             bare = not any(tag != "O" and TAG.fullmatch(tag) for tag in found) and all(map(_PLAIN.fullmatch, found))
             if kind == "auto":
-                kind = "plain" if bare and found != {"O"} else "entities"
+                kind = "plain" if bare and found - {"O"} else "entities"
                 if kind == "plain":
                     _tell_of_plain_tags(columns, found)
             else:

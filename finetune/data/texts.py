@@ -34,17 +34,42 @@ def encode_texts(
     Args:
         dataset: as `read_labelled` returns.
         tokenizer: a fast tokenizer.
-        labels: the labels that an index stands for.
+        labels: as `label_targets` takes them.
         max_seq_length: special tokens included; at least 8.
     """
-    index = {label: i for i, label in enumerate(labels)}
     return encode_strings(
         list(dataset["text"]),
         list(dataset["text_pair"]) if "text_pair" in dataset.column_names else None,
         tokenizer,
-        np.array([index[label] for label in dataset["label"]], dtype=np.int32),
+        label_targets(dataset, labels),
         max_seq_length=max_seq_length,
     )
+
+
+def label_targets(dataset: datasets.Dataset, labels: Sequence[str]) -> np.ndarray:
+    """What a model learns from column `label`.
+
+    Args:
+        labels: the labels that an index stands for; none of a number.
+
+    Returns:
+        | column | dtype, shape |
+        |---|---|
+        | one label | int32 (N,) |
+        | several labels | float32 (N, L), 1 where a text has the label |
+        | a number | float32 (N,) |
+    """
+    index = {label: i for i, label in enumerate(labels)}
+    column = dataset["label"][:]
+    kind = dataset.features["label"]
+    if getattr(kind, "dtype", "") == "float64":
+        return np.array(column, dtype=np.float32)
+    if hasattr(kind, "feature"):
+        targets = np.zeros((len(column), len(labels)), dtype=np.float32)
+        for row, own in zip(targets, column, strict=True):
+            row[[index[label] for label in own]] = 1.0
+        return targets
+    return np.array([index[label] for label in column], dtype=np.int32)
 
 
 def encode_strings(
@@ -59,7 +84,7 @@ def encode_strings(
 
     Args:
         pairs: N second texts.
-        targets: int32 (N,); without them, each is 0.
+        targets: as `label_targets` gives them.
     """
     if max_seq_length < 8:
         raise ValueError(f"--max_seq_length {max_seq_length}: 8 is the least that leaves room for words")
@@ -83,7 +108,6 @@ def encode_strings(
         if key in full
     }
     offsets = np.concatenate([[0], np.cumsum([len(ids) for ids in full["input_ids"]], dtype=np.int64)])
-    if targets is None:
-        targets = np.zeros(len(texts), dtype=np.int32)
     unknown = int((tokens["input_ids"] == tokenizer.unk_token_id).sum()) if tokenizer.unk_token_id is not None else 0
-    return Encoded(Rows(offsets, tokens, {"labels": targets}), len(cut), unknown)
+    samples = {} if targets is None else {"labels": targets}
+    return Encoded(Rows(offsets, tokens, samples), len(cut), unknown)

@@ -20,12 +20,15 @@ from .entities import EntityF1 as EntityF1
 from .entities import Span as Span
 from .entities import entity_counts as entity_counts
 from .entities import entity_scores as entity_scores
+from .entities import entity_scores_of as entity_scores_of
 from .entities import entity_spans as entity_spans
+from .entities import entity_table as entity_table
 from .language_modelling import language_modelling_scores as language_modelling_scores
 from .language_modelling import pseudo_perplexity as pseudo_perplexity
 from .language_modelling import unigram_entropy as unigram_entropy
 from .numbers import number_counts as number_counts
 from .numbers import number_scores as number_scores
+from .numbers import pearson as pearson
 from .numbers import spearman as spearman
 from .significance import Comparison as Comparison
 from .significance import OverSeeds as OverSeeds

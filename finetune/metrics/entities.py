@@ -46,7 +46,7 @@ def entity_counts(
         labels: IOB2 tags.
         strict: only entities that start with `B-` count.
     """
-    types = sorted({label[2:] for label in labels if label != "O"})
+    types = _types(labels)
     S, K = len(sentence_offsets) - 1, len(types)
     sentence = np.repeat(np.arange(S), np.diff(sentence_offsets))
     first_word = np.zeros(len(gold) + 1, dtype=bool)
@@ -85,22 +85,51 @@ def entity_scores(
     Args: as `entity_counts`. A score with nothing to divide by is 0. A type called `strict` has `f1_strict_`, since
     `f1_strict` is the score of all types.
     """
-    counts = entity_counts(gold, predicted, sentence_offsets, labels)
-    strict = entity_counts(gold, predicted, sentence_offsets, labels, strict=True)
-    precision, recall, f1 = _scores(counts.correct.sum(), counts.predicted.sum(), counts.gold.sum())
+    return entity_scores_of(entity_table(gold, predicted, sentence_offsets, labels).sum(0), labels)
+
+
+def entity_table(
+    gold: np.ndarray, predicted: np.ndarray, sentence_offsets: np.ndarray, labels: Sequence[str]
+) -> np.ndarray:
+    """What each sentence adds to the scores, int64 (S, 3 K + 5).
+
+    The columns are K for correct entities, K for predicted ones, K for gold ones, then these three of strict IOB2
+    over all types, then right words, and words.
+
+    Args: as `entity_counts`.
+    """
+    loose, strict = (entity_counts(gold, predicted, sentence_offsets, labels, strict=own) for own in (False, True))
+    lengths = np.diff(sentence_offsets)
+    sentence = np.repeat(np.arange(len(lengths)), lengths)
+    right = np.bincount(sentence[gold == predicted], minlength=len(lengths))
+    of_strict = [table.sum(1) for table in (strict.correct, strict.predicted, strict.gold)]
+    return np.column_stack([loose.correct, loose.predicted, loose.gold, *of_strict, right, lengths])
+
+
+def entity_scores_of(sums: np.ndarray, labels: Sequence[str]) -> dict[str, float]:
+    """The scores of a summed `entity_table`, as `entity_scores` explains them."""
+    types = _types(labels)
+    K = len(types)
+    correct, predicted, gold = (sums[i * K : (i + 1) * K] for i in range(3))
+    precision, recall, f1 = _scores(correct.sum(), predicted.sum(), gold.sum())
+    right, words = sums[-2:]
     scores = {
         "f1": f1,
         "precision": precision,
         "recall": recall,
-        "f1_strict": _scores(strict.correct.sum(), strict.predicted.sum(), strict.gold.sum())[2],
-        "accuracy": float((gold == predicted).mean()) if len(gold) else 0.0,
+        "f1_strict": _scores(*sums[3 * K : 3 * K + 3])[2],
+        "accuracy": float(right / words) if words else 0.0,
     }
-    for k, kind in enumerate(counts.types):
+    for k, kind in enumerate(types):
         key = f"f1_{kind}"
         while key in scores:
             key += "_"
-        scores[key] = _scores(*(table[:, k].sum() for table in (counts.correct, counts.predicted, counts.gold)))[2]
+        scores[key] = _scores(correct[k], predicted[k], gold[k])[2]
     return scores
+
+
+def _types(labels: Sequence[str]) -> list[str]:
+    return sorted({label[2:] for label in labels if label != "O"})
 
 
 def entity_spans(tags: Sequence[str], *, strict: bool = False) -> list[Span]:

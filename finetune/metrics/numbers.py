@@ -21,15 +21,20 @@ def number_counts(gold: np.ndarray | Sequence[float], predicted: np.ndarray | Se
 
 def number_scores(sums: np.ndarray) -> dict[str, float]:
     """`mse, pearson` of summed `number_counts`. Where all numbers of a side are the same, `pearson` is 0."""
-    n, x, y, xx, yy, xy = map(float, sums)
+    n, _, _, xx, yy, xy = map(float, sums)
     if not n:
         return {"mse": 0.0, "pearson": 0.0}
+    return {"mse": max(xx + yy - 2 * xy, 0.0) / n, "pearson": float(pearson(np.asarray(sums)))}
+
+
+def pearson(sums: np.ndarray) -> np.ndarray:
+    """Pearson's correlation of summed `number_counts`, (..., 6) -> (...), as `number_scores` has it."""
+    n, x, y, xx, yy, xy = np.moveaxis(np.asarray(sums, dtype=np.float64), -1, 0)
+    n = np.maximum(n, 1)
     spread_x, spread_y = xx - x * x / n, yy - y * y / n
-    pearson = 0.0
-    # Of equal numbers, rounding leaves a little more than 0.
-    if spread_x > 1e-13 * xx and spread_y > 1e-13 * yy:
-        pearson = (xy - x * y / n) / (spread_x**0.5 * spread_y**0.5)
-    return {"mse": max(xx + yy - 2 * xy, 0.0) / n, "pearson": min(max(pearson, -1.0), 1.0)}
+    known = (spread_x > 1e-13 * xx) & (spread_y > 1e-13 * yy)
+    whole = np.sqrt(np.where(known, spread_x, 1.0)) * np.sqrt(np.where(known, spread_y, 1.0))
+    return np.where(known, np.clip((xy - x * y / n) / whole, -1.0, 1.0), 0.0)
 
 
 def spearman(gold: np.ndarray | Sequence[float], predicted: np.ndarray | Sequence[float]) -> float:

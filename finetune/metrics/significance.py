@@ -10,19 +10,21 @@
   asks about these trained models, not about new seeds.
 - Holm's (1979) correction, for looking at many pairs.
 
-A model's score is the mean over its seeds of F1 (or accuracy), each from sums over the sentences, never from means.
+A model's score is the mean over its seeds of F1 (or accuracy, or any other score of summed counts), each from sums
+over the sentences, never from means.
 
-Shapes: S seeds of a model, N test sentences, K = 3 counts (correct, predicted, gold); R resamples.
+Shapes: S seeds of a model, N test sentences, K counts of each; R resamples.
 """
 
 import itertools
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 from scipy import stats
 
+Score = Callable[[np.ndarray], np.ndarray]
 _DRAWS = 4_000_000  # at a time, of 24 bytes each: resamples x sentences
 
 
@@ -83,12 +85,19 @@ def accuracy_counts(gold: np.ndarray, predicted: np.ndarray) -> np.ndarray:
     return np.stack([right, np.ones_like(right), np.ones_like(right)], axis=1).astype(np.int64)
 
 
-def compare_models(counts: Mapping[str, np.ndarray], *, resamples: int = 10_000, seed: int = 0) -> list[Comparison]:
+def compare_models(
+    counts: Mapping[str, np.ndarray],
+    *,
+    score: Score = score,
+    resamples: int = 10_000,
+    seed: int = 0,
+) -> list[Comparison]:
     """Every pair of models.
 
     Args:
-        counts: for each model int (S, N, 3): correct, predicted and gold entities of each sentence, for each seed. N
-            is the same for all. Models may have other numbers of seeds.
+        counts: for each model (S, N, K): what each sample adds to the score, for each seed. N is the same for all.
+            Models may have other numbers of seeds.
+        score: of sums (..., K) -> (...) [F1 of correct, predicted and gold entities].
 
     Raises:
         ValueError: if they have not the same number of sentences.
@@ -99,9 +108,9 @@ def compare_models(counts: Mapping[str, np.ndarray], *, resamples: int = 10_000,
     tables = [np.asarray(table, dtype=np.float64) for table in counts.values()]
     generator = np.random.default_rng(seed)
     observed = [float(score(table.sum(1)).mean()) for table in tables]
-    means, deviations, variances = _bootstrap(tables, resamples, generator)
+    means, deviations, variances = _bootstrap(tables, score, resamples, generator)
     pairs = list(itertools.combinations(range(len(names)), 2))
-    swapped = _randomisation(tables, pairs, resamples, generator)  # (pairs, R)
+    swapped = _randomisation(tables, score, pairs, resamples, generator)  # (pairs, R)
     found = []
     for number, (i, j) in enumerate(pairs):
         difference = observed[i] - observed[j]
@@ -135,16 +144,16 @@ def holm(p_values: Sequence[float]) -> list[float]:
 
 
 def _bootstrap(
-    tables: Sequence[np.ndarray], resamples: int, generator: np.random.Generator
+    tables: Sequence[np.ndarray], score: Score, resamples: int, generator: np.random.Generator
 ) -> tuple[np.ndarray, np.ndarray, list[float]]:
     """The mean of each model's seeds in each resample, (models, R); what drawing seeds adds; the variance of that."""
-    N = tables[0].shape[1]
+    _, N, K = tables[0].shape
     flat = _side_by_side(tables)
-    scores = np.empty((resamples, flat.shape[1] // 3))  # (R, all S)
+    scores = np.empty((resamples, flat.shape[1] // K))  # (R, all S)
     for begin, size in _chunks(resamples, N):
         drawn = generator.integers(0, N, (size, N)) + np.arange(size)[:, None] * N
         times = np.bincount(drawn.ravel(), minlength=size * N).reshape(size, N).astype(np.float64)
-        scores[begin : begin + size] = score((times @ flat).reshape(size, -1, 3))
+        scores[begin : begin + size] = score((times @ flat).reshape(size, -1, K))
     ends = np.cumsum([len(table) for table in tables])
     means, deviations = [], []
     for table, end in zip(tables, ends, strict=True):
@@ -192,18 +201,22 @@ def _few_seeds(models: Sequence[tuple[float, int]]) -> float:
 
 
 def _randomisation(
-    tables: Sequence[np.ndarray], pairs: Sequence[tuple[int, int]], resamples: int, generator: np.random.Generator
+    tables: Sequence[np.ndarray],
+    score: Score,
+    pairs: Sequence[tuple[int, int]],
+    resamples: int,
+    generator: np.random.Generator,
 ) -> np.ndarray:
     """The difference of each pair in each resample, (pairs, R)."""
-    N = tables[0].shape[1]
+    _, N, K = tables[0].shape
     flat = _side_by_side(tables)
-    whole = flat.sum(0).reshape(-1, 3)  # (all S, 3)
+    whole = flat.sum(0).reshape(-1, K)  # (all S, K)
     ends = np.cumsum([len(table) for table in tables])
     seeds = [slice(end - len(table), end) for table, end in zip(tables, ends, strict=True)]
     found = np.empty((len(pairs), resamples))
     for begin, size in _chunks(resamples, N):
         swap = generator.integers(0, 2, (size, N)).astype(np.float64)
-        moved = (swap @ flat).reshape(size, -1, 3)  # (R, all S, 3): what each seed would give away
+        moved = (swap @ flat).reshape(size, -1, K)  # (R, all S, K): what each seed would give away
         kept = whole - moved
         for number, (i, j) in enumerate(pairs):
             # (R, S of the first, S of the second)
@@ -214,7 +227,7 @@ def _randomisation(
 
 
 def _side_by_side(tables: Sequence[np.ndarray]) -> np.ndarray:
-    """(S, N, 3) of each model -> (N, all S x 3)."""
+    """(S, N, K) of each model -> (N, all S x K)."""
     return np.concatenate([table.transpose(1, 0, 2).reshape(table.shape[1], -1) for table in tables], axis=1)
 
 

@@ -84,7 +84,7 @@ def load(
     )
     kept = config.id2label
     if names:
-        config.update(names | {"problem_type": _problem(labels)})
+        config.update(names | {"problem_type": config.problem_type or _problem(labels)})
     if head == "crf" and config.model_type == RecurrentConfig.model_type and not config.crf:
         raise ValueError(
             f"--head crf: {arguments.model_name_or_path} is a baseline that was saved without a CRF; start a new "
@@ -128,7 +128,7 @@ def load_finetuned(
         What it was trained for, its labels, the model, the tokenizer.
 
     Raises:
-        ValueError: as `load`, and for a model that labels neither words nor texts, each with one label.
+        ValueError: as `load`, and for a model that labels neither words nor texts, nor answers questions.
     """
     name = arguments.model_name_or_path
     if is_new_baseline(name):
@@ -138,9 +138,6 @@ def load_finetuned(
     task = next((task for task, ending in _ARCHITECTURE.items() if saved.endswith(ending)), None)
     if task is None:
         raise ValueError(f"--model_name_or_path {name}: holds {saved}; fine-tune it for words or for texts first")
-    kind = getattr(config, "problem_type", None) or "single_label_classification"
-    if task == "sequence-classification" and (kind != "single_label_classification" or config.num_labels < 2):
-        raise ValueError(f"--model_name_or_path {name}: a model that gives each text one of several labels is needed")
     labels = labels_of(config)
     return task, labels, *load(task, arguments, labels, words=(), max_seq_length=max_seq_length or 1)
 

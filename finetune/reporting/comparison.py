@@ -10,7 +10,8 @@ from finetune.files import remove, write_text
 from finetune.reporting.tables import aligned
 
 _TEMPLATES = Path(__file__).parent
-_GROUPS = ("label", "sentence_length", "seen_in_training", "subwords_per_word", "text_length")
+_GROUPS = ("label", "sentence_length", "seen_in_training", "subwords_per_word", "text_length", "kind_of_question")
+_MEASURES = {"f1": "F1", "pearson": "Pearson's r"}
 _PLOTS = ("scores", "learning_curves", "quality_and_cost", "confusion", *(f"by_{group}" for group in _GROUPS))
 
 
@@ -39,7 +40,7 @@ def write_comparison(folder: Path, report: Mapping[str, Any]) -> None:
         columns=_columns(report),
         matrix=_matrix(report),
         plots=plots,
-        confusions={name: confusion_shown(report, name) for name in report["models"]},
+        confusions={name: confusion_shown(report, name) for name in report["confusion"]},
         flat=_flat,
         marked=_marked,
         told=_told,
@@ -104,7 +105,7 @@ def add_comparison_to_card(folder: Path, report: Mapping[str, Any], name: str) -
 
 
 def _columns(report: Mapping[str, Any]) -> list[str]:
-    measure = "F1" if report["metric"] == "f1" else "accuracy"
+    measure = _MEASURES.get(report["metric"], report["metric"])
     return [
         f"{report['split'].replace('eval', 'dev')} {measure}",
         "95 % interval",
@@ -200,7 +201,7 @@ def _p(value: float) -> str:
 
 
 def _markdown(report: Mapping[str, Any], figures: Sequence[str]) -> str:
-    measure = "F1" if report["metric"] == "f1" else "accuracy"
+    measure = _MEASURES.get(report["metric"], report["metric"])
     lines = [
         f"# {report['data']['name']}: {', '.join(report['models'])}",
         "",

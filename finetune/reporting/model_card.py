@@ -9,30 +9,6 @@ from huggingface_hub import EvalResult, ModelCardData
 
 from finetune.files import write_text
 
-_USE = {
-    "token-classification": (
-        'tagger = pipeline("token-classification", model=FOLDER, aggregation_strategy="simple")\n'
-        'tagger("Grace Hopper was born in New York.")'
-    ),
-    "text-classification": (
-        'classifier = pipeline("text-classification", model=FOLDER, truncation=True)\n'
-        'classifier("I would see it again.")'
-    ),
-    "question-answering": (
-        'finetune.predict(FOLDER, [("Who was born in 1906?", "Grace Hopper was born in New York in 1906.")])'
-    ),
-    "fill-mask": (
-        'fill = pipeline("fill-mask", model=FOLDER)\nfill(f"The committee {fill.tokenizer.mask_token} the proposal.")'
-    ),
-}
-
-
-_MAIN = {
-    "token-classification": "f1",
-    "text-classification": "accuracy",
-    "question-answering": "f1",
-    "fill-mask": "mlm_perplexity",
-}
 _OWN = ("recurrent", "encoder-crf")  # the package's own kinds, which transformers alone does not know
 _TOLD = (
     "learning_rate",
@@ -61,6 +37,8 @@ def write_model_card(
     folder: Path,
     *,
     task: str,
+    metric: str,
+    use: str,
     base_model: str,
     model_type: str,
     data: str,
@@ -73,7 +51,9 @@ def write_model_card(
 
     Args:
         model_type: as the model's config says.
-        task: the pipeline's name, `token-classification`, `text-classification` or `fill-mask`.
+        task: its name on the Hub, such as `token-classification`.
+        metric: the score of the card's metadata.
+        use: lines of Python with FOLDER for the model's place; `pipeline` or `finetune` are imported for them.
         base_model: the Hub id or the baseline's name; of a local path only the last part is shown.
         data: the data set's name; of a local path only the last part is shown.
         results: `all_results.json`.
@@ -87,7 +67,6 @@ def write_model_card(
         if key.startswith(("eval_", "test_"))
         and not key.endswith(("_runtime", "_tokens", "_words", "_words_scored", "_masked", "eval_loss", "test_loss"))
     }
-    main = _MAIN[task]
     card = ModelCardData(
         model_name=name,
         library_name="transformers",
@@ -100,11 +79,11 @@ def write_model_card(
                 dataset_type=data,
                 dataset_name=data,
                 dataset_split="validation" if split == "eval" else split,
-                metric_type=main,
-                metric_value=results[f"{split}_{main}"],
+                metric_type=metric,
+                metric_value=results[f"{split}_{metric}"],
             )
             for split in ("eval", "test")
-            if f"{split}_{main}" in results
+            if f"{split}_{metric}" in results
         ]
         or None,
     )
@@ -144,18 +123,18 @@ def write_model_card(
         "## Use",
         "",
         "```python",
-        *_imports(task, model_type),
+        *_imports(use, model_type),
         "",
         f"# {name} is the folder of this card; on the Hub it is the name above this page",
-        _USE[task].replace("FOLDER", json.dumps(name, ensure_ascii=False)),
+        use.replace("FOLDER", json.dumps(name, ensure_ascii=False)),
         "```",
         "",
     ]
     write_text(folder / "README.md", "\n".join(lines))
 
 
-def _imports(task: str, model_type: str) -> list[str]:
-    if task == "question-answering":  # transformers has no pipeline for it from 5.3 on
+def _imports(use: str, model_type: str) -> list[str]:
+    if "pipeline(" not in use:
         return ["import finetune"]
     own = ["import finetune  # makes this kind of model known to pipeline()"] if model_type in _OWN else []
     return [*own, "from transformers import pipeline"]

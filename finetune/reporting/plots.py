@@ -37,7 +37,8 @@ def comparison_plots(report: Mapping[str, Any]) -> dict[str, Callable[[], Figure
     plots["quality_and_cost"] = partial(_costs, report)
     for title in report["breakdowns"]:
         plots[f"by_{title.replace(' ', '_')}"] = partial(_groups, report, title)
-    plots["confusion"] = partial(_confusion, report)
+    if report["confusion"]:
+        plots["confusion"] = partial(_confusion, report)
     return plots
 
 

@@ -1,1 +1,21 @@
-"""What a task is: a module of plain functions that join the parts, the same names in each."""
+"""Tasks: a module of plain functions each, of the same names (`finetune/stages.py` lists them)."""
+
+import importlib
+from typing import Any
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach(
+    __name__, submodules=["classification", "masked", "questions", "tagging"]
+)
+
+_OF_HEAD = {
+    "token-classification": "tagging",
+    "sequence-classification": "classification",
+    "question-answering": "questions",
+}
+
+
+def of_head(head: str) -> Any:
+    """The task that a model with such a head is for."""
+    return importlib.import_module(f"{__name__}.{_OF_HEAD[head]}")

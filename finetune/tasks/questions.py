@@ -4,7 +4,7 @@ Shapes: Q questions, N windows, n spans of each window.
 """
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,12 +12,35 @@ from typing import Any
 import numpy as np
 import torch
 
-from finetune import metrics, models
+from finetune import data, metrics, models
 from finetune.data.passages import QuestionWindows
 from finetune.files import write_text
+from finetune.tasks.samples import Runs, each, first_run, worst
 
 N_BEST = 20  # spans of a window, and of a question
 _NEVER = -1e9  # the score of a question without a span
+
+
+METRICS = ("f1", "exact_match", "loss")
+SHOWN = ("exact_match", "f1", "questions", "questions_scored")
+PIPELINE = "question-answering"
+USE = 'finetune.predict(FOLDER, [("Who was born in 1906?", "Grace Hopper was born in New York in 1906.")])'
+
+
+@dataclass(frozen=True)
+class QuestionSplit:
+    """The windows of a split, and the passage of each of its questions."""
+
+    windows: QuestionWindows
+    passages: Sequence[str]  # Q
+
+    @property
+    def rows(self) -> data.Rows:
+        """What a model is given."""
+        return self.windows.rows
+
+    def __str__(self) -> str:
+        return str(self.windows)
 
 
 @dataclass(frozen=True)
@@ -30,49 +53,111 @@ class Span:
     score: float  # the logarithm of how many times as likely as "no answer" it is
 
 
+def read(config: Any) -> dict[str, Any]:
+    """The splits that a config names, as `finetune.data.read_questions` gives them."""
+    return data.read_questions(
+        config, config.question_column_name, config.context_column_name, config.answer_column_name
+    )
+
+
+def labels(splits: Mapping[str, Any]) -> list[str]:
+    """None: an answer is a part of the passage."""
+    return []
+
+
+def headline(dataset: Any) -> str:
+    """The score that models are compared by."""
+    return "f1"
+
+
+def told(dataset: Any) -> str:
+    """How many questions have an answer."""
+    answered = sum(1 for texts in dataset["answers"][:] if texts)
+    return f"{answered:,} questions with an answer, {len(dataset) - answered:,} without"
+
+
+def words(train: Any) -> Iterable[str]:
+    """What a baseline's vocabulary is made from."""
+    return (text for column in ("context", "question") for text in train[column])
+
+
+def settings(splits: Mapping[str, Any], config: Any) -> dict[str, Any]:
+    """What a model must know beside its weights: how long an answer may be, and when not to give one."""
+    return {
+        "max_answer_length": config.max_answer_length,
+        "null_score_diff_threshold": config.null_score_diff_threshold,
+    }
+
+
+def encode(dataset: Any, tokenizer: Any, labels: Sequence[str], config: Any) -> QuestionSplit:
+    """Questions and passages to windows of subwords, without padding."""
+    passages = dataset["context"][:]
+    windows = data.window_questions(
+        dataset["question"][:],
+        passages,
+        tokenizer,
+        first_answers(dataset),
+        max_seq_length=config.max_seq_length,
+        doc_stride=config.doc_stride,
+        token_types=models.is_baseline(config.model_name_or_path),
+    )
+    return QuestionSplit(windows, passages)
+
+
+def gold(dataset: Any, labels: Sequence[str]) -> list[list[str]]:
+    """The answers of each question; none: it has no answer."""
+    answers: list[list[str]] = dataset["answers"][:]
+    return answers
+
+
 def first_answers(dataset: Any) -> list[tuple[int, int] | None]:
     """Where the first answer of each question begins and ends; None where it has none. Training learns these."""
     pairs = zip(dataset["answers"][:], dataset["answer_starts"][:], strict=True)
     return [(starts[0], starts[0] + len(texts[0])) if texts else None for texts, starts in pairs]
 
 
-def collect(output: Any, batch: Any, *, max_answer_length: int) -> dict[str, torch.Tensor]:
+def targets(inputs: Mapping[str, torch.Tensor]) -> dict[str, float]:
+    """A window each."""
+    return {"loss": len(inputs["start_positions"])}
+
+
+def collect(output: Any, batch: Any, settings: Mapping[str, Any]) -> dict[str, torch.Tensor]:
     """The best spans of each row, found on the device; `batch.inputs` has `passage`."""
     return models.best_spans(
         output.start_logits,
         output.end_logits,
         batch.inputs["passage"],
         n_best=N_BEST,
-        max_answer_length=max_answer_length,
+        max_answer_length=settings["max_answer_length"],
     )
 
 
-def decode(windows: QuestionWindows, passages: Sequence[str], collected: dict[str, np.ndarray]) -> list[list[Span]]:
+def decode(encoded: QuestionSplit, found: Mapping[str, np.ndarray]) -> list[list[Span]]:
     """The spans of every question from all of its windows, the likeliest first, at most 20.
 
     A span is taken from the window that shows its first token with the most context.
 
     Args:
-        passages: the passage of each question (Q).
-        collected: as `collect` gives them, (N, n) each, in the order of the rows.
+        found: as `collect` gives them, (N, n) each, in the order of the rows.
     """
-    starts, ends, scores = (collected[key] for key in ("starts", "ends", "scores"))
+    windows, passages = encoded.windows, encoded.passages
+    starts, ends, scores = (found[key] for key in ("starts", "ends", "scores"))
     of_window = np.broadcast_to(np.arange(len(starts))[:, None], starts.shape)
     kept = np.isfinite(scores) & (_best_window(windows, of_window, starts) == of_window)
     rows, first, last, score = of_window[kept], starts[kept], ends[kept], scores[kept]
     places = windows.to_characters(rows, first, last)
     questions = windows.question_of[rows]
     order = np.lexsort((-score, questions))
-    found: list[dict[tuple[int, int], Span]] = [{} for _ in range(windows.questions)]
+    of_question: list[dict[tuple[int, int], Span]] = [{} for _ in range(windows.questions)]
     for i in order.tolist():
         question = int(questions[i])
-        spans = found[question]
+        spans = of_question[question]
         if len(spans) == N_BEST:
             continue
         start, end = _without_space(passages[question], *map(int, places[i]))
         if start < end and (start, end) not in spans:
             spans[start, end] = Span(passages[question][start:end], start, end, float(score[i]))
-    return [list(spans.values()) for spans in found]
+    return [list(spans.values()) for spans in of_question]
 
 
 def _best_window(windows: QuestionWindows, of_window: np.ndarray, starts: np.ndarray) -> np.ndarray:
@@ -133,30 +218,134 @@ def tuned_threshold(gold: Sequence[Sequence[str]], spans: Sequence[Sequence[Span
     return float(thresholds[int(totals.argmax())])
 
 
-def counts(gold: Sequence[Sequence[str]], said: Sequence[str]) -> np.ndarray:
+def tune(gold: Sequence[Sequence[str]], said: Sequence[Sequence[Span]]) -> dict[str, Any]:
+    """The threshold with the highest sum of F1."""
+    return {"null_score_diff_threshold": tuned_threshold(gold, said)}
+
+
+def counts(
+    gold: Sequence[Sequence[str]], said: Sequence[Sequence[Span]], labels: Sequence[str], settings: Mapping[str, Any]
+) -> np.ndarray:
     """What each question adds to the scores, (Q, 6)."""
-    return metrics.answer_counts(gold, said)
+    return metrics.answer_counts(gold, answers(said, settings["null_score_diff_threshold"]))
 
 
-def score(sums: np.ndarray) -> dict[str, float]:
+def score(sums: np.ndarray, labels: Sequence[str], settings: Mapping[str, Any]) -> dict[str, float]:
     """The scores of summed counts."""
     return metrics.answer_scores(sums)
 
 
+def remarks(gold: Sequence[Sequence[str]], said: Sequence[Sequence[Span]]) -> dict[str, float]:
+    """`questions` and `questions_scored`, which must be equal."""
+    return {"questions": len(gold), "questions_scored": len(said)}
+
+
 def write(
-    file: Callable[[str], Path], name: str, ids: Sequence[str], said: Sequence[str], spans: Sequence[Sequence[Span]]
+    file: Callable[[str], Path],
+    name: str,
+    dataset: Any,
+    said: Sequence[Sequence[Span]],
+    labels: Sequence[str],
+    settings: Mapping[str, Any],
 ) -> None:
-    """Writes `predictions_<name>.json`, which SQuAD's script reads, and `nbest_<name>.jsonl`.
+    """Writes `predictions_<name>.json`, which SQuAD's script reads, `nbest_<name>.jsonl` and `gold_<name>.jsonl`.
 
     Args:
         file: gives the path of a file of the run by its name.
     """
-    write_text(file(f"predictions_{name}.json"), json.dumps(dict(zip(ids, said, strict=True)), ensure_ascii=False))
+    ids = dataset["id"][:]
+    chosen = dict(zip(ids, answers(said, settings["null_score_diff_threshold"]), strict=True))
+    write_text(file(f"predictions_{name}.json"), json.dumps(chosen, ensure_ascii=False))
     lines = []
-    for question, found in zip(ids, spans, strict=True):
+    for question, found in zip(ids, said, strict=True):
         listed = [
             vars(span) | {"score": round(span.score, 6), "probability": round(share, 6)}
             for span, share in zip(found, probabilities(found), strict=True)
         ]
         lines.append(json.dumps({"id": question, "nbest": listed}, ensure_ascii=False) + "\n")
     write_text(file(f"nbest_{name}.jsonl"), "".join(lines))
+    gold = zip(ids, dataset["question"][:], dataset["answers"][:], strict=True)
+    told = (json.dumps({"id": i, "question": q, "answers": a}, ensure_ascii=False) + "\n" for i, q, a in gold)
+    write_text(file(f"gold_{name}.jsonl"), "".join(told))
+
+
+def reread(folder: Path, name: str) -> tuple[list[list[str]], list[Any], list[Any], list[float]]:
+    """Words of the question, right answers and the answer given, from `predictions_<name>.json` and
+    `gold_<name>.jsonl`; no scores.
+    """
+    said = json.loads((folder / f"predictions_{name}.json").read_text(encoding="utf-8"))
+    lines = (folder / f"gold_{name}.jsonl").read_text(encoding="utf-8").splitlines()
+    rows = [json.loads(line) for line in lines]
+    return [row["question"].split() for row in rows], [row["answers"] for row in rows], list(said.values()), []
+
+
+def inputs(dataset: Any) -> tuple[list[list[str]], list[Any]]:
+    """Words of each question and its right answers, as `reread` has them."""
+    return [question.split() for question in dataset["question"][:]], dataset["answers"][:]
+
+
+def label_numbers(dataset: Any) -> dict[str, int]:
+    """How many questions have an answer, and how many none."""
+    answered = sum(1 for texts in dataset["answers"][:] if texts)
+    return {"answer": answered, "no answer": len(dataset) - answered}
+
+
+def compared(read: Runs, splits: Mapping[str, Any]) -> dict[str, Any]:
+    """What models have in common and where they differ, from what each of their runs said."""
+    some = first_run(read)
+    tables = {key: metrics.answer_counts(some.gold, run.predicted) for key, run in each(read)}
+    kinds = np.array(["answer" if right else "no answer" for right in some.gold])
+    by_kind = {
+        name: {
+            kind: float(np.mean([tables[name, seed][kinds == kind, 1].mean() for seed in seeds]))
+            for kind in sorted(set(kinds.tolist()))
+        }
+        for name, seeds in read.items()
+    }
+    return {
+        "metric": "f1",
+        "score": lambda sums: sums[..., 0] / np.maximum(sums[..., 1], 1.0),
+        "counts": {name: np.stack([tables[name, seed][:, 1:3] for seed in seeds]) for name, seeds in read.items()},
+        "breakdowns": {
+            "kind of question": {
+                "size": {kind: int((kinds == kind).sum()) for kind in sorted(set(kinds.tolist()))},
+                "of": "questions, by F1",
+                "scores": by_kind,
+            }
+        },
+        "examples": worst(read, lambda right, said: 1.0 - max(metrics.answer_counts([right], [said])[0, 1], 0.0)),
+    }
+
+
+def check(sample: Any, predictor: Any) -> None:
+    """Raises ValueError, in one sentence, for what this model does not answer."""
+    pair = isinstance(sample, tuple) and len(sample) == 2 and all(isinstance(text, str) for text in sample)
+    if not pair:
+        raise ValueError("this model answers questions: give a question and its passage as a pair")
+
+
+def answer(samples: Sequence[Any], predictor: Any) -> list[dict[str, Any]]:
+    """An answer for each sample, as `finetune.prediction` explains them."""
+    if not samples:
+        return []
+    passages = [passage for _, passage in samples]
+    windows = data.window_questions(
+        [question for question, _ in samples],
+        passages,
+        predictor.tokenizer,
+        [None] * len(samples),
+        max_seq_length=predictor.max_seq_length,
+        doc_stride=predictor.doc_stride,
+        token_types=predictor.model.config.model_type == "recurrent",
+    )
+    spans = decode(QuestionSplit(windows, passages), predictor.collect(windows.rows))
+    found = []
+    for text, ranked in zip(answers(spans, predictor.settings["null_score_diff_threshold"]), spans, strict=True):
+        shares = [round(share, 6) for share in probabilities(ranked)]
+        listed = [
+            {"text": span.text, "start": span.start, "end": span.end, "score": share}
+            for span, share in zip(ranked, shares, strict=True)
+        ]
+        first = listed[0] if text else {"start": None, "end": None, "score": round(1.0 - sum(shares), 6)}
+        found.append({"answer": text} | {k: first[k] for k in ("start", "end", "score")} | {"nbest": listed})
+    return found

@@ -1,9 +1,5 @@
 from .evaluation import Collected as Collected
-from .evaluation import Counts as Counts
-from .evaluation import Predictions as Predictions
 from .evaluation import collect as collect
-from .evaluation import count_masked as count_masked
-from .evaluation import predict as predict
 from .loop import TrainOutcome as TrainOutcome
 from .loop import train as train
 from .manifest import damage as damage

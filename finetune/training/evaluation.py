@@ -1,10 +1,10 @@
-"""Predictions for every row, once each, over any number of processes.
+"""What a model makes of every row, once each, over any number of processes.
 
-Shapes: N rows, T tokens of all rows, B rows of a batch, L labels.
+Shapes: N rows, T tokens of all rows, B rows of a batch.
 """
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,85 +18,20 @@ from finetune.training.sharding import mixed_precision
 
 
 @dataclass(frozen=True)
-class Predictions:
-    """Predicted labels in the order of the rows."""
-
-    labels: np.ndarray  # int64 (T,) for token classification, (N,) for sequences
-    scores: np.ndarray  # float32, same shape: the probability of the label
-    loss: float  # mean over the targets
-    tokens: int  # that the model was given, padding not counted
-    runtime: float  # seconds
-
-    @property
-    def costs(self) -> dict[str, float]:
-        """`loss`, `tokens` and `runtime`, as results have them."""
-        return {"loss": self.loss, "tokens": self.tokens, "runtime": round(self.runtime, 3)}
-
-
-@torch.no_grad()
-def predict(accelerator: Accelerator, model: torch.nn.Module, batches: Any) -> Predictions:
-    """Runs the model over `batches` (see `finetune.data.EvalBatches`), shared out over the processes.
-
-    The batches are the same for any number of processes, so are the predictions. These, never logits, are
-    gathered, by row id.
-
-    Raises:
-        RuntimeError: if a row did not come back exactly once.
-    """
-    began = time.perf_counter()
-    model.eval()
-    mine = []
-    for number, batch, on_device, output in _outputs(accelerator, model, batches):
-        logits = output.logits.float()
-        if logits.ndim == 3:
-            logits = on_device.without_padding(logits)  # (real tokens, L)
-        scores, labels = logits.softmax(-1).amax(-1), logits.argmax(-1)
-        targets = batch.targets["loss"]
-        loss = float(output.loss) * targets if targets else 0.0
-        mine.append(
-            (
-                number,
-                batch.row_ids,
-                labels.cpu().numpy(),
-                scores.cpu().numpy(),
-                loss,
-                targets,
-            )
-        )
-    gathered = sorted(gather_object(mine), key=lambda part: part[0])
-    return _assemble(gathered, batches.rows, time.perf_counter() - began)
-
-
-def _assemble(parts: list[Any], rows: Any, runtime: float) -> Predictions:
-    if not len(rows):  # no word of the split has a subword
-        return Predictions(np.zeros(0, np.int64), np.zeros(0, np.float32), 0.0, 0, runtime)
-    ids = np.concatenate([part[1] for part in parts])
-    _check_once(ids, len(rows))
-    labels, scores = (np.concatenate([part[i] for part in parts]) for i in (2, 3))
-    if len(labels) != len(rows):  # tokens, row after row: put each row's tokens where they belong
-        at = np.concatenate([np.arange(rows.offsets[i], rows.offsets[i + 1]) for i in ids])
-    else:
-        at = ids
-    order = np.empty_like(at)
-    order[at] = np.arange(len(at))
-    # Summed in the order of the batches, not in that of arrival.
-    loss = sum(part[4] for part in parts) / max(sum(part[5] for part in parts), 1)
-    return Predictions(labels[order], scores[order], loss, int(rows.offsets[-1]), runtime)
-
-
-@dataclass(frozen=True)
 class Collected:
     """What an evaluation found, in the order of the rows."""
 
-    arrays: dict[str, np.ndarray]  # (N, ...), by the names that the task gave them
-    loss: float  # mean over the targets
+    arrays: dict[str, np.ndarray]  # (N, ...) or (T, ...), by the names that the task gave them; none without a row
+    losses: dict[str, float]  # each summed over its targets
+    targets: dict[str, float]
     tokens: int  # that the model was given, padding not counted
     runtime: float  # seconds
 
     @property
     def costs(self) -> dict[str, float]:
-        """`loss`, `tokens` and `runtime`, as results have them."""
-        return {"loss": self.loss, "tokens": self.tokens, "runtime": round(self.runtime, 3)}
+        """`loss` (the sum of the means over the targets), `tokens` and `runtime`, as results have them."""
+        loss = sum((self.losses[name] / (self.targets[name] or 1) for name in self.losses), 0.0)
+        return {"loss": loss, "tokens": self.tokens, "runtime": round(self.runtime, 3)}
 
 
 @torch.no_grad()
@@ -106,12 +41,16 @@ def collect(
     batches: Any,
     collected: Callable[[Any, Any], dict[str, torch.Tensor]],
 ) -> Collected:
-    """Runs the model over `batches`, shared out over the processes, and keeps of each row what `collected` makes of
-    it.
+    """Runs the model over `batches` (see `finetune.data.EvalBatches`), shared out over the processes, and keeps of
+    each row what `collected` makes of it.
+
+    The batches are the same for any number of processes, so is what is found. It stays on the device until the last
+    batch, and is gathered by row id.
 
     Args:
-        collected: takes the model's output and the batch on the device, and returns tensors (B, ...), a row each;
-            their further dimensions are the same for all batches.
+        collected: takes the model's output and the batch on the device, and returns tensors with a row for each row
+            of the batch, (B, ...), or for each of its real tokens, `batch.without_padding(...)`. Their further
+            dimensions are the same for all batches.
 
     Raises:
         RuntimeError: if a row did not come back exactly once.
@@ -120,74 +59,37 @@ def collect(
     model.eval()
     mine = []
     for number, batch, on_device, output in _outputs(accelerator, model, batches):
-        targets = batch.targets["loss"]
-        loss = float(output.loss) * targets if targets else 0.0
-        kept = {key: value.cpu().numpy() for key, value in collected(output, on_device).items()}
-        mine.append((number, batch.row_ids, kept, loss, targets))
-    gathered = sorted(gather_object(mine), key=lambda part: part[0])
+        losses = {name: output[name].detach() for name, count in batch.targets.items() if count}
+        mine.append((number, batch.row_ids, collected(output, on_device), losses, batch.targets))
+    gathered = sorted(gather_object([_on_host(part) for part in mine]), key=lambda part: part[0])
+    rows = batches.rows
+    if not len(rows):  # no word of the split has a subword
+        return Collected({}, {"loss": 0.0}, {"loss": 0}, 0, time.perf_counter() - began)
     ids = np.concatenate([part[1] for part in gathered])
-    _check_once(ids, len(batches.rows))
-    arrays = {}
-    for key in gathered[0][2]:
-        values = np.concatenate([part[2][key] for part in gathered])
-        arrays[key] = np.empty_like(values)
-        arrays[key][ids] = values
+    _check_once(ids, len(rows))
+    arrays = {key: _in_order([part[2][key] for part in gathered], ids, rows) for key in gathered[0][2]}
     # Summed in the order of the batches, not in that of arrival.
-    loss = sum(part[3] for part in gathered) / max(sum(part[4] for part in gathered), 1)
-    return Collected(arrays, loss, int(batches.rows.offsets[-1]), time.perf_counter() - began)
+    targets = {name: sum(part[4][name] for part in gathered) for name in gathered[0][4]}
+    losses = {
+        name: sum((part[3][name] * part[4][name] for part in gathered if part[4][name]), 0.0) for name in targets
+    }
+    return Collected(arrays, losses, targets, int(rows.lengths.sum()), time.perf_counter() - began)
 
 
-@dataclass(frozen=True)
-class Counts:
-    """Sums over a split, by the name of the loss in the model's output."""
-
-    losses: dict[str, float]
-    targets: dict[str, int]
-    correct: dict[str, int]
-    runtime: float  # seconds
-
-    def __add__(self, other: "Counts") -> "Counts":
-        def add(a: dict[str, Any], b: dict[str, Any]) -> dict[str, Any]:
-            return {key: a[key] + b[key] for key in a}
-
-        return Counts(
-            add(self.losses, other.losses),
-            add(self.targets, other.targets),
-            add(self.correct, other.correct),
-            self.runtime + other.runtime,
-        )
+def _on_host(part: Any) -> Any:
+    number, ids, found, losses, targets = part
+    arrays = {key: value.cpu().numpy() for key, value in found.items()}
+    return number, ids, arrays, {name: float(loss) for name, loss in losses.items()}, targets
 
 
-@torch.no_grad()
-def count_masked(accelerator: Accelerator, model: torch.nn.Module, batches: Any) -> Counts:
-    """Counts how many masked tokens, and next sentences, the model predicts (see
-    `finetune.models.project_masked_positions`). The batches are the same for any number of processes, so is the loss,
-    to the last digit.
-
-    Raises:
-        RuntimeError: if a row did not come back exactly once.
-    """
-    began = time.perf_counter()
-    model.eval()
-    mine = []
-    for number, batch, on_device, output in _outputs(accelerator, model, batches):
-        labels = on_device.inputs["labels"]
-        asked = {"mlm": (output["logits"], labels[labels != -100])}
-        if "nsp_logits" in output:
-            asked["nsp"] = (output["nsp_logits"], on_device.inputs["next_sentence_label"])
-        sums = {}
-        for name, targets in batch.targets.items():
-            logits, right = asked["nsp" if name == "nsp_loss" else "mlm"]
-            loss = float(output[name]) * targets if targets else 0.0
-            sums[name] = (loss, targets, int((logits.argmax(-1) == right).sum()))
-        mine.append((number, batch.row_ids, sums))
-    gathered = sorted(gather_object(mine), key=lambda part: part[0])
-    _check_once(np.concatenate([part[1] for part in gathered]), len(batches.rows))
-    losses, targets, correct = (
-        {name: sum(part[2][name][i] for part in gathered) for name in gathered[0][2]}
-        for i in range(3)  # in the order of the batches, not in that of arrival
-    )
-    return Counts(losses, targets, correct, time.perf_counter() - began)
+def _in_order(parts: Sequence[np.ndarray], ids: np.ndarray, rows: Any) -> np.ndarray:
+    values = np.concatenate(parts)
+    if len(values) != len(rows):  # tokens, row after row: put each row's tokens where they belong
+        offsets = np.concatenate([[0], np.cumsum(rows.lengths)])
+        ids = np.concatenate([np.arange(offsets[i], offsets[i + 1]) for i in ids])
+    ordered = np.empty_like(values)
+    ordered[ids] = values
+    return ordered
 
 
 def _outputs(accelerator: Accelerator, model: torch.nn.Module, batches: Any) -> Iterator[tuple[int, Any, Any, Any]]:

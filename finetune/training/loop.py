@@ -309,7 +309,7 @@ def _evaluate(training: _Training, evaluate: Callable[[Any], dict[str, float]], 
     scores = evaluate(training.model)
     training.history.add({"step": state.step, "epoch": position} | scores)
     value = _metric(scores, metric)
-    if _better(value, state.best_value, -1.0 if metric.endswith("loss") else 1.0):
+    if _better(value, state.best_value, -1.0 if metric.endswith(("loss", "mse")) else 1.0):
         state.best_value, state.best_step, state.best_epoch = value, state.step, position
         state.evaluations_since_best = 0
     else:

@@ -208,8 +208,10 @@ def _compare(folder: Path, config: Any, accelerator: Accelerator) -> list[str]:
 
 def _changed(old: Mapping[str, Any], new: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:
     """The flags that differ, with the old value and the new one."""
+    # The task's own score, which the old run wrote down, is chosen again where no flag names another.
+    mine = {name: value for name, value in new.items() if (name, value) != ("metric_for_best_model", None)}
     return {
-        name: (old[name], value) for name, value in new.items() if old[name] != value and not _same(old[name], value)
+        name: (old[name], value) for name, value in mine.items() if old[name] != value and not _same(old[name], value)
     }
 
 

@@ -181,7 +181,7 @@ class Run:
         return RunResult(self.output_dir, results, history)
 
 
-def with_defaults(config: Any, *, learning_rate: float, num_train_epochs: float, metric: str) -> Any:
+def with_defaults(config: Any, *, learning_rate: float, num_train_epochs: float, metric: str | None) -> Any:
     """A recipe's config with every flag filled in whose default is not the same for all models.
 
     Args:
@@ -222,7 +222,7 @@ def start_run(config: Any, *, metrics: Sequence[str]) -> Run:
             "and pickles its checkpoints, which are not loaded here; to shard a model, launch with "
             "recipes/configs/accelerate/fsdp.yaml"
         )
-    if config.metric_for_best_model not in metrics:
+    if config.metric_for_best_model not in (None, *metrics):
         raise ValueError(f"--metric_for_best_model {config.metric_for_best_model}: choose from {', '.join(metrics)}")
     _check_trackers(_trackers(config))
     _check_output_dir(config)

@@ -94,7 +94,7 @@ def count_targets(accelerator: Accelerator, micro_batches: Sequence[MicroBatch])
     counted = [(*batch.targets.values(), batch.tokens, len(batch.row_ids)) for batch in micro_batches]
     counts: Sequence[Number] = [sum(column) for column in zip(*counted, strict=True)]
     if accelerator.num_processes > 1:
-        counts = accelerator.reduce(torch.tensor(counts).to(accelerator.device), "sum").unbind()
+        counts = accelerator.reduce(_as_tensor(counts).to(accelerator.device), "sum").unbind()
     *totals, tokens, rows = counts
     return StepSums({}, dict(zip(micro_batches[0].targets, totals, strict=True)), tokens, rows)
 
@@ -183,8 +183,13 @@ def _words_of_their_own(model: Any) -> Any:
     return None if head is not None and head.weight is words else words
 
 
+def _as_tensor(counts: Sequence[Number]) -> torch.Tensor:
+    """Whole numbers stay whole; sums of weights keep all their digits."""
+    return torch.tensor(counts, dtype=torch.float64 if any(isinstance(n, float) for n in counts) else torch.int64)
+
+
 def _divided(processes: int, count: Number) -> Number:
     """`processes / count`, in float32 on the device where the count is there; anything where it is 0."""
     if isinstance(count, torch.Tensor):
         return (processes / count.double()).float()
-    return processes / max(count, 1)
+    return processes / count if count else 0.0

@@ -24,8 +24,6 @@ SETTINGS = {
     "weight_decay": 0.1,
     "warmup_steps": 3,
     "max_grad_norm": 0.05,  # below every norm that these runs have
-    "embedding_size": 16,
-    "hidden_size": 16,
     "disable_tqdm": True,
 }
 
@@ -49,7 +47,7 @@ def test_every_file_of_a_run_is_that_of_the_whole_embedding(task, checkpoints, k
         # Words of other texts, as --embeddings brings them: rows that the data does not use.
         words = tmp_path / "vectors.txt"
         words.write_text("".join(f"w{i} {' '.join(['0.5', str(i)] * 8)}\n" for i in range(999)))
-        settings |= {"model_name_or_path": "bilstm", "embeddings": str(words)}
+        settings |= {"model_name_or_path": "bilstm", "embeddings": str(words), "hidden_size": 16}
     found, history = {}, {}
     for compact in (False, True):
         folder = tmp_path / str(compact)

@@ -11,7 +11,9 @@ import pytest
 import yaml
 from seqeval.metrics import f1_score
 
-from finetune import comparison, data, metrics, models
+from finetune import data, metrics, models
+from finetune.comparison import tables
+from finetune.tasks import classification, tagging
 from recipes import compare as recipe
 from recipes.compare import CompareConfig, compare, parse
 from recipes.ner import NerConfig
@@ -117,7 +119,7 @@ def compare_one_seed(report, folder):
     from finetune.comparison import comparison_of
 
     own = NerConfig(**TINY, max_seq_length=24, output_dir=str(folder / "bert/seed-0"))
-    return comparison_of({("bert", 0): own}, data.read_tagged(own), "test")["scorers"]["bert"][
+    return comparison_of({("bert", 0): own}, data.read_tagged(own), "test", tagging)["scorers"]["bert"][
         "truncated at 22 subwords"
     ]
 
@@ -262,7 +264,7 @@ def test_a_model_has_its_own_flags_and_the_command_line_has_the_last_word(tmp_pa
     [
         ("task: ner\nmodels: [lstm]\n", "2: models takes a mapping of names to flags"),
         ("task: ner\nmodels:\n  lstm: {hiden_size: 3}\n", "3: unknown flag 'hiden_size'"),
-        ("models: lstm\n", "--task: give ner or sentiment"),
+        ("models: lstm\n", "--task: give one of ner, sentiment, question_answering"),
         ("task: ner\nseeds: one\nmodels: lstm\n", "--seeds one: give whole numbers"),
         ("task: ner\nseeds: 0,1,\nmodels: lstm\n", "--seeds 0,1,: give whole numbers"),
     ],
@@ -345,10 +347,10 @@ def test_truncation_of_baselines_alone(tmp_path):
     assert "truncated at 16 subwords" in report["scorers"]["bilstm"]
     assert "subwords per word" not in report["breakdowns"]
     told = report["models"]["bilstm"]["settings"]
-    assert (told["max_steps"], told["weight_decay"], told["metric_for_best_model"]) == (3, 0.5, "f1")
+    assert (told["max_steps"], told["weight_decay"]) == (3, 0.5)
     assert "adam_beta1" not in told
 
 
 def test_words_of_pairs_are_counted():
     pairs = datasets.Dataset.from_dict({"text": ["a b", "c"], "text_pair": ["d", "e f g"], "label": ["x", "x"]})
-    assert comparison._describe(pairs, ner=False) == {"sentences": 2, "words": 7, "labels": {"x": 2}}
+    assert tables._describe(pairs, classification) == {"sentences": 2, "words": 7, "labels": {"x": 2}}

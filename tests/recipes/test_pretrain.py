@@ -167,6 +167,7 @@ sys.path.insert(0, {str(ROOT)!r})
 import torch
 from accelerate import Accelerator
 from finetune import data, models, training
+from finetune.tasks import masked
 from recipes.pretrain import PretrainConfig
 torch.set_num_threads(1)
 accelerator = Accelerator(cpu=True)
@@ -182,9 +183,9 @@ rows = data.pretraining_rows([data.tokenize(part, tokenizer) for part in corpora
 model = accelerator.prepare(model)
 found = []
 for _ in range(3):
-    batches = data.EvalBatches(rows.in_epoch(0), tokenizer.pad_token_id, 4)
-    counts = training.count_masked(accelerator, model, batches)
-    found.append([counts.losses, counts.targets, counts.correct])
+    batches = data.EvalBatches(rows.in_epoch(0), tokenizer.pad_token_id, 4, count=masked.targets)
+    counts = training.collect(accelerator, model, batches, masked.collect)
+    found.append([counts.losses, counts.targets, [values.tolist() for values in counts.arrays.values()]])
 if accelerator.is_main_process:
     with open(sys.argv[1], "w") as file:
         file.write(json.dumps(found))

@@ -14,6 +14,7 @@ from finetune.comparison import comparison_of
 from finetune.data import read_tagged
 from finetune.reporting import machine, plots, write_comparison
 from finetune.reporting.comparison import _markdown
+from finetune.tasks import tagging
 from recipes.ner import NerConfig
 from recipes.simple_baselines import tag_by_dictionary
 
@@ -39,7 +40,7 @@ def page(tmp_path_factory):
         )
         tag_by_dictionary(own)
         runs[name, 0] = own
-    report = comparison_of(runs, read_tagged(runs["whole", 0]), "test") | {
+    report = comparison_of(runs, read_tagged(runs["whole", 0]), "test", tagging) | {
         "failures": [],
         "command": HOSTILE,
         "machine": machine(),

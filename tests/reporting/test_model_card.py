@@ -8,6 +8,7 @@ import pytest
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
 from finetune import reporting
+from finetune.tasks import classification
 from recipes.sentiment import SentimentConfig
 
 
@@ -29,6 +30,8 @@ def test_the_snippet_runs_beside_the_folder(name, checkpoints, tmp_path, monkeyp
     reporting.write_model_card(
         folder,
         task="text-classification",
+        metric="accuracy",
+        use=classification.USE,
         base_model="bert",
         model_type="bert",
         data="samples",

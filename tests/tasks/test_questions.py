@@ -36,7 +36,7 @@ def test_every_question_is_answered_once_from_all_windows(windows, seed):
         scores.append(np.where(generator.random(4) < 0.2, -np.inf, generator.normal(size=4)))
     collected = {"starts": np.array(starts), "ends": np.array(ends), "scores": np.array(scores, dtype=np.float32)}
     passages = [PASSAGES[0], PASSAGES[0], PASSAGES[1]]
-    found = task.decode(windows, passages, collected)
+    found = task.decode(task.QuestionSplit(windows, passages), collected)
 
     for question in range(3):
         rows = np.flatnonzero(windows.question_of == question).tolist()

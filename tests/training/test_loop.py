@@ -438,7 +438,7 @@ def test_frozen_layers_of_other_encoders(kind):
 def test_the_runtime_counts_the_wait_for_batches_and_no_evaluation(checkpoints, tmp_path, monkeypatch):
     """By a clock of the test's own: it goes on by 100 s for each step's batches, and by 1,000 s for an evaluation."""
     now = 0.0
-    epoch, predict = data.TrainBatches.epoch, training.predict
+    epoch, predict = data.TrainBatches.epoch, training.collect
 
     def slow(*arguments):
         nonlocal now
@@ -453,6 +453,6 @@ def test_the_runtime_counts_the_wait_for_batches_and_no_evaluation(checkpoints, 
 
     monkeypatch.setattr(loop.time, "perf_counter", lambda: now)
     monkeypatch.setattr(data.TrainBatches, "epoch", slow)
-    monkeypatch.setattr(training, "predict", evaluated)
+    monkeypatch.setattr(training, "collect", evaluated)
     result = finetune_ner(config(checkpoints["wordpiece"], tmp_path / "run", num_train_epochs=2))
     assert result.results["train_runtime"] == 100.0 * result.results["train_steps"]

@@ -39,6 +39,8 @@ def reference(checkpoint, head):
     from finetune import data
 
     model, rows, pad = two_processes.a_model(checkpoint, head)
+    from finetune.tasks import masked
+
     # Each loss by its own number of targets.
     if head == "crf" or "bilstm" in head:
         model.train()
@@ -50,7 +52,7 @@ def reference(checkpoint, head):
     steps = []
     for (row_ids,) in plan:
         model.zero_grad()
-        batches = [data.collate(rows, pad, [row]) for row in row_ids]
+        batches = [data.collate(rows, pad, [row], count=masked.targets) for row in row_ids]
         for batch in batches:
             output = model(**batch.inputs)
             sum(

@@ -11,6 +11,7 @@ from accelerate.utils import DistributedDataParallelKwargs
 from finetune import data, training
 from finetune.arguments import ModelArguments
 from finetune.models import load
+from finetune.tasks import masked
 
 HEADS = {
     "tokens": ("token-classification", "linear", None),
@@ -108,7 +109,14 @@ def gradients(checkpoint, head, batch_size, accumulation, most_rows=None):
     accelerator = Accelerator(cpu=True, kwargs_handlers=[DistributedDataParallelKwargs(broadcast_buffers=False)])
     model, rows, pad = a_model(checkpoint, head)
     batches = data.TrainBatches(
-        rows, pad, batch_size, accumulation, accelerator.num_processes, accelerator.process_index, seed=3
+        rows,
+        pad,
+        batch_size,
+        accumulation,
+        accelerator.num_processes,
+        accelerator.process_index,
+        seed=3,
+        count=masked.targets,
     )
     short = most_rows is not None and accelerator.process_index == accelerator.num_processes - 1
     prepared = accelerator.prepare_model(Small(model, most_rows) if short else model)

@@ -1,0 +1,175 @@
+"""Finished runs -> the numbers of a comparison: scores, costs, statistics.
+
+Shapes: S seeds of a model, N samples of the split.
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, fields
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from finetune import metrics, models, stages
+from finetune.arguments import DataArguments
+from finetune.comparison.runs import Run, check_data, each, read_run
+
+TOLD = (
+    "model_name_or_path",
+    "learning_rate",
+    "num_train_epochs",
+    "per_device_train_batch_size",
+    "max_seq_length",
+    "embeddings",
+    "hidden_size",
+    "num_hidden_layers",
+    "dropout",
+    "char_features",
+    "pooling",
+    "head",
+)
+# Flags of the data, which the report describes, and those that change no score.
+_NOT_TOLD = {field.name for field in fields(DataArguments)} | {
+    "output_dir", "overwrite_output_dir", "resume_from_checkpoint", "seed", "train_sampling_strategy",
+    "text_column_name", "text_pair_column_name", "label_column_name", "disable_tqdm", "report_to", "push_to_hub",
+    "hub_model_id", "logging_steps", "save_strategy", "save_steps", "save_total_limit", "dataloader_num_workers",
+}  # fmt: skip
+_BASELINE_ONLY = ("embeddings", "hidden_size", "num_hidden_layers", "dropout", "char_features", "pooling")
+_NO_SCORES = ("runtime", "tokens", "words")  # of the keys in all_results.json that begin with a split
+
+
+def comparison_of(
+    runs: Mapping[tuple[str, int], Any], splits: Mapping[str, Any], split: str, task: Any
+) -> dict[str, Any]:
+    """Statistics, costs and breakdowns of finished runs.
+
+    Args:
+        runs: for each (model, seed) its config; all of one task and of the same data.
+        splits: the data as the task reads it.
+        split: which predictions to compare: `test`, or `eval`.
+        task: a module of `finetune.tasks`.
+
+    Raises:
+        ValueError: if a run has no predictions there, or others than for the samples of the first.
+    """
+    found: dict[str, dict[int, Run]] = {}
+    for (name, seed), config in runs.items():
+        found.setdefault(name, {})[seed] = read_run(config, split, task)
+    some = next(iter(next(iter(found.values())).values()))
+    for (name, seed), run in each(found):
+        if run.words != some.words or run.gold != some.gold:
+            raise ValueError(
+                f"{run.folder}: {name} with seed {seed} was tested on other sentences than {some.folder}; compare "
+                "runs of the same data"
+            )
+    check_data(some, splits["test" if split == "test" else "validation"], task)
+    compared = task.compared(found, splits)
+    counts, metric, score = (compared.pop(key) for key in ("counts", "metric", "score"))
+    for name, seeds in found.items():
+        for run, table in zip(seeds.values(), counts[name], strict=True):
+            said, counted = run.results[f"{split}_{metric}"], float(score(table.sum(0)))
+            if not math.isclose(said, counted, abs_tol=1e-9):
+                raise ValueError(
+                    f"{run.folder}: all_results.json says {split}_{metric} {said:.4f}, predictions_{split} give "
+                    f"{counted:.4f}; one of them was changed, run it again"
+                )
+    told = _told([run.config for _, run in each(found)])
+    pairs = metrics.compare_models(counts, score=score) if len(counts) > 1 else []
+    return {
+        "task": task.PIPELINE,
+        "metric": metric,
+        "split": split,
+        "data": {
+            "name": _data_name(some.config),
+            "splits": {name: _describe(dataset, task) for name, dataset in splits.items()},
+        },
+        "models": {
+            name: _model(list(seeds.values()), list(seeds), split, metric, told) for name, seeds in found.items()
+        },
+        "pairs": [asdict(pair) for pair in pairs],
+        **{"labels": [], "confusion": {}, "breakdowns": {}, "examples": []},
+        **compared,
+    }
+
+
+def _data_name(config: Any) -> str:
+    return config.dataset_name or Path(config.train_file).parent.name or Path(config.train_file).name
+
+
+def _describe(dataset: Any, task: Any) -> dict[str, Any]:
+    words, _ = task.inputs(dataset)
+    return {
+        "sentences": len(dataset),
+        "words": sum(map(len, words)),
+        "labels": stages.asked(task, "label_numbers", dataset),
+    }
+
+
+def _told(configs: Sequence[Any]) -> list[str]:
+    """The flags that a report tells of: the usual ones, and what any model has otherwise than by default."""
+    changed = {
+        field.name
+        for config in configs
+        for field in fields(config)
+        if field.name not in _NOT_TOLD and getattr(config, field.name) != field.default
+    }
+    return [*TOLD, *sorted(changed - set(TOLD))]
+
+
+def _model(runs: Sequence[Run], seeds: Sequence[int], split: str, metric: str, told: Sequence[str]) -> dict[str, Any]:
+    """Scores and costs over the seeds."""
+    config, results = runs[0].config, [run.results for run in runs]
+    parts = {key: key.partition("_") for key in results[0]}
+    known = {key: name for key, (of, _, name) in parts.items() if of in (split, "eval") and name not in _NO_SCORES}
+    scores = {
+        key: asdict(
+            metrics.over_seeds(
+                [float(run[key]) for run in results],
+                *((-math.inf, math.inf) if name in ("loss", "words_scored") else (0.0, 1.0)),
+            )
+        )
+        | {"values": [run[key] for run in results]}
+        for key, name in known.items()
+    }
+    tokens, seconds = (np.array([float(run[f"{split}_{key}"]) for run in results]) for key in ("tokens", "runtime"))
+    sentences, words = len(runs[0].words), sum(map(len, runs[0].words))
+    cost = {
+        key: float(np.mean([run[key] for run in results]))
+        for key in ("total_parameters", "train_runtime", "train_tokens_per_second", "peak_memory_mb")
+    }
+    flops = results[0].get("flops_per_token")
+    if flops is None:
+        letters = sum(len(word.encode()) for sentence in runs[0].words for word in sentence) / max(words, 1)
+        row = min(float(tokens[0]) / max(sentences, 1), config.max_seq_length)  # a long sentence is several windows
+        flops = metrics.flops_per_token(runs[0].folder, row, letters)
+    cost |= {
+        "predict_tokens_per_second": float(np.mean(tokens / seconds)),
+        "predict_sentences_per_second": float(np.mean(sentences / seconds)),
+        "flops_per_token": flops,
+        "flops_per_word": flops * float(tokens[0]) / max(words, 1),
+    }
+    baseline = models.is_baseline(config.model_name_or_path)
+    if "flops_per_token" in results[0]:  # no network
+        told = ["model_name_or_path"]
+    else:
+        told = [key for key in told if hasattr(config, key) and (baseline or key not in _BASELINE_ONLY)]
+    return {
+        "seeds": list(seeds),
+        "depends_on_seed": "flops_per_token" not in results[0],  # the dictionary and the SVM do not
+        "settings": {key: getattr(config, key) for key in told if getattr(config, key) is not None},
+        "scores": scores,
+        "cost": cost,
+        "curve": _curve([run.history for run in runs], f"eval_{metric}"),
+    }
+
+
+def _curve(histories: Sequence[Sequence[Mapping[str, float]]], key: str) -> list[dict[str, float]]:
+    """Mean, least and greatest score at every evaluation that all seeds have."""
+    lines = [{line["epoch"]: line[key] for line in history if key in line} for history in histories]
+    common = sorted(set.intersection(*(set(line) for line in lines))) if lines else []
+    found = []
+    for epoch in common:
+        values = [line[epoch] for line in lines]
+        found.append({"epoch": epoch, "mean": float(np.mean(values)), "low": min(values), "high": max(values)})
+    return found

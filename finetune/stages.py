@@ -1,0 +1,207 @@
+"""What every recipe does alike, from its flags to its results. A task (`finetune/tasks/`) says what is special.
+
+| name in a task | what it is |
+|---|---|
+| `METRICS` | scores that `--metric_for_best_model` may name |
+| `SHOWN` | scores that a run tells at its end |
+| `PIPELINE` | its name on the Hub |
+| `read(config)` | the splits, with columns as the task wants them |
+| `headline(dataset)` | the score that chooses the best evaluation, and that models are compared by |
+| `labels(splits)` | what the outputs of the model stand for |
+| `encode(dataset, tokenizer, labels, config)` | something with `rows`, whose `str()` tells what became of the split |
+| `gold(dataset, labels)` | what is right |
+| `targets(inputs)` | how many targets the mean losses of a batch are over |
+| `collect(output, batch, settings)` | what to keep of a batch, made on the device |
+| `decode(encoded, found)` | what the model says of the split |
+| `counts(gold, said, labels, settings)` | what each sample adds to the scores, (N, K) |
+| `score(sums, labels, settings)` | the scores of summed counts |
+| `write(file, name, dataset, said, labels, settings)` | writes the predictions |
+| `answer(samples, predictor)` | for `finetune.predict`: an answer for each sample |
+| `reread(folder, name)`, `inputs(dataset)`, `compared(runs, splits)` | for `recipes/compare.py` |
+
+A task may also have:
+
+| name | what it is |
+|---|---|
+| `USE` | for the model card: how to use the model |
+| `told(dataset)` | the labels of a split and their numbers, as a text |
+| `settings(splits, config)` | what a model must know beside its weights; saved in its config |
+| `tune(gold, said)` | settings that are chosen on the validation split |
+| `remarks(gold, said)` | what else is told, such as how many words were scored |
+| `check(sample, predictor)` | refuses what the model does not answer |
+| `label_numbers(dataset)` | the labels of a split and their numbers |
+"""
+
+from __future__ import annotations  # names of the lazy parts in signatures would import torch
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import partial
+from typing import Any
+
+import numpy as np
+
+from finetune import data, models, reporting, training
+
+SPLITS = (("validation", "eval"), ("test", "test"))
+
+
+@dataclass
+class Job:
+    """A run and its data."""
+
+    run: Any
+    task: Any  # a module of `finetune/tasks/`
+    splits: dict[str, Any]
+    labels: list[str]
+    settings: dict[str, Any]
+    encoded: dict[str, Any] = field(default_factory=dict)
+    gold: dict[str, Any] = field(default_factory=dict)
+    tokenizer: Any = None
+    targets: Callable[[Mapping[str, Any]], dict[str, float]] | None = None  # [the task's]
+
+    @property
+    def config(self) -> Any:
+        """The flags."""
+        return self.run.config
+
+
+def asked(task: Any, name: str, *arguments: Any) -> dict[str, Any]:
+    """What a task says that need not say it; else nothing."""
+    return getattr(task, name)(*arguments) if hasattr(task, name) else {}
+
+
+def with_defaults(config: Any) -> Any:
+    """The config with the defaults of its model.
+
+    Raises:
+        ValueError: for flags that this model has no use for.
+    """
+    baseline = models.is_baseline(config.model_name_or_path)
+    config = training.with_defaults(
+        config,
+        learning_rate=2e-3 if baseline else 5e-5,
+        num_train_epochs=20 if baseline else 3,
+        metric=None,
+    )
+    models.check_flags(config)
+    return config
+
+
+def begin(config: Any, task: Any) -> Job:
+    """Starts a run and reads its data.
+
+    Raises:
+        ValueError: for what a user can mend.
+    """
+    run = training.start_run(config, metrics=task.METRICS)
+    splits = task.read(run.config)
+    if run.config.metric_for_best_model is None:
+        run.config = replace(run.config, metric_for_best_model=task.headline(splits["train"]))
+    if run.config.eval_strategy != "no" and "validation" not in splits:
+        raise ValueError("--eval_strategy needs a --validation_file; without one give --eval_strategy no")
+    job = Job(run, task, splits, task.labels(splits), asked(task, "settings", splits, run.config))
+    for split, dataset in splits.items():
+        run.print(f"{split}: {asked(task, 'told', dataset) or f'{len(dataset):,} rows'}")
+    return job
+
+
+def encode(job: Job, model: Any, tokenizer: Any) -> None:
+    """Makes the rows of all splits, and tells what became of them."""
+    job.tokenizer = tokenizer
+    for split, dataset in job.splits.items():
+        job.encoded[split] = job.task.encode(dataset, tokenizer, job.labels, job.config)
+        job.gold[split] = job.task.gold(dataset, job.labels)
+        job.run.print(f"{split}: {job.encoded[split]}")
+    if job.config.compact_vocabulary and job.run.holds_whole_parameters:
+        seen = [encoded.rows.tokens["input_ids"] for encoded in job.encoded.values()]
+        job.run.print("embedding: {:,} of {:,} rows train".format(*models.compact_vocabulary(model, tokenizer, seen)))
+
+
+def fit(job: Job, model: Any) -> training.TrainOutcome:
+    """Trains the model, with an evaluation as often as the flags say."""
+    rows = {split: encoded.rows for split, encoded in job.encoded.items()}
+    batches = data.train_batches(
+        rows, job.tokenizer, job.config, job.run.accelerator, job.targets or job.task.targets
+    )
+    return training.train(job.run, model, job.tokenizer, batches, lambda model: evaluate(job, model)[1])
+
+
+def evaluate(job: Job, model: Any, split: str = "validation", name: str = "eval") -> tuple[Any, dict[str, float]]:
+    """What the model says of a split, and its scores. On the validation split, settings are chosen first."""
+    found = collect(
+        job.run.accelerator,
+        model,
+        job.tokenizer,
+        job.encoded[split].rows,
+        job.task,
+        job.settings,
+        job.config.per_device_eval_batch_size,
+        job.targets,
+    )
+    said = job.task.decode(job.encoded[split], found.arrays)
+    if split == "validation":
+        job.settings |= asked(job.task, "tune", job.gold[split], said)
+    counts = job.task.counts(job.gold[split], said, job.labels, job.settings)
+    scores = job.task.score(np.asarray(counts).sum(0), job.labels, job.settings)
+    scores |= asked(job.task, "remarks", job.gold[split], said) | found.costs
+    return said, {f"{name}_{key}": value for key, value in scores.items()}
+
+
+def collect(
+    accelerator: Any,
+    model: Any,
+    tokenizer: Any,
+    rows: Any,
+    task: Any,
+    settings: Mapping[str, Any],
+    batch_size: int,
+    targets: Any = None,
+) -> training.Collected:
+    """What a task keeps of each row."""
+    batches = data.eval_batches(rows, tokenizer, batch_size, targets or task.targets)
+    return training.collect(accelerator, model, batches, partial(task.collect, settings=settings))
+
+
+def report(job: Job, outcome: training.TrainOutcome) -> training.RunResult:
+    """Saves the model, then what it says on the evaluation splits, its scores, and its card."""
+    run, task = job.run, job.task
+    said: dict[str, Any] = {}
+    results = dict(outcome.results)
+    for split, name in SPLITS:
+        if split in job.splits:
+            said[split], scores = evaluate(job, outcome.model, split, name)
+            results |= scores
+            shown = dict.fromkeys((task.headline(job.splits[split]), *task.SHOWN))
+            run.print(f"{name}: {_line(scores, name, list(shown))}  rows {len(job.splits[split]):,}")
+    run.accelerator.unwrap_model(outcome.model).config.update(job.settings)
+    run.save_model(outcome.model, job.tokenizer)
+    if run.accelerator.is_main_process:
+        for split, name in SPLITS:
+            if split in said:
+                task.write(run.file, name, job.splits[split], said[split], job.labels, job.settings)
+        write_card(job, outcome.model, results)
+    return run.finish(results, outcome.history)
+
+
+def _line(scores: Mapping[str, float], name: str, shown: Sequence[str]) -> str:
+    values = {key: scores[f"{name}_{key}"] for key in shown if f"{name}_{key}" in scores}
+    return "  ".join(f"{key} {v:.4f}" if isinstance(v, float) else f"{key} {v:,}" for key, v in values.items())
+
+
+def write_card(job: Job, model: Any, results: Mapping[str, float]) -> None:
+    """Writes the model card."""
+    config = job.config
+    reporting.write_model_card(
+        job.run.output_dir,
+        task=job.task.PIPELINE,
+        metric=job.task.headline(job.splits["train"]),
+        use=getattr(job.task, "USE", 'finetune.predict(FOLDER, ["I would see it again."])'),
+        base_model=config.model_name_or_path,
+        model_type=job.run.accelerator.unwrap_model(model).config.model_type,
+        data=config.dataset_name or str(config.train_file),
+        split_sizes={split: len(dataset) for split, dataset in job.splits.items()},
+        labels=job.labels,
+        results=results,
+        settings=reporting.told_settings(config),
+    )

@@ -1,0 +1,288 @@
+"""A text, or a pair of texts: one label, several labels, or a number.
+
+Shapes: N texts, B rows of a batch, L labels.
+"""
+
+import csv
+import json
+import logging
+import math
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from torch import Tensor
+
+from finetune import data, metrics, models, reporting
+from finetune.tasks.label_errors import compared  # noqa: F401
+
+logger = logging.getLogger(__name__)
+
+METRICS = (
+    *("accuracy", "f1_macro", "recall_macro", "loss"),
+    *("f1_micro", "pearson", "spearman", "mse"),  # of several labels; of a number
+)
+SHOWN = ("accuracy", "f1_micro", "f1_macro", "recall_macro", "pearson", "spearman", "mse")
+PIPELINE = "text-classification"
+HEAD = "sequence-classification"
+USE = (
+    'classifier = pipeline("text-classification", model=FOLDER, truncation=True)\nclassifier("I would see it again.")'
+)
+ONE, SEVERAL, NUMBER = "single_label_classification", "multi_label_classification", "regression"
+
+
+@dataclass(frozen=True)
+class Said:
+    """What a model says of each text.
+
+    | kind | `labels` | `scores` |
+    |---|---|---|
+    | one label | int64 (N,) | float32 (N,): its probability |
+    | several labels | none | float32 (N, L): of each its probability |
+    | a number | none | float32 (N,): the number |
+    """
+
+    labels: np.ndarray | None
+    scores: np.ndarray
+
+
+def read(config: Any) -> dict[str, Any]:
+    """The splits that a config names, as `finetune.data.read_labelled` gives them."""
+    return data.read_labelled(
+        config,
+        config.text_column_name,
+        config.label_column_name,
+        config.text_pair_column_name,
+        label_separator=config.label_separator,
+        problem_type=config.problem_type,
+    )
+
+
+def labels(splits: Mapping[str, Any]) -> list[str]:
+    """The labels of the training split, refusing others in the other splits. A number is one output."""
+    if data.problem_type_of(splits["train"]) == NUMBER:
+        return ["number"]
+    found = data.class_labels(splits["train"])
+    data.check_labels(splits, found, "label")
+    return found
+
+
+def headline(dataset: Any) -> str:
+    """The score that models are compared by."""
+    return {ONE: "accuracy", SEVERAL: "f1_micro", NUMBER: "pearson"}[data.problem_type_of(dataset)]
+
+
+def told(dataset: Any) -> str:
+    """The labels of a split and how often each occurs."""
+    return data.label_counts(dataset, "label")
+
+
+def words(train: Any) -> Iterable[str]:
+    """What a baseline's vocabulary is made from."""
+    return (text for column in _columns(train) for text in train[column])
+
+
+def _columns(dataset: Any) -> list[str]:
+    return [name for name in ("text", "text_pair") if name in dataset.column_names]
+
+
+def settings(splits: Mapping[str, Any], config: Any) -> dict[str, Any]:
+    """What a model must know beside its weights: what its outputs are."""
+    return {"problem_type": data.problem_type_of(splits["train"])}
+
+
+def encode(dataset: Any, tokenizer: Any, labels: Sequence[str], config: Any) -> data.Encoded:
+    """Texts to subwords, without padding."""
+    return data.encode_texts(dataset, tokenizer, labels, max_seq_length=config.max_seq_length)
+
+
+def targets(inputs: Mapping[str, Tensor], weights: Sequence[float] | None = None) -> dict[str, float]:
+    """How many targets the loss of a batch is the mean of; with class weights the sum of their weights."""
+    found = inputs["labels"]
+    kind: Any = ONE if not found.is_floating_point() else NUMBER if found.ndim == 1 else SEVERAL
+    return {"loss": models.target_weight(found, kind, weights)}
+
+
+def gold(dataset: Any, labels: Sequence[str]) -> np.ndarray:
+    """The targets of a split, as `finetune.data.label_targets` gives them; numbers in double precision."""
+    if data.problem_type_of(dataset) == NUMBER:
+        return np.array(dataset["label"][:], dtype=np.float64)
+    return data.label_targets(dataset, labels)
+
+
+def collect(output: Any, batch: Any, settings: Mapping[str, Any]) -> dict[str, Tensor]:
+    """The scores of each row, as `Said` has them."""
+    logits = output.logits.float()
+    kind = settings["problem_type"]
+    if kind == NUMBER:
+        return {"scores": logits[:, 0]}
+    if kind == SEVERAL:
+        return {"scores": logits.sigmoid()}
+    return {"labels": logits.argmax(-1), "scores": logits.softmax(-1).amax(-1)}
+
+
+def decode(encoded: Any, found: Mapping[str, np.ndarray]) -> Said:
+    """What was collected, in the order of the texts."""
+    return Said(found.get("labels"), found["scores"])
+
+
+def tune(gold: np.ndarray, said: Said) -> dict[str, Any]:
+    """Of several labels, the threshold with the highest micro F1."""
+    return {"threshold": metrics.tuned_threshold(gold > 0, said.scores)} if gold.ndim == 2 else {}
+
+
+def chosen(said: Said, settings: Mapping[str, Any]) -> np.ndarray:
+    """Of several labels, which the model gives each text, bool (N, L)."""
+    return said.scores >= settings.get("threshold", 0.5)
+
+
+def counts(gold: np.ndarray, said: Said, labels: Sequence[str], settings: Mapping[str, Any]) -> np.ndarray:
+    """What each text adds to the scores."""
+    if gold.ndim == 2:
+        return metrics.multi_label_counts(gold > 0, chosen(said, settings))
+    if said.labels is None:
+        return metrics.number_counts(gold, said.scores)
+    return metrics.class_counts(gold, said.labels, len(labels))
+
+
+def score(sums: np.ndarray, labels: Sequence[str], settings: Mapping[str, Any]) -> dict[str, float]:
+    """The scores of summed counts."""
+    if settings["problem_type"] == NUMBER:
+        return metrics.number_scores(sums)
+    several = settings["problem_type"] == SEVERAL
+    return metrics.multi_label_scores(sums, labels) if several else metrics.class_scores(sums, labels)
+
+
+def remarks(gold: np.ndarray, said: Said) -> dict[str, float]:
+    """Of numbers, Spearman's correlation, which is no function of sums."""
+    return {"spearman": metrics.spearman(gold, said.scores)} if gold.dtype == np.float64 else {}
+
+
+def write(
+    file: Callable[[str], Path],
+    name: str,
+    dataset: Any,
+    said: Said,
+    labels: Sequence[str],
+    settings: Mapping[str, Any],
+) -> None:
+    """Writes `predictions_<name>.tsv`: the texts, what is right, what the model says, and its score.
+
+    Several labels are a list in JSON; the score is then that of the least certain label.
+    """
+    predicted, scores = spoken(said, labels, settings)
+    right = dataset["label"][:]
+    header = [*_columns(dataset), "label", "predicted", "score"]
+    if settings["problem_type"] == NUMBER:  # all their digits
+        right, predicted = (list(map(str, side)) for side in (right, predicted))
+    if settings["problem_type"] == SEVERAL:
+        right, predicted = ([json.dumps(own, ensure_ascii=False) for own in side] for side in (right, predicted))
+    told = ["" if math.isnan(own) else own for own in scores]
+    rows = zip(*(dataset[column] for column in _columns(dataset)), right, predicted, told, strict=True)
+    reporting.write_predictions(file(f"predictions_{name}.tsv"), header, rows)
+
+
+def spoken(said: Said, labels: Sequence[str], settings: Mapping[str, Any]) -> tuple[list[Any], list[float]]:
+    """The answers in words: a label, a list of labels, or a number; and a score for each.
+
+    The score of several labels is the probability of the answer on the label that is nearest to the threshold. That
+    of a number is the number.
+    """
+    if settings["problem_type"] == NUMBER:
+        return said.scores.tolist(), said.scores.tolist()
+    if said.labels is not None:
+        return [labels[i] for i in said.labels], said.scores.tolist()
+    given = chosen(said, settings)
+    sure = np.where(given, said.scores, 1 - said.scores).min(1)
+    return [[label for label, own in zip(labels, row, strict=True) if own] for row in given], sure.tolist()
+
+
+def reread(folder: Path, name: str) -> tuple[list[list[str]], list[Any], list[Any], list[float]]:
+    """Words, label, predicted label and score of each text, from `predictions_<name>.tsv`.
+
+    Several labels are a list; a number is its text.
+    """
+    csv.field_size_limit(2**31 - 1)  # a text may be long
+    with (folder / f"predictions_{name}.tsv").open(encoding="utf-8", newline="") as file:
+        rows = list(csv.DictReader(file, delimiter="\t", quoting=csv.QUOTE_NONE))
+    words = [" ".join(row[key] for key in ("text", "text_pair") if key in row).split() for row in rows]
+    scores = [float(row["score"]) if row["score"] else math.nan for row in rows]
+    return words, [_cell(row["label"]) for row in rows], [_cell(row["predicted"]) for row in rows], scores
+
+
+def _cell(text: str) -> Any:
+    """A list of labels where it is one, as `write` writes it."""
+    if text.startswith("["):
+        try:
+            found = json.loads(text)
+        except ValueError:
+            return text
+        if isinstance(found, list) and all(isinstance(label, str) for label in found):
+            return found
+    return text
+
+
+def inputs(dataset: Any) -> tuple[list[list[str]], list[Any]]:
+    """Words and label of each text, as `reread` has them."""
+    columns = [dataset[name] for name in _columns(dataset)]
+    words = [" ".join(texts).split() for texts in zip(*columns, strict=True)]
+    labels = dataset["label"][:]
+    return words, [str(label) for label in labels] if data.problem_type_of(dataset) == NUMBER else labels
+
+
+def label_numbers(dataset: Any) -> dict[str, int]:
+    """How many texts have each label."""
+    if data.problem_type_of(dataset) == NUMBER:
+        return {}
+    cells = dataset["label"][:]
+    found = Counter(label for cell in cells for label in ([cell] if isinstance(cell, str) else cell))
+    return dict(sorted(found.items()))
+
+
+def check(sample: Any, predictor: Any) -> None:
+    """Raises ValueError, in one sentence, for what this model does not label."""
+    pair = isinstance(sample, tuple) and len(sample) == 2 and all(isinstance(text, str) for text in sample)
+    if not pair and not isinstance(sample, str):
+        raise ValueError("this model labels texts: give a text, or two as a pair")
+    if predictor.pairs is not None and predictor.pairs != pair:
+        given, learned = ("a pair", "single texts") if pair else ("a single text", "pairs of texts")
+        raise ValueError(f"this is {given}, and the model was trained on {learned}")
+
+
+def answer(samples: Sequence[Any], predictor: Any) -> list[dict[str, Any]]:
+    """An answer for each sample, as `finetune.prediction` explains them."""
+    answers: list[dict[str, Any]] = [{} for _ in samples]
+    kind = predictor.settings["problem_type"]
+    for paired in (False, True):
+        ids = [i for i, sample in enumerate(samples) if isinstance(sample, tuple) is paired]
+        if not ids:
+            continue
+        texts = [samples[i][0] if paired else samples[i] for i in ids]
+        pairs = [samples[i][1] for i in ids] if paired else None
+        encoded = data.encode_strings(
+            texts,
+            pairs,
+            predictor.tokenizer,
+            max_seq_length=predictor.max_seq_length,
+        )
+        if encoded.texts_cut:
+            _warn_of_cut_texts(predictor.max_seq_length)
+        said = decode(encoded, predictor.collect(encoded.rows))
+        predicted, scores = spoken(said, predictor.labels, predictor.settings)
+        for at, (i, label, score) in enumerate(zip(ids, predicted, scores, strict=True)):
+            answers[i] = {"predicted": label, "score": round(float(score), 6)}
+            if kind == SEVERAL:
+                rounded = said.scores[at].astype(np.float64).round(6).tolist()
+                answers[i]["scores"] = dict(zip(predictor.labels, rounded, strict=True))
+            elif kind == NUMBER:
+                answers[i] = {"predicted": round(float(label), 6)}
+    return answers
+
+
+@cache
+def _warn_of_cut_texts(max_seq_length: int) -> None:
+    logger.warning("texts of more than %d subwords are cut there, as in training and evaluation", max_seq_length)

@@ -1,0 +1,144 @@
+"""Entities of several models side by side: by type, by length, by what training has shown; and the errors.
+
+Shapes: N sentences.
+"""
+
+from collections import Counter
+from collections.abc import Callable, Hashable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from finetune import data, metrics, models
+from finetune.tasks.samples import EXAMPLES, Runs, each, first_run, in_order
+
+
+def compared(read: Runs, splits: Mapping[str, Any]) -> dict[str, Any]:
+    """What models have in common and where they differ, from what each of their runs said."""
+    some = first_run(read)
+    gold = [metrics.entity_spans(tags) for tags in some.gold]
+    spans = {key: [metrics.entity_spans(tags) for tags in run.predicted] for key, run in each(read)}
+    types = sorted({span[2] for said in (gold, *spans.values()) for sentence in said for span in sentence})
+    seen = {
+        (*words[begin:end], kind)
+        for words, tags in zip(splits["train"]["tokens"], splits["train"]["ner_tags"], strict=True)
+        for begin, end, kind in metrics.entity_spans(tags)
+    }
+    cut = _subwords(read)
+
+    def surface(sentence: int, span: metrics.Span) -> tuple[str, ...]:
+        return tuple(some.words[sentence][span[0] : span[1]])
+
+    groups: dict[str, Callable[[int, metrics.Span], Hashable]] = {
+        "label": lambda sentence, span: span[2],
+        "sentence length": lambda sentence, span: metrics.length_group(len(some.words[sentence])),
+        "seen in training": lambda sentence, span: (
+            "seen" if (*surface(sentence, span), span[2]) in seen else "unseen"
+        ),
+    }
+    scorers: dict[str, Callable[[Any], list[Any]]] = {
+        "conlleval": lambda sentences: [metrics.entity_spans(tags) for tags in sentences],
+        "strict IOB2": lambda sentences: [metrics.entity_spans(tags, strict=True) for tags in sentences],
+    }
+    kept: list[int] = []
+    if cut is not None:
+        subwords, limit, splits_words = cut
+        kept = [_kept(row, limit) for row in subwords]
+        scorers[f"truncated at {limit} subwords"] = lambda sentences: [
+            metrics.entity_spans(tags[:n]) for tags, n in zip(sentences, kept, strict=True)
+        ]
+        if splits_words:
+            groups["subwords per word"] = lambda sentence, span: metrics.fertility_group(
+                int(subwords[sentence][span[0] : span[1]].sum()), span[1] - span[0]
+            )
+
+    return {
+        "metric": "f1",
+        "score": metrics.score,
+        "counts": {
+            name: np.stack([metrics.sentence_counts(gold, spans[name, seed]) for seed in seeds])
+            for name, seeds in read.items()
+        },
+        "labels": types,
+        "confusion": {
+            name: np.mean(
+                [metrics.entity_confusion(gold, spans[name, seed], types) for seed in seeds], axis=0
+            ).tolist()
+            for name, seeds in read.items()
+        },
+        "breakdowns": {title: _by(read, gold, spans, group) for title, group in groups.items()},
+        "scorers": {
+            name: {
+                title: _mean_f1(scorer(some.gold), [scorer(run.predicted) for run in seeds.values()])
+                for title, scorer in scorers.items()
+            }
+            for name, seeds in read.items()
+        },
+        **({"words_kept_by_truncation": sum(kept)} if cut is not None else {}),
+        "examples": _entity_examples(read, gold, spans, some),
+    }
+
+
+def _subwords(read: Runs) -> tuple[list[np.ndarray], int, bool] | None:
+    """How many subwords the first transformer's tokenizer makes of each word, or else the first baseline's.
+
+    Returns:
+        These, how many of them an input holds beside its special tokens, and whether a word may be several; None
+        where no model is a network.
+    """
+    import pyarrow as pa
+
+    networks = [run for _, run in each(read) if (run.folder / "config.json").exists()]
+    networks.sort(key=lambda run: models.is_baseline(run.config.model_name_or_path))
+    if not networks:
+        return None
+    run = networks[0]
+    tokenizer = models.load_tokenizer(str(run.folder), for_words=True)
+    starts = data.encode_words(tokenizer, pa.array([word for words in run.words for word in words])).starts
+    bounds = np.cumsum([len(words) for words in run.words])[:-1]
+    special = sum(map(len, data.special_tokens(tokenizer)))
+    splits_words = not models.is_baseline(run.config.model_name_or_path)
+    return np.split(np.diff(starts), bounds), run.config.max_seq_length - special, splits_words
+
+
+def _kept(subwords: np.ndarray, limit: int) -> int:
+    """How many words begin within the first `limit` subwords."""
+    return int((np.cumsum(subwords) - subwords < limit).sum())
+
+
+def _by(read: Runs, gold: Any, spans: Any, group: Callable[[int, metrics.Span], Hashable]) -> dict[str, Any]:
+    """For each group: its gold entities, and each model's F1, the mean over its seeds."""
+    counts = {key: metrics.entities_by(gold, said, group) for key, said in spans.items()}
+    sizes = Counter(str(group(sentence, span)) for sentence, found in enumerate(gold) for span in found)
+    nothing = np.zeros(3, np.int64)
+    scores = {
+        name: {
+            at: float(np.mean([metrics.score(counts[name, seed].get(at, nothing)) for seed in seeds]))
+            for at in sorted(sizes, key=in_order)
+        }
+        for name, seeds in read.items()
+    }
+    return {"size": {at: sizes[at] for at in sorted(sizes, key=in_order)}, "of": "gold entities", "scores": scores}
+
+
+def _mean_f1(gold: Any, predicted: Sequence[Any]) -> float:
+    return float(np.mean([metrics.score(metrics.sentence_counts(gold, said).sum(0)) for said in predicted]))
+
+
+def _entity_examples(read: Runs, gold: Any, spans: Any, some: Any) -> list[dict[str, Any]]:
+    """The sentences with most entities missed, made up or misnamed, a mean over the models' first seeds."""
+    first = {name: spans[name, next(iter(seeds))] for name, seeds in read.items()}
+    found = []
+    for sentence, right in enumerate(gold):
+        wrong = {name: len(set(right) ^ set(said[sentence])) for name, said in first.items()}
+        if any(wrong.values()):
+            found.append(
+                {
+                    "sentence": sentence,
+                    "words": some.words[sentence],
+                    "gold": right,
+                    "predicted": {name: said[sentence] for name, said in first.items()},
+                    "wrong": wrong,
+                }
+            )
+    return sorted(found, key=lambda one: -sum(one["wrong"].values()))[:EXAMPLES]

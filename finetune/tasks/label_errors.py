@@ -1,0 +1,182 @@
+"""Labels of texts by several models side by side: by label, by length; and the errors.
+
+Shapes: N texts, L labels.
+"""
+
+import math
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from finetune import data, metrics
+from finetune.tasks.samples import EXAMPLES, Runs, each, first_run, in_order, worst
+
+
+def compared(read: Runs, splits: Mapping[str, Any]) -> dict[str, Any]:
+    """What models have in common and where they differ, from what each of their runs said."""
+    kind = data.problem_type_of(splits["train"])
+    if kind == "regression":
+        return _numbers(read)
+    return _several(read, splits) if kind == "multi_label_classification" else _one(read, splits)
+
+
+def _one(read: Runs, splits: Mapping[str, Any]) -> dict[str, Any]:
+    from sklearn.metrics import confusion_matrix, f1_score
+
+    some = first_run(read)
+
+    labels = data.class_labels(splits["train"])
+    gold = np.array(some.gold)
+    lengths = np.array([metrics.length_group(len(words)) for words in some.words])
+    groups = sorted(set(lengths.tolist()), key=in_order)
+    sizes = Counter(some.gold)
+
+    def mean(function: Callable[[np.ndarray], Any]) -> dict[str, Any]:
+        return {
+            name: np.mean([function(np.array(run.predicted)) for run in seeds.values()], axis=0)
+            for name, seeds in read.items()
+        }
+
+    by_label = mean(lambda said: f1_score(gold, said, labels=labels, average=None, zero_division=0))
+    by_length = mean(lambda said: [(said == gold)[lengths == group].mean() for group in groups])
+    return {
+        "metric": "accuracy",
+        "score": metrics.score,
+        "counts": {
+            name: np.stack([metrics.accuracy_counts(gold, np.array(run.predicted)) for run in seeds.values()])
+            for name, seeds in read.items()
+        },
+        "labels": labels,
+        "confusion": {
+            name: table.tolist()
+            for name, table in mean(lambda said: confusion_matrix(gold, said, labels=labels)).items()
+        },
+        "breakdowns": {
+            "label": {
+                "size": {label: sizes[label] for label in labels},
+                "of": "texts, by F1",
+                "scores": {name: dict(zip(labels, map(float, row), strict=True)) for name, row in by_label.items()},
+            },
+            "text length": {
+                "size": {group: int((lengths == group).sum()) for group in groups},
+                "of": "texts, by accuracy",
+                "scores": {name: dict(zip(groups, map(float, row), strict=True)) for name, row in by_length.items()},
+            },
+        },
+        "examples": _class_examples(read, some),
+    }
+
+
+def _class_examples(read: Runs, some: Any) -> list[dict[str, Any]]:
+    """The texts that the models' first seeds got wrong with the most confidence (1 where a model tells none)."""
+    first = {name: next(iter(seeds.values())) for name, seeds in read.items()}
+    found = []
+    for at, right in enumerate(some.gold):
+        said = {name: run.predicted[at] for name, run in first.items()}
+        sure = {name: None if math.isnan(run.scores[at]) else run.scores[at] for name, run in first.items()}
+        wrong = {name: int(label != right) for name, label in said.items()}
+        if any(wrong.values()):
+            found.append(
+                {
+                    "sentence": at,
+                    "words": some.words[at],
+                    "gold": right,
+                    "predicted": said,
+                    "confidence": sure,
+                    "wrong": wrong,
+                    "order": sum((1.0 if sure[name] is None else sure[name] or 0.0) for name in said if wrong[name]),
+                }
+            )
+    return sorted(found, key=lambda one: -one.pop("order"))[:EXAMPLES]
+
+
+def _several(read: Runs, splits: Mapping[str, Any]) -> dict[str, Any]:
+    labels = data.class_labels(splits["train"])
+    gold = _sets(first_run(read).gold, labels)
+    said = {key: _sets(run.predicted, labels) for key, run in each(read)}
+    tables = {key: metrics.multi_label_counts(gold, own) for key, own in said.items()}
+    L = len(labels)
+    micro = {
+        key: np.stack([table[:, i * L : (i + 1) * L].sum(1) for i in range(3)], 1) for key, table in tables.items()
+    }
+    by_label = {
+        name: np.mean([metrics.score(tables[name, seed].sum(0)[: 3 * L].reshape(3, L).T) for seed in seeds], axis=0)
+        for name, seeds in read.items()
+    }
+    return {
+        "metric": "f1_micro",
+        "score": metrics.score,
+        "counts": {name: np.stack([micro[name, seed] for seed in seeds]) for name, seeds in read.items()},
+        "labels": labels,
+        "breakdowns": {
+            "label": {
+                "size": dict(zip(labels, gold.sum(0).tolist(), strict=True)),
+                "of": "texts, by F1",
+                "scores": {name: dict(zip(labels, map(float, row), strict=True)) for name, row in by_label.items()},
+            }
+        },
+        "examples": worst(read, lambda right, predicted: len(set(right) ^ set(predicted))),
+    }
+
+
+def compared_tags(read: Runs, labels: Sequence[str]) -> dict[str, Any]:
+    """The same for plain tags, a label a word."""
+    index = {label: i for i, label in enumerate(labels)}
+    some = first_run(read)
+    offsets = np.cumsum([0, *map(len, some.gold)])
+
+    def ids(rows: Sequence[Sequence[str]]) -> np.ndarray:
+        return np.array([index[tag] for row in rows for tag in row], dtype=np.int64)
+
+    L = len(labels)
+    gold = ids(some.gold)
+    tables = {key: metrics.tag_counts(gold, ids(run.predicted), offsets, L) for key, run in each(read)}
+    by_label = {
+        name: np.mean([metrics.score(tables[name, seed].sum(0)[: 3 * L].reshape(3, L).T) for seed in seeds], axis=0)
+        for name, seeds in read.items()
+    }
+    sizes = np.bincount(gold, minlength=L).tolist()
+    return {
+        "metric": "accuracy",
+        "score": metrics.score,
+        "counts": {
+            name: np.stack([tables[name, seed][:, [3 * L, 3 * L + 1, 3 * L + 1]] for seed in seeds])
+            for name, seeds in read.items()
+        },
+        "labels": list(labels),
+        "breakdowns": {
+            "label": {
+                "size": dict(zip(labels, sizes, strict=True)),
+                "of": "words, by F1",
+                "scores": {name: dict(zip(labels, map(float, row), strict=True)) for name, row in by_label.items()},
+            }
+        },
+        "examples": [],
+    }
+
+
+def _sets(rows: Sequence[Sequence[str]], labels: Sequence[str]) -> np.ndarray:
+    """Lists of labels -> bool (N, L)."""
+    index = {label: i for i, label in enumerate(labels)}
+    table = np.zeros((len(rows), len(labels)), dtype=bool)
+    for row, own in zip(table, rows, strict=True):
+        row[[index[label] for label in own]] = True
+    return table
+
+
+def _numbers(read: Runs) -> dict[str, Any]:
+    gold = [float(value) for value in first_run(read).gold]
+    counts = {
+        name: np.stack(
+            [metrics.number_counts(gold, [float(value) for value in run.predicted]) for run in seeds.values()]
+        )
+        for name, seeds in read.items()
+    }
+    return {
+        "metric": "pearson",
+        "score": metrics.pearson,
+        "counts": counts,
+        "examples": worst(read, lambda right, predicted: abs(float(right) - float(predicted))),
+    }
