@@ -1,0 +1,140 @@
+"""Several labels a text, a number, plain tags: end to end, on one process and two, compared, predicted, resumed."""
+
+import csv
+import json
+import random
+
+import numpy as np
+import pytest
+from processes import ROOT, run_script
+from scipy import stats
+from sklearn.metrics import accuracy_score, f1_score, mean_squared_error
+
+import finetune
+from finetune import training
+from recipes.compare import CompareConfig, compare
+from recipes.ner import NerConfig, finetune_ner
+from recipes.sentiment import SentimentConfig, finetune_sentiment
+
+TINY = {"num_train_epochs": 3, "max_seq_length": 32, "save_total_limit": 9, "disable_tqdm": True}
+SHAPE = {"model_name_or_path": "bilstm", "hidden_size": 16, "embedding_size": 16, "learning_rate": 1e-2}
+WORDS = {"joy": "glad", "anger": "cross", "fear": "afraid"}
+TAGS = {"ran": "VERB", "saw": "VERB", "the": "DET", "dog": "NOUN", "Ada": "PROPN", "old": "ADJ"}
+SIZES = {"train": 48, "validation": 24, "test": 24}
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("labels")
+    draw = random.Random(0)
+    for split, size in SIZES.items():
+        texts = [[draw.choice((*WORDS.values(), "the", "day", "was")) for _ in range(6)] for _ in range(size)]
+        several = [
+            {"text": " ".join(text), "label": [k for k, word in WORDS.items() if word in text]} for text in texts
+        ]
+        numbers = [{"text": " ".join(text), "label": 0.5 + text.count("glad")} for text in texts]
+        for name, rows in (("several", several), ("number", numbers)):
+            (folder / f"{name}-{split}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+        sentences = [[draw.choice(list(TAGS)) for _ in range(5)] for _ in range(size)]
+        lines = ("".join(f"{word}\t{TAGS[word]}\n" for word in sentence) + "\n" for sentence in sentences)
+        (folder / f"tags-{split}.conll").write_text("".join(lines))
+    return folder
+
+
+def flags(files, name, **more):
+    ending = "conll" if name == "tags" else "jsonl"
+    own = TINY | {f"{split}_file": str(files / f"{name}-{split}.{ending}") for split in SIZES}
+    baseline = more.get("model_name_or_path", "bilstm").startswith("bilstm")
+    return own | (SHAPE if baseline else {"learning_rate": 1e-3}) | more
+
+
+def rows_of(folder, name="test"):
+    with (folder / f"predictions_{name}.tsv").open(newline="") as file:
+        return list(csv.DictReader(file, delimiter="\t", quoting=csv.QUOTE_NONE))
+
+
+@pytest.mark.parametrize("name", ["bilstm", "wordpiece"])
+def test_several_labels(name, files, checkpoints, tmp_path):
+    model = str(checkpoints.get(name, name))
+    more = {"class_weights": "balanced", "label_smoothing_factor": 0.1} if name == "bilstm" else {"focal_gamma": 2.0}
+    own = flags(files, "several", model_name_or_path=model, **more)
+    result = finetune_sentiment(SentimentConfig(**own, output_dir=str(tmp_path / "run")))
+    rows = rows_of(tmp_path / "run")
+    right, said = (
+        np.array([[label in json.loads(row[key]) for label in WORDS] for row in rows])
+        for key in ("label", "predicted")
+    )
+    for key, average in (("f1_micro", "micro"), ("f1_macro", "macro")):
+        assert result.results[f"test_{key}"] == pytest.approx(f1_score(right, said, average=average, zero_division=0))
+    assert result.results["test_accuracy"] == pytest.approx(accuracy_score(right, said))
+    if name == "bilstm":
+        assert result.results["test_f1_micro"] > 0.9  # it learned which word is which label
+
+    predictor = finetune.load_predictor(tmp_path / "run")
+    threshold = json.loads((tmp_path / "run/config.json").read_text())["threshold"]
+    assert predictor.settings["threshold"] == threshold
+    for row, answer in zip(rows, predictor([row["text"] for row in rows]), strict=True):
+        assert answer["predicted"] == json.loads(row["predicted"])
+        assert answer["predicted"] == [label for label, score in answer["scores"].items() if score >= threshold]
+
+
+def test_a_number(files, tmp_path):
+    result = finetune_sentiment(SentimentConfig(**flags(files, "number"), output_dir=str(tmp_path / "run")))
+    rows = rows_of(tmp_path / "run")
+    right, said = (np.array([float(row[key]) for row in rows]) for key in ("label", "predicted"))
+    assert result.results["test_pearson"] == pytest.approx(stats.pearsonr(right, said).statistic)
+    assert result.results["test_spearman"] == pytest.approx(stats.spearmanr(right, said).statistic)
+    assert result.results["test_mse"] == pytest.approx(mean_squared_error(right, said))
+    assert result.results["test_pearson"] > 0.5
+    assert result.results["best_epoch"] > 0
+    answers = finetune.predict(tmp_path / "run", [row["text"] for row in rows])
+    assert [answer["predicted"] for answer in answers] == pytest.approx(said.tolist(), abs=1e-6)
+
+
+@pytest.mark.parametrize("name", ["bilstm", "bilstm-crf", "unigram"])
+def test_plain_tags(name, files, checkpoints, tmp_path):
+    model = str(checkpoints[name]) if name in checkpoints else name
+    own = flags(files, "tags", model_name_or_path=model)
+    result = finetune_ner(NerConfig(**own, output_dir=str(tmp_path / "run")))
+    lines = [line.split("\t") for line in (tmp_path / "run/predictions_test.conll").read_text().splitlines() if line]
+    right, said = ([line[at] for line in lines] for at in (1, 2))
+    assert result.results["test_accuracy"] == pytest.approx(accuracy_score(right, said))
+    expected = f1_score(right, said, average="macro", labels=sorted(set(right)), zero_division=0)
+    assert result.results["test_f1_macro"] == pytest.approx(expected)
+    assert result.results["test_words"] == result.results["test_words_scored"] == len(lines) == 24 * 5
+    assert "test_f1" not in result.results
+    if name == "bilstm":
+        assert result.results["test_accuracy"] > 0.9
+    answers = finetune.predict(tmp_path / "run", [["the", "old", "dog", "ran"], ["Ada"]])
+    assert [len(answer["predicted"]) for answer in answers] == [4, 1]
+    assert answers[0]["entities"] == []
+
+
+@pytest.mark.parametrize("kind", ["several", "number", "tags"])
+def test_resumed_on_two_processes_and_compared(kind, files, tmp_path):
+    train, config, script = (
+        (finetune_ner, NerConfig, "ner") if kind == "tags" else (finetune_sentiment, SentimentConfig, "sentiment")
+    )
+    # Without dropout, so that the processes draw nothing.
+    own = flags(files, kind) | {"dropout": 0.0, "word_dropout": 0.0, "per_device_train_batch_size": 16}
+    if kind == "several":
+        own |= {"class_weights": "joy=3", "focal_gamma": 1.0}
+    one = train(config(**own, output_dir=str(tmp_path / "one")))
+    half = {"resume_from_checkpoint": str(training.checkpoints(tmp_path / "one")[0])}
+    train(config(**own | half, output_dir=str(tmp_path / "resumed")))
+    assert len({(tmp_path / name / "model.safetensors").read_bytes() for name in ("one", "resumed")}) == 1
+
+    given = [f"--{key}={value}" for key, value in (own | {"per_device_train_batch_size": 8}).items()]
+    done = run_script(ROOT / f"recipes/{script}.py", *given, f"--output_dir={tmp_path / 'two'}", processes=2)
+    assert done.returncode == 0, done.stderr[-2000:]
+    two = json.loads((tmp_path / "two/all_results.json").read_text())
+    assert two["test_loss"] == pytest.approx(one.results["test_loss"], rel=1e-3)
+
+    other = "dictionary" if kind == "tags" else "svm"
+    configs = {name: config(**own | {"model_name_or_path": name}) for name in ("bilstm", other)}
+    report = compare(CompareConfig(configs, (42,), str(tmp_path / "compared")))
+    metric = {"several": "f1_micro", "number": "pearson", "tags": "accuracy"}[kind]
+    assert report["metric"] == metric
+    assert report["models"]["bilstm"]["scores"][f"test_{metric}"]["values"] == [one.results[f"test_{metric}"]]
+    assert len(report["pairs"]) == 1
+    assert (tmp_path / "compared/report.html").exists()
