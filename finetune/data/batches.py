@@ -1,9 +1,9 @@
-"""Batches, made in this one place from rows without padding.
+"""Makes batches from rows without padding. No other module pads.
 
-Which rows make an optimizer step hangs on (seed, epoch) alone: not on the number of processes, of workers, or
-of micro-batches, and not on where a run was resumed.
+The seed and the epoch alone decide which rows make an optimizer step. The number of processes, of workers or of
+micro-batches does not change it, nor does the step where a run was resumed.
 
-Shapes: B rows, T tokens of the longest of them, C bytes of a word.
+Shapes: B rows, T tokens of the longest row, C bytes of a word.
 """
 
 import hashlib
@@ -30,7 +30,7 @@ _SORTED_STEPS = 50  # steps whose rows are sorted by length together
 
 
 class RowSource(Protocol):
-    """Rows, or what makes them when they are asked for."""
+    """Rows that exist already, or that are made when they are asked for."""
 
     def __len__(self) -> int: ...
 
@@ -49,7 +49,7 @@ class EpochSource(Protocol):
 
 
 def labels_counted(inputs: Mapping[str, torch.Tensor]) -> dict[str, float]:
-    """The targets of a loss that is the mean over the labels: those that are not -100."""
+    """The number of targets of a loss that is the mean over the labels. A label of -100 is no target."""
     return {"loss": int((inputs["labels"] != -100).sum())}
 
 
@@ -63,26 +63,29 @@ class Batch:
     | `attention_mask` | int64 (B, T) | 0 |
     | `labels` | int64 (B, T) or (B,); float32 where the rows hold floats | -100 |
     | `token_type_ids` | int64 (B, T), where the tokenizer gives them | 0 |
-    | `position_ids` | int64 (B, T), where the model is not to count itself | 0 |
-    | `char_ids` | int64 (B, T, C), the baselines' | 0 |
+    | `position_ids` | int64 (B, T), where the model must not number the positions itself | 0 |
+    | `char_ids` | int64 (B, T, C), for the baselines | 0 |
     | `next_sentence_label` | int64 (B,), pretraining on pairs | |
-    | a column of `Rows.sides` | int64 (B, the longest of its own) | -100 for `labels`, else 0 |
+    | a column of `Rows.sides` | int64 (B, the longest row of this column) | -100 for `labels`, else 0 |
     """
 
     inputs: dict[str, torch.Tensor]
-    row_ids: np.ndarray  # int64 (B,): which rows these are; none in a batch that only keeps processes in step
+    row_ids: np.ndarray  # int64 (B,): which rows these are; empty in a batch that only keeps processes in step
     count: Count = labels_counted
     sides: tuple[str, ...] = ()  # the columns that have a length of their own
 
     def to(self, device: Any) -> "Batch":
-        """The batch with its tensors on `device`. The program does not wait for a copy to a GPU."""
+        """The batch with its tensors on `device`. The program does not wait until a copy to a GPU is finished."""
         gpu = torch.cuda.is_available() and torch.device(device).type == "cuda"
         values = {key: value.pin_memory() if gpu else value for key, value in self.inputs.items()}
         moved = {key: value.to(device, non_blocking=gpu) for key, value in values.items()}
         return replace(self, inputs=moved)
 
     def split(self, pieces: int) -> list["Batch"]:
-        """The same rows in so many batches or fewer, of about the same number of rows, none with padding alone."""
+        """The same rows in `pieces` batches or fewer, each with about the same number of rows.
+
+        Columns that would hold padding alone are cut off.
+        """
         if pieces == 1 or len(self.row_ids) < 2:
             return [self]
         parts = []
@@ -107,8 +110,9 @@ class Batch:
 
     @property
     def targets(self) -> dict[str, float]:
-        """How many targets each mean loss that the model returns is over, by its name in the model's output; of
-        weighted targets the sum of their weights.
+        """The number of targets of each mean loss that the model returns, by the loss's name in the model's output.
+
+        For weighted targets it is the sum of their weights.
         """
         counts = self.count(self.inputs)
         return counts if len(self.row_ids) else dict.fromkeys(counts, 0)
@@ -126,7 +130,7 @@ def collate(
     pad_left: bool = False,
     count: Count = labels_counted,
 ) -> Batch:
-    """Puts rows into one padded batch, padding on the right, or on the left for models that read it so (XLNet)."""
+    """Puts rows into one padded batch. The padding is on the right; for models such as XLNet it is on the left."""
     ids = np.asarray(row_ids, dtype=np.int64)
     taken = rows.take(ids)
     lengths = taken.lengths
@@ -156,11 +160,12 @@ class TrainBatches:
     """The optimizer steps of each epoch, as this process sees them.
 
     Args:
-        tokens_per_batch: a micro-batch holds as many rows as fit, its rows counted as long as the longest of them, in
-            place of `per_device_batch_size` rows; a step holds as many as `gradient_accumulation_steps` times
-            `num_processes` such micro-batches would.
-        group_by_length: rows of about the same length make a step, in an order that is drawn anew for each epoch.
-        evaluated: rows of the other splits, which a resumed run is held to as well.
+        tokens_per_batch: replaces `per_device_batch_size`. A micro-batch then holds as many rows as fit into this
+            number of tokens, where each row counts as long as the longest one. A step holds as many rows as
+            `gradient_accumulation_steps` times `num_processes` such micro-batches would.
+        group_by_length: rows of about the same length make a step. The order of the steps is drawn again for each
+            epoch.
+        evaluated: rows of the other splits. A resumed run must have the same ones.
         count: counts the targets of a batch from its inputs.
     """
 
@@ -180,7 +185,7 @@ class TrainBatches:
     _steps: dict[int, int] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     def steps_in(self, epoch: int) -> int:
-        """Optimizer steps of an epoch; some may hold fewer rows."""
+        """The number of optimizer steps of an epoch. Some steps may hold fewer rows than others."""
         if self.tokens_per_batch is None:
             return -(-self.rows.rows_in(epoch) // (self.per_device_batch_size * self._micro_batches))
         if epoch not in self._steps:
@@ -188,16 +193,16 @@ class TrainBatches:
         return self._steps[epoch]
 
     def steps_of(self, epochs: float) -> int:
-        """Optimizer steps of so many epochs, the last of which may be a part of one."""
+        """The number of optimizer steps in `epochs` epochs. `epochs` need not be a whole number."""
         whole = int(epochs)
         steps = sum(self.steps_in(epoch) for epoch in range(whole))
         return steps if whole == epochs else steps + math.ceil(self.steps_in(whole) * (epochs - whole))
 
     def locate(self, step: int) -> tuple[int, int]:
-        """Optimizer steps done -> the epoch to go on with, and the steps of it that are done.
+        """From the number of steps done: the epoch to go on with, and how many of its steps are done.
 
         Raises:
-            ValueError: for an epoch without a row, since no number of epochs would bring a step.
+            ValueError: for an epoch without rows, since it has no step, and neither has any later epoch.
         """
         epoch = 0
         while step >= (steps := self.steps_in(epoch)):
@@ -208,7 +213,10 @@ class TrainBatches:
         return epoch, step
 
     def digest(self) -> str:
-        """SHA-256 of the rows of all splits; of instances, which cost time to build, all lengths and 10,000 rows."""
+        """SHA-256 of the rows of all splits.
+
+        Instances cost time to build, so only their lengths and 10,000 of their rows count.
+        """
         whole = hashlib.sha256()
         for source in (self.rows, *self.evaluated):
             rows = source.in_epoch(0)
@@ -224,8 +232,8 @@ class TrainBatches:
     def plan(self, epoch: int, first_step: int = 0) -> Iterator[list[list[int]]]:
         """For each step of the epoch from `first_step` on, this process's micro-batches as lists of row ids.
 
-        Every process has the same number of micro-batches, since sharded models wait for each other in each; in a
-        short step some may be empty.
+        Every process has the same number of micro-batches, since the processes of a sharded model wait for each
+        other in each of them. In a short step some micro-batches may be empty.
         """
         lengths = None if self.tokens_per_batch is None else self.rows.in_epoch(epoch).lengths
         for group in self._groups(epoch)[first_step:]:
@@ -238,11 +246,11 @@ class TrainBatches:
 
     @property
     def _micro_batches(self) -> int:
-        """Of a step, over all processes."""
+        """The number of micro-batches of a step, over all processes."""
         return self.gradient_accumulation_steps * self.num_processes
 
     def _groups(self, epoch: int) -> list[np.ndarray]:
-        """The rows of each step of an epoch. They hang on the seed and on what a step holds, not on how it is cut."""
+        """The rows of each step of an epoch. They depend on the seed and the size of a step, not on how it is cut."""
         generator = np.random.default_rng((self.seed, epoch))
         order = generator.permutation(self.rows.rows_in(epoch))
         rows_per_step = self.per_device_batch_size * self._micro_batches
@@ -257,7 +265,7 @@ class TrainBatches:
                     "at least that many, or a smaller --max_seq_length"
                 )
             rows_per_step = max(int(tokens / lengths.mean()), 1)
-        # Sorted among the rows of so many steps, not among all: else a row would meet the same ones in every epoch.
+        # Rows are sorted within _SORTED_STEPS steps, not all at once. Otherwise the same rows would always be together.
         groups = []
         for i in range(0, len(order), _SORTED_STEPS * rows_per_step):
             some = order[i : i + _SORTED_STEPS * rows_per_step]
@@ -273,7 +281,7 @@ class TrainBatches:
     def epoch(self, epoch: int, first_step: int = 0) -> Generator[list[Batch]]:
         """The micro-batches of each step of the epoch, from step `first_step` on."""
         rows = self.rows.in_epoch(epoch)
-        # The workers run ahead of the steps; each side goes through the plan by itself.
+        # The workers are ahead of the steps, so the workers and the steps each have an iterator over the plan.
         ahead, steps = self.plan(epoch, first_step), self.plan(epoch, first_step)
         batches = iter(
             DataLoader(
@@ -282,8 +290,8 @@ class TrainBatches:
                 collate_fn=partial(collate, rows, self.pad_token_id, pad_left=self.pad_left, count=self.count),
                 num_workers=self.num_workers,
                 worker_init_fn=_outlive_a_sigterm,
-                # Without its own, an iterator would draw from the global generator, and a resumed epoch, which
-                # has one iterator more, would see other dropout.
+                # Without a generator of its own, an iterator would draw from the global one. A resumed epoch has
+                # one more iterator, so its dropout would differ.
                 generator=torch.Generator(),
             )
         )
@@ -291,7 +299,7 @@ class TrainBatches:
             yield [next(batches) if micro_batch else self._idle(rows) for micro_batch in step]
 
     def _idle(self, rows: RowSource) -> Batch:
-        """A batch to run that counts for nothing."""
+        """A batch without targets. A process runs it only to keep in step with the others."""
         batch = collate(rows, self.pad_token_id, [0], pad_left=self.pad_left, count=self.count)
         return replace(batch, row_ids=batch.row_ids[:0])
 
@@ -306,10 +314,10 @@ def train_batches(
     """The batches that the flags of a run ask for.
 
     Args:
-        rows: of each split; those of `train` make the batches.
-        count: as `TrainBatches` has it.
+        rows: the rows of each split. Those of `train` make the batches.
         tokenizer: says how rows are padded.
-        processes: what says `num_processes` and `process_index`, as an `Accelerator` does.
+        processes: has `num_processes` and `process_index`, as an `Accelerator` does.
+        count: see `TrainBatches`.
     """
     return TrainBatches(
         rows["train"],
@@ -359,10 +367,11 @@ class EvalBatches:
 
 
 def _outlive_a_sigterm(worker: int) -> None:
-    """Lets a worker pass over the first SIGTERM.
+    """Lets a worker ignore the first SIGTERM.
 
-    Launchers and schedulers send it to the whole group, and the step that the run then finishes needs the worker.
-    Workers end when their run says so or is gone; at its exit, Python sends SIGTERM twice to one that has not.
+    Launchers and schedulers send it to the whole group of processes. The run then finishes its step, and needs the
+    worker for that. A worker ends when its run says so or is gone. If it still lives when the run exits, Python sends
+    it SIGTERM twice.
     """
 
     def note(number: int, frame: Any) -> None:
@@ -372,6 +381,6 @@ def _outlive_a_sigterm(worker: int) -> None:
 
 
 def _rows_that_fit(lengths: np.ndarray, tokens: int) -> int:
-    """How many of the first rows fit, each counted as long as the longest of them; at least one."""
+    """How many of the first rows fit into `tokens`, at least one. Each row counts as long as the longest one."""
     longest = np.maximum.accumulate(lengths[:tokens])
     return max(int((longest * np.arange(1, len(longest) + 1) <= tokens).sum()), 1)
