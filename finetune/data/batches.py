@@ -265,7 +265,7 @@ class TrainBatches:
                     "at least that many, or a smaller --max_seq_length"
                 )
             rows_per_step = max(int(tokens / lengths.mean()), 1)
-        # Rows are sorted within _SORTED_STEPS steps, not all at once. Otherwise the same rows would always be together.
+        # Sorted within _SORTED_STEPS steps, not all at once: otherwise the same rows would always be together.
         groups = []
         for i in range(0, len(order), _SORTED_STEPS * rows_per_step):
             some = order[i : i + _SORTED_STEPS * rows_per_step]
