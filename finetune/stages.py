@@ -1,18 +1,18 @@
-"""What every recipe does alike, from its flags to its results. A task (`finetune/tasks/`) says what is special.
+"""The steps that are the same in every recipe, from flags to results. A task (`finetune/tasks/`) adds its own parts.
 
 | name in a task | what it is |
 |---|---|
 | `METRICS` | scores that `--metric_for_best_model` may name |
-| `SHOWN` | scores that a run tells at its end |
+| `SHOWN` | scores that a run prints at its end |
 | `PIPELINE` | its name on the Hub |
 | `read(config)` | the splits, with columns as the task wants them |
 | `headline(dataset)` | the score that chooses the best evaluation, and that models are compared by |
-| `labels(splits)` | what the outputs of the model stand for |
-| `encode(dataset, tokenizer, labels, config)` | something with `rows`, whose `str()` tells what became of the split |
-| `gold(dataset, labels)` | what is right |
-| `targets(inputs)` | how many targets the mean losses of a batch are over |
-| `collect(output, batch, settings)` | what to keep of a batch, made on the device |
-| `decode(encoded, found)` | what the model says of the split |
+| `labels(splits)` | the label of each output of the model |
+| `encode(dataset, tokenizer, labels, config)` | an object with `rows`; its `str()` describes the encoded split |
+| `gold(dataset, labels)` | the right answers |
+| `targets(inputs)` | the number of targets of each mean loss of a batch |
+| `collect(output, batch, settings)` | the part of a batch's output to keep, computed on the device |
+| `decode(encoded, found)` | the model's answers for the split |
 | `counts(gold, said, labels, settings)` | what each sample adds to the scores, (N, K) |
 | `score(sums, labels, settings)` | the scores of summed counts |
 | `write(file, name, dataset, said, labels, settings)` | writes the predictions |
@@ -25,10 +25,10 @@ A task may also have:
 |---|---|
 | `USE` | for the model card: how to use the model |
 | `told(dataset)` | the labels of a split and their numbers, as a text |
-| `settings(splits, config)` | what a model must know beside its weights; saved in its config |
+| `settings(splits, config)` | what a model needs in addition to its weights; saved in its config |
 | `tune(gold, said)` | settings that are chosen on the validation split |
-| `remarks(gold, said)` | what else is told, such as how many words were scored |
-| `check(sample, predictor)` | refuses what the model does not answer |
+| `remarks(gold, said)` | further results, such as how many words were scored |
+| `check(sample, predictor)` | refuses a sample that the model cannot answer |
 | `label_numbers(dataset)` | the labels of a split and their numbers |
 """
 
@@ -67,7 +67,7 @@ class Job:
 
 
 def asked(task: Any, name: str, *arguments: Any) -> dict[str, Any]:
-    """What a task says that need not say it; else nothing."""
+    """Calls an optional function of a task. Returns {} if the task does not have it."""
     return getattr(task, name)(*arguments) if hasattr(task, name) else {}
 
 
@@ -75,7 +75,7 @@ def with_defaults(config: Any) -> Any:
     """The config with the defaults of its model.
 
     Raises:
-        ValueError: for flags that this model has no use for.
+        ValueError: for flags that this model does not use.
     """
     baseline = models.is_baseline(config.model_name_or_path)
     config = training.with_defaults(
@@ -92,7 +92,7 @@ def begin(config: Any, task: Any) -> Job:
     """Starts a run and reads its data.
 
     Raises:
-        ValueError: for what a user can mend.
+        ValueError: for a mistake that the user can correct.
     """
     run = training.start_run(config, metrics=task.METRICS)
     splits = task.read(run.config)
@@ -107,7 +107,7 @@ def begin(config: Any, task: Any) -> Job:
 
 
 def encode(job: Job, model: Any, tokenizer: Any) -> None:
-    """Makes the rows of all splits, and tells what became of them."""
+    """Makes the rows of all splits, and prints a line about each."""
     job.tokenizer = tokenizer
     for split, dataset in job.splits.items():
         job.encoded[split] = job.task.encode(dataset, tokenizer, job.labels, job.config)
@@ -119,7 +119,7 @@ def encode(job: Job, model: Any, tokenizer: Any) -> None:
 
 
 def fit(job: Job, model: Any) -> training.TrainOutcome:
-    """Trains the model, with an evaluation as often as the flags say."""
+    """Trains the model, and evaluates it as often as the flags say."""
     rows = {split: encoded.rows for split, encoded in job.encoded.items()}
     batches = data.train_batches(
         rows, job.tokenizer, job.config, job.run.accelerator, job.targets or job.task.targets
@@ -128,7 +128,7 @@ def fit(job: Job, model: Any) -> training.TrainOutcome:
 
 
 def evaluate(job: Job, model: Any, split: str = "validation", name: str = "eval") -> tuple[Any, dict[str, float]]:
-    """What the model says of a split, and its scores. On the validation split, settings are chosen first."""
+    """The model's answers for a split, and its scores. On the validation split, settings are chosen first."""
     found = collect(
         job.run.accelerator,
         model,
@@ -158,13 +158,13 @@ def collect(
     batch_size: int,
     targets: Any = None,
 ) -> training.Collected:
-    """What a task keeps of each row."""
+    """Runs the model over the rows, and returns what the task keeps for each row."""
     batches = data.eval_batches(rows, tokenizer, batch_size, targets or task.targets)
     return training.collect(accelerator, model, batches, partial(task.collect, settings=settings))
 
 
 def report(job: Job, outcome: training.TrainOutcome) -> training.RunResult:
-    """Saves the model, then what it says on the evaluation splits, its scores, and its card."""
+    """Evaluates the model, and saves it with its predictions, its scores and its card."""
     run, task = job.run, job.task
     said: dict[str, Any] = {}
     results = dict(outcome.results)

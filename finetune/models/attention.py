@@ -1,7 +1,7 @@
 """BERT, RoBERTa and XLM-R without padding: the encoder's layers run on the real tokens of a batch, laid end to end.
 
-Linears, norms and activations see `(1, N, H)`; attention alone sees sequences. The model's inputs and outputs have
-the shapes that they always have, so that no head, recipe or metric knows.
+Linears, norms and activations see `(1, N, H)`; only attention sees sequences. The model's inputs and outputs keep
+their usual shapes, so no head, recipe or metric needs to change.
 
 Shapes: B sequences, T tokens of the longest, N real tokens, H hidden, A heads, D of a head; b sequences of t tokens.
 """
@@ -22,13 +22,13 @@ from finetune.models.cpu_dropout import dropout as fast_dropout
 from finetune.models.cpu_dropout import use_fast_dropout
 
 NAME = "finetune_packed"
-KINDS = ("bert", "roberta", "xlm-roberta")  # whose encoders are known to be a plain stack of layers
-_PLAIN_BELOW = 512  # tokens: on a CPU, three plain operations instead of the fused one up to here
+KINDS = ("bert", "roberta", "xlm-roberta")  # their encoders are known to be a plain stack of layers
+_PLAIN_BELOW = 512  # tokens: up to here a CPU uses three plain operations instead of the fused one
 
 
 @dataclass(frozen=True)
 class Packing:
-    """Where the sequences of a batch are among its real tokens; on a CPU the shorter sequences come first."""
+    """The places of a batch's sequences among its real tokens. On a CPU the shorter sequences come first."""
 
     real: Tensor  # bool (B, T)
     at: Tensor  # int64 (N,): each token's place in the batch, laid flat
@@ -59,7 +59,7 @@ def packing_of(real: Tensor) -> Packing:
     """How to pack a batch.
 
     Args:
-        real: bool (B, T); of any form, since the real tokens of a row need not be its first ones.
+        real: bool (B, T). The real tokens of a row need not be its first ones.
     """
     if real.device.type != "cpu":
         return Packing(real, real.flatten().nonzero()[:, 0], [])
@@ -70,14 +70,14 @@ def packing_of(real: Tensor) -> Packing:
 
 
 def run_without_padding(model: PreTrainedModel) -> PreTrainedModel:
-    """Makes the encoder of a BERT, RoBERTa or XLM-R skip padding, and on a CPU its dropout fast.
+    """Makes the encoder of a BERT, RoBERTa or XLM-R skip padding. On a CPU it also makes its dropout fast.
 
-    Outputs are the same, up to rounding, but for the hidden states of padding, which are 0. Other models stay as they
-    are, also a decoder, which must not see the words that follow, and an encoder whose linear layers run in chunks of
-    T. On an accelerator that is no CUDA GPU all models stay so. A forward pass that is asked for the hidden states of
-    all layers is padded.
+    Outputs are the same, up to rounding, except that the hidden states of padding are 0. Other models stay as they
+    are. So do a decoder, which must not see the following words, an encoder whose linear layers run in chunks of T,
+    and all models on an accelerator that is not a CUDA GPU. If a forward pass must return the hidden states of all
+    layers, it is padded.
 
-    Copies and pickles of the model run in the same way: nothing here holds on to the model itself.
+    Copies and pickles of the model run in the same way, since nothing here keeps a reference to the model.
     """
     if not _can_pack(model.config) or (torch.accelerator.is_available() and not torch.cuda.is_available()):
         return model
@@ -95,8 +95,8 @@ def _can_pack(config: Any) -> bool:
 
 
 def _pack(encoder: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
-    """Before an encoder's forward pass: its inputs without padding, where they and its config allow that."""
-    if encoder.config._attn_implementation != NAME:  # somebody has set another one since
+    """Runs before an encoder's forward pass: removes the padding of its inputs, if they and its config allow that."""
+    if encoder.config._attn_implementation != NAME:  # another one has been set since
         return args, kwargs
     mask: Tensor | None = kwargs.get("attention_mask")
     every_layer = kwargs.get("output_hidden_states", encoder.config.output_hidden_states)
@@ -111,7 +111,7 @@ def _pack(encoder: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[
 
 
 def _unpack(encoder: Any, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> Any:
-    """After it: the hidden states where they belong."""
+    """Runs after an encoder's forward pass: puts the hidden states back into (B, T)."""
     packing: Packing | None = kwargs.get("packing")
     if packing is not None:
         output.last_hidden_state = packing.unpack(output.last_hidden_state[0])
@@ -133,7 +133,7 @@ def packed_attention(
 
     Args:
         query, key, value: (1, A, N, D).
-        packing: of the N tokens; None: the inputs are padded, and torch's own attention does it.
+        packing: of the N tokens. None: the inputs are padded, and torch's own attention is used.
 
     Returns:
         (1, N, A, D), and no attention weights.
@@ -154,7 +154,7 @@ def packed_attention(
 
 
 def _by_length(q: Tensor, k: Tensor, v: Tensor, packing: Packing, scale: float, dropout: float) -> Tensor:
-    """Sequences of one length together: (N, A, D) of each -> (N, A, D)."""
+    """Attention for all sequences of the same length at once. `q`, `k`, `v`: (N, A, D); returns (N, A, D)."""
     A, D = q.shape[1:]
     tokens = [b * t for b, t in packing.same_length]
     contexts = []
@@ -167,7 +167,7 @@ def _by_length(q: Tensor, k: Tensor, v: Tensor, packing: Packing, scale: float, 
 
 
 def attend(q: Tensor, k: Tensor, v: Tensor, scale: float, dropout: float) -> Tensor:
-    """Softmax attention on a CPU, without padding: (heads, t, D) of each -> (heads, t, D)."""
+    """Softmax attention on a CPU, without padding. `q`, `k`, `v`: (heads, t, D); returns (heads, t, D)."""
     if q.shape[1] > _PLAIN_BELOW:
         return scaled_dot_product_attention(q[None], k[None], v[None], dropout_p=dropout, scale=scale)[0]
     scores = torch.baddbmm(q.new_zeros(1, 1, 1), q, k.transpose(1, 2), beta=0, alpha=scale)  # (heads, t, t)
@@ -178,7 +178,7 @@ def attend(q: Tensor, k: Tensor, v: Tensor, scale: float, dropout: float) -> Ten
 
 
 def _padded(q: Tensor, k: Tensor, v: Tensor, packing: Packing, scale: float, dropout: float) -> Tensor:
-    """Attention alone on padded sequences: what a GPU has for every dtype and for dropout."""
+    """Pads the sequences for attention only. A GPU can do this for every dtype and with dropout."""
     B, T = packing.real.shape
     q, k, v = (
         _Spread.apply(part, packing).unflatten(0, (B, T)).transpose(1, 2) for part in (q, k, v)
@@ -190,9 +190,9 @@ def _padded(q: Tensor, k: Tensor, v: Tensor, packing: Packing, scale: float, dro
 
 
 class _Spread(torch.autograd.Function):
-    """(N, ...) -> (B * T, ...) with the first token on padding, which a mask then hides: one copy in each direction.
+    """(N, ...) -> (B * T, ...), with one copy in each direction. Padding holds the first token, and a mask hides it.
 
-    The gradient of padding is not looked at. It is 0, since nobody attends there, and `_Collect` leaves it out.
+    The gradient of padding is not read. It is 0, since no token attends to padding and `_Collect` leaves it out.
     """
 
     @staticmethod
@@ -224,10 +224,10 @@ class _Collect(torch.autograd.Function):
 def varlen_attention(
     device: torch.device, dtype: torch.dtype, head_size: int, dropout: bool
 ) -> Callable[..., Tensor] | None:
-    """Attention over sequences of any lengths, laid end to end, if this device has one: tried once on a single token.
+    """Attention over sequences of any lengths, laid end to end, if this device has it. It is tried on a single token.
 
-    None is for float32, for GPUs before Ampere, for head sizes that the kernels refuse, and for a torch without it or
-    with an older form of it.
+    Returns None for float32, for GPUs before Ampere, for head sizes that the kernels refuse, and for a torch that
+    does not have it or has an older form of it.
     """
     if dtype not in (torch.float16, torch.bfloat16):
         return None
@@ -247,7 +247,7 @@ def varlen_attention(
 def _torch_varlen(
     q: Tensor, k: Tensor, v: Tensor, ends: Tensor, longest: int, scale: float, dropout: float
 ) -> Tensor:
-    """`longest`: a bound of the lengths that costs no look into the GPU's memory."""
+    """`longest`: an upper bound of the lengths that is known without reading the GPU's memory."""
     from torch.nn.attention.varlen import varlen_attn
 
     context: Any = varlen_attn(q, k, v, ends, ends, longest, longest, scale=scale)
@@ -266,7 +266,7 @@ def _flash_varlen(
 
 
 def _padding_mask(attention_mask: Tensor | None = None, config: Any = None, **kwargs: Any) -> Tensor | None:
-    """The (B, T) mask as it came, for an encoder that packs; for what does not, the one of torch's own attention."""
+    """The unchanged (B, T) mask for an encoder that packs. For other models, the mask of torch's own attention."""
     if _can_pack(config):
         return attention_mask
     mask: Tensor | None = sdpa_mask(attention_mask=attention_mask, config=config, **kwargs)

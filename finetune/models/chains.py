@@ -1,9 +1,10 @@
-"""All paths through a chain in few steps: the logarithm of their sum, and the best one.
+"""The best path through a chain, and the logarithm of the sum over all paths, in few steps.
 
-The usual loop takes a step a word, and a GPU spends it waiting for small kernels. Here the words make blocks of about
-the square root of their number. The blocks run side by side: first each becomes one matrix, then a loop over the
-blocks finds what each starts with, then all blocks go through their words. A product of matrices costs more than one
-of a vector, so on a CPU, where nothing waits, the loop is the better one.
+The usual loop takes one step for each word, and a GPU spends it waiting for small kernels. Here the words are cut
+into blocks; the size of a block is about the square root of the number of words. The blocks run side by side. First
+each block becomes one matrix. Then a loop over the blocks finds the state at the start of each. Then all blocks go
+through their words. A product of two matrices costs more than one of a matrix and a vector. So on a CPU, which does
+not wait for kernels, the usual loop is better.
 
 Shapes: B sequences, W words of the longest, L labels.
 """
@@ -14,7 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-MOST_LABELS = 64  # a product of matrices holds L^3 numbers a block
+MOST_LABELS = 64  # a product of matrices holds L^3 numbers for each block
 
 
 def log_partition(start: Tensor, transitions: Tensor, end: Tensor, emissions: Tensor, mask: Tensor) -> Tensor:
@@ -30,7 +31,7 @@ def log_partition(start: Tensor, transitions: Tensor, end: Tensor, emissions: Te
 
 
 def log_marginals(start: Tensor, transitions: Tensor, end: Tensor, emissions: Tensor, mask: Tensor) -> Tensor:
-    """Each label's log-probability at each word, (B, W, L); past the end of a sequence, those of its last word."""
+    """Each label's log-probability at each word, (B, W, L). Past the end of a sequence, those of its last word."""
     alphas, betas, _, log_z = _forward_backward(start, transitions, end, emissions, mask)
     return alphas + betas - log_z[:, None, None]
 
@@ -89,7 +90,7 @@ def _forward_backward(
 
 
 def _steps(transitions: Tensor, emissions: Tensor, mask: Tensor) -> Tensor:
-    """(B, W - 1, L, L): the scores of going from label i to label j of the next word; past the end, staying."""
+    """(B, W - 1, L, L): the scores of a step from label i to label j of the next word. Past the end, labels stay."""
     going = transitions + emissions[:, 1:, None]
     return torch.where(mask[:, 1:, None, None], going, _staying(emissions))
 

@@ -1,9 +1,9 @@
-"""Fine-tuning with the rows of the word embedding that the data uses.
+"""Fine-tuning with only those rows of the word embedding that the data uses.
 
-Of XLM-R base's 278 million parameters, 192 million are rows of its embedding, and a data set looks up a few thousand
-of them. AdamW passes over all of them at every step, though a row without a gradient only decays. Here it gets the
-used rows alone; the others decay later, by the very factors that the optimizer would have used, one after the other.
-So what is saved has the shape, and on a CPU bit for bit the values, of a model that was trained whole.
+XLM-R base has 278 million parameters. 192 million of them are in its embedding, and a data set looks up a few
+thousand of its rows. AdamW works on all rows at every step, although a row without a gradient only decays. Here AdamW
+gets only the used rows. The others decay later, by the same factors that the optimizer would have used, one after the
+other. So the saved model has the shape of a model that was trained whole, and on a CPU the same values, bit for bit.
 
 Shapes: V pieces of the vocabulary, U used ones, H size of a row.
 """
@@ -16,9 +16,9 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-# Numbers that decay together: they stay in the cache of the processor, or of the GPU, for all their factors.
+# How many numbers decay together. They stay in the cache of the processor or the GPU until all factors are applied.
 _CHUNK = {"cpu": 2**15, "cuda": 2**21}
-_MOST_FACTORS = 32  # that wait: a checkpoint after a SIGTERM must not take long
+_MOST_FACTORS = 32  # so many may wait: a checkpoint after a SIGTERM must not take long
 
 
 class CompactEmbedding(nn.Module):
@@ -51,14 +51,14 @@ class CompactEmbedding(nn.Module):
         return len(self._table)
 
     def decay_unused(self, factor: float) -> None:
-        """Multiplies the unused rows by `factor`, in float32, before they are next looked at."""
+        """Multiplies the unused rows by `factor`, in float32. It is done later, before the rows are read again."""
         if factor != 1.0:
             self._factors.append(factor)
         if len(self._factors) >= _MOST_FACTORS:
             self._decay()
 
     def whole_table(self) -> Tensor:
-        """The embedding as it would be if all of it had trained, (V, H) in the computer's memory."""
+        """The embedding as it would be if all its rows had been trained: (V, H), in the computer's memory."""
         self._decay()
         self._table[self._used] = self.weight.detach().to(self._table)
         return self._table
@@ -91,17 +91,17 @@ def _from_whole_table(module: Any, state_dict: dict[str, Any], prefix: str, *_: 
 
 
 def compact_vocabulary(model: PreTrainedModel, tokenizer: Any, input_ids: Iterable[np.ndarray]) -> tuple[int, int]:
-    """Makes the word embedding train the rows of `input_ids` alone. What is saved is the whole model.
+    """Makes the word embedding train only the rows of `input_ids`. The saved model is still the whole one.
 
-    It stays as it is where it would gain nothing, and where another part of the model shares it, as a head that
-    predicts words does.
+    The embedding stays as it is if all its rows are used, or if another part of the model shares it, such as a head
+    that predicts words.
 
     Args:
         tokenizer: its special tokens count as used.
-        input_ids: int arrays: every id that the model will see, in training and in evaluation.
+        input_ids: int arrays with every id that the model will see, in training and in evaluation.
 
     Returns:
-        The rows that train, and those of the whole embedding.
+        The number of rows that train, and the number of rows of the whole embedding.
     """
     whole: Any = model.get_input_embeddings()
     holders = [

@@ -1,4 +1,4 @@
-"""The configs of the package's own models. This file costs no torch."""
+"""The configs of the package's own models. This file does not import torch."""
 
 from transformers.configuration_utils import PreTrainedConfig
 

@@ -1,8 +1,8 @@
-"""Dropout that does not crawl on a CPU.
+"""Dropout that is fast on a CPU.
 
-There `torch.nn.functional.dropout` draws a random number for each element, one after the other. Here an element takes
-16 random bits, a quarter of a number. The rate is the asked one rounded to 1/65,536, and what is kept is scaled by
-that very rate.
+On a CPU, `torch.nn.functional.dropout` draws a random number for each element, one after the other. Here an element
+takes 16 random bits, a quarter of such a number. The rate is rounded to a multiple of 1/65,536, and the kept elements
+are scaled with the rounded rate.
 """
 
 from typing import Any
@@ -32,7 +32,7 @@ def dropout(x: torch.Tensor, rate: float) -> torch.Tensor:
 
 
 class _Scaled(torch.autograd.Function):
-    """`x * keep * scale`, keeping one byte an element for the backward pass."""
+    """`x * keep * scale`. It keeps one byte for each element for the backward pass."""
 
     @staticmethod
     def forward(ctx: Any, x: torch.Tensor, keep: torch.Tensor, scale: float) -> torch.Tensor:
@@ -47,7 +47,7 @@ class _Scaled(torch.autograd.Function):
 
 
 class FastDropout(nn.Dropout):
-    """`nn.Dropout` by the function above."""
+    """`nn.Dropout` that uses the function above."""
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """In training only."""

@@ -20,10 +20,10 @@ _IMPOSSIBLE = -1e4
 
 
 class LinearChainCrf(nn.Module):
-    """Scores for a label after a label, at the start and at the end.
+    """Scores for each pair of neighbouring labels, and for labels at the start and at the end.
 
-    Training leaves every sequence possible, since real data holds tags that break IOB2. Decoding forbids what
-    IOB2 cannot contain: `I-X` after anything but `B-X` or `I-X`, and at the start of a sentence.
+    In training every sequence of labels is possible, since real data holds tags that break IOB2. Decoding forbids
+    what IOB2 forbids: `I-X` at the start of a sentence, and `I-X` that does not follow `B-X` or `I-X`.
     """
 
     def __init__(self, labels: Sequence[str]) -> None:
@@ -65,7 +65,7 @@ class LinearChainCrf(nn.Module):
 
         Args:
             emissions, mask: as above.
-            continues: bool (B,), true where the sequence is the rest of a sentence: it may start inside.
+            continues: bool (B,), true if the sequence is the rest of a sentence; it may then start with `I-X`.
 
         Returns:
             int64 (B, W) labels, 0 where `mask` is false; float32 (B, W, L) log-probabilities under the
@@ -120,7 +120,7 @@ class LinearChainCrf(nn.Module):
 
 
 def in_blocks(emissions: Tensor) -> bool:
-    """Whether `chains` is the faster way: not on a CPU, whose results stay those of the plain loop."""
+    """Whether to use `chains`, which is faster on a GPU. On a CPU the plain loop is used, so its results stay."""
     return emissions.device.type != "cpu" and emissions.shape[2] <= MOST_LABELS
 
 
@@ -137,24 +137,25 @@ def crf_outputs(
     Args:
         emissions: (B, T, L) of any float type.
         labels: int64 (B, T), -100 on all but the first subwords of the words to label; these make the chain.
-        words: bool (B, T), the positions that make the chain where there are no labels.
+        words: bool (B, T), the positions that make the chain if `labels` is None.
         prefix_tokens: special tokens before a row's first word. A chain that starts later continues a sentence.
         training: skip decoding.
 
     Returns:
-        The mean loss of a word; and logits (B, T, L). In evaluation a word's logits are log-probabilities whose
-        argmax is the decoded label: where Viterbi and the probabilities disagree, these two labels trade places.
+        The mean loss of a word, and logits (B, T, L). In evaluation a word's logits are log-probabilities, and their
+        argmax is the decoded label. If Viterbi chooses another label than the most probable one, the values of these
+        two labels are exchanged.
     """
     mask = words if labels is None else labels != IGNORE
     emissions = emissions.float()
     if training:
-        # Every parameter takes part in every step, or a process without a target would keep the others waiting.
+        # Every parameter must take part in every step. Otherwise the others would wait for a process without targets.
         emissions = emissions + 0.0 * sum(parameter.sum() for parameter in crf.parameters())
     rows = torch.arange(len(mask), device=mask.device)[:, None]
     nonempty = mask.any(1)
     if not bool(nonempty.any()):
         return (emissions.sum() * 0.0 if labels is not None else None), emissions
-    # (B, W): the positions of the words, pulled together; rows without a word take no part.
+    # (B, W): the positions of the words, moved to the left. Rows without a word are left out.
     position = torch.argsort(~mask, dim=1, stable=True)[nonempty, : int(mask.sum(1).max())]
     rows = rows[nonempty]
     chain, chain_mask = emissions[rows, position], mask[rows, position]
@@ -250,7 +251,7 @@ def _at(values: Tensor, index: Tensor) -> Tensor:
 
 
 def _with_argmax(values: Tensor, argmax: Tensor) -> Tensor:
-    """`values` (..., L) with the entry at `argmax` (...) and the greatest one trading places."""
+    """`values` (..., L), with the entry at `argmax` (...) and the greatest entry exchanged."""
     greatest, where = values.max(-1, keepdim=True)
     index = argmax[..., None]
     chosen = values.gather(-1, index)

@@ -1,4 +1,4 @@
-"""Word vectors to start a baseline from: a GloVe or word2vec text file, or a checkpoint's input embeddings."""
+"""Word vectors with which a baseline starts: a GloVe or word2vec text file, or a checkpoint's input embeddings."""
 
 from pathlib import Path
 from typing import Any
@@ -33,11 +33,11 @@ def read_vectors(path: str | Path) -> tuple[list[str], np.ndarray]:
                 count, size = map(int, cells)
                 continue
             size = len(cells) - 1 if size is None else size
-            # A few words of some GloVe files hold spaces, so the vector is what stands at the end.
+            # In some GloVe files a few words hold spaces. So the last `size` cells are the vector.
             word, values = " ".join(cells[:-size]), cells[-size:]
             no_vector = f"{path}:{number}: not a word followed by {size or 'its'} numbers"
             try:
-                with np.errstate(over="ignore"):  # a number too large becomes infinity, which is told
+                with np.errstate(over="ignore"):  # a number that is too large becomes infinity, refused below
                     vector = np.array(values, dtype=np.float32)
             except ValueError as error:
                 raise ValueError(no_vector) from error
@@ -58,13 +58,13 @@ def read_vectors(path: str | Path) -> tuple[list[str], np.ndarray]:
 
 
 def rows_of_words(vocabulary: list[str], words: list[str]) -> tuple[np.ndarray, np.ndarray]:
-    """Which of the `words` of a file each word of a vocabulary is.
+    """Finds each word of a vocabulary among the `words` of a file.
 
-    The same word comes first, then the same in lower case, then a word of the file that is the same in lower case. Of
-    several the first one counts.
+    First the same word is looked for, then the word in lower case, then a word of the file whose lower case is the
+    same. If several fit, the first one counts.
 
     Returns:
-        int64 (V,), -1 where there is none, and bool (V,), true where it is the very same word.
+        int64 (V,), the place in `words`, or -1 if there is none; and bool (V,), true if it is exactly the same word.
     """
     same = {word: i for i, word in reversed(list(enumerate(words)))}
     lower = {word.lower(): i for i, word in reversed(list(enumerate(words)))}
@@ -74,7 +74,7 @@ def rows_of_words(vocabulary: list[str], words: list[str]) -> tuple[np.ndarray, 
 
 
 def word_start_mark(pieces: list[str]) -> str | None:
-    """What the first piece of a word starts with; None: WordPiece, which marks the others, with `##`."""
+    """The mark at the start of a word's first piece. None for WordPiece, which marks the other pieces with `##`."""
     return next((mark for mark in ("Ġ", "▁") if sum(p.startswith(mark) for p in pieces) > len(pieces) // 10), None)
 
 
@@ -110,8 +110,8 @@ def vectors_from_checkpoint(words: list[str], tokenizer: Any, table: torch.Tenso
 def standardised(vectors: torch.Tensor) -> torch.Tensor:
     """Vectors with mean 0 and standard deviation 1 over all components; rows with NaN become random draws.
 
-    The scale of a table depends on where it comes from (0.05 in BERT, 0.4 in GloVe), and a recurrent layer
-    learns at a rate that depends on it; so every table starts at the scale of a random one.
+    The scale of a table depends on its source (0.05 in BERT, 0.4 in GloVe), and the speed at which a recurrent layer
+    learns depends on the scale. So every table starts at the scale of a random one.
     """
     known = ~vectors.isnan().any(dim=1)
     vectors = vectors - vectors[known].mean(dim=0)

@@ -1,4 +1,4 @@
-"""Text from an encoder: masks are filled, the least certain are masked again, and so on.
+"""Generates text with an encoder: fills masks, masks the least certain subwords again, and so on.
 
 Shapes: B texts, T tokens, V vocabulary.
 """
@@ -27,8 +27,9 @@ def generate(
     Args:
         model: with a head for masked tokens, as `AutoModelForMaskedLM` loads it.
         tokenizer: its own.
-        rounds: how often all masks are filled at once; after round t of n, the share 1 - t / n of the subwords, those
-            of the lowest probability, is masked again. With one round, every subword is chosen without the others.
+        rounds: how often all masks are filled at once. After round t of n, the share 1 - t / n of the subwords is
+            masked again, namely those with the lowest probability. With one round, every subword is chosen without
+            knowing the others.
         temperature: of the sampling; 0 takes the most probable subword.
         count: texts to make.
         seed: of the sampling.
@@ -37,7 +38,7 @@ def generate(
         `count` texts, the prompt included, the same for the same seed.
 
     Raises:
-        ValueError: for a number that cannot be meant, or where prompt and length exceed the model's positions.
+        ValueError: for a number out of range, or if the prompt and the length exceed the model's positions.
     """
     if tokenizer.mask_token is None:
         raise ValueError(f"the tokenizer ({type(tokenizer).__name__}) has no mask token, so nothing can be filled")
@@ -52,13 +53,14 @@ def generate(
 def fill_in(
     model: Any, tokenizer: Any, text: str, *, rounds: int = 10, temperature: float = 0.0, seed: int = 0
 ) -> str:
-    """Fills every mask token of `text`; several in a row are a gap of several subwords.
+    """Fills every mask token of `text`. Several mask tokens in a row are a gap of several subwords.
 
-    The gaps are filled together, each in sight of the others. The text comes back as the tokenizer decodes it: in
-    lower case from an uncased one, without what it has no piece for. Arguments: as in `generate`.
+    The gaps are filled together, so each one depends on the others. The text comes back as the tokenizer decodes it:
+    an uncased tokenizer gives lower case, and characters for which it has no piece are lost. Arguments: see
+    `generate`.
 
     Raises:
-        ValueError: where there is no mask token in the text.
+        ValueError: if there is no mask token in the text.
     """
     if tokenizer.mask_token is None or tokenizer.mask_token not in text:
         raise ValueError(f"no gap in {text!r}: write {tokenizer.mask_token} for each subword that is missing")

@@ -1,6 +1,6 @@
-"""`--model_name_or_path` -> a model with the right head and its tokenizer.
+"""Loads the model that `--model_name_or_path` names, with the right head, and its tokenizer.
 
-The only place where a transformer and a recurrent baseline differ.
+Transformers and recurrent baselines are treated differently only here.
 """
 
 import logging
@@ -143,10 +143,10 @@ def load_finetuned(
 
 
 def load_as_saved(name: str, *, for_words: bool = True, flag: str = "--model_name_or_path") -> tuple[Any, Any]:
-    """A model in float32 with the head that it was saved with, or with none that is known here, and its tokenizer.
+    """A model in float32 with the head that it was saved with, and its tokenizer. Unknown heads are left out.
 
     Raises:
-        ValueError: for what does not load whole; messages call `name` by `flag`.
+        ValueError: if a part does not load; messages use `flag` for `name`.
     """
     path = resolve(name)
     config = load_config(path, name, "main", flag)
@@ -159,14 +159,14 @@ def load_as_saved(name: str, *, for_words: bool = True, flag: str = "--model_nam
 
 
 def _problem(labels: Sequence[Any]) -> str:
-    """What a model with these labels learns, until `set_loss` says more; a single output is a number."""
+    """The problem type of a model with these labels, until `set_loss` changes it. A single output is a number."""
     return "single_label_classification" if len(labels) > 1 else "regression"
 
 
 def _load_crf(
     path: str, arguments: ModelArguments, config: Any, tokenizer: Any, names: dict[str, Any]
 ) -> EncoderCrfForTokenClassification:
-    left_out = ("id2label", "label2id", "_name_or_path")  # the last says where it lay on this machine
+    left_out = ("id2label", "label2id", "_name_or_path")  # the last is a path of this machine
     settings = {key: value for key, value in config.to_dict().items() if key not in left_out}
     prefix = tokenizer(["x"], is_split_into_words=True, return_special_tokens_mask=True)["special_tokens_mask"]
     model = EncoderCrfForTokenClassification(

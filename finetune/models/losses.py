@@ -1,4 +1,4 @@
-"""Losses of classifiers: weights for labels, label smoothing, focal losses; several labels a text; a number.
+"""Losses of classifiers: weights for labels, label smoothing, focal losses, several labels for a text, and numbers.
 
 Every loss is a weighted mean over the targets: the sum of weight times loss, divided by the sum of the weights.
 `target_weight` gives that divisor, so that the loop can put batches together.
@@ -31,28 +31,28 @@ def set_loss(
     label_smoothing: float = 0.0,
     focal_gamma: float = 0.0,
 ) -> PreTrainedModel:
-    """Gives a model with a head for labels the loss that is asked for.
+    """Gives a model with a head for labels the loss that the arguments ask for.
 
-    The settings go into `model.config`, and are saved with it. For one label a target and nothing else, the model
-    keeps its own forward, which has that loss.
+    The settings go into `model.config`, and are saved with it. If each target has one label and no other setting is
+    given, the model keeps its own forward, which has that loss.
 
     `labels` of the new forward:
 
     | `problem_type` | dtype, shape | loss of a target |
     |---|---|---|
     | `single_label_classification` | int64 (B,), or (B, T) for tokens | cross-entropy, weighted by the label |
-    | `multi_label_classification` | float (B, L) of 0 and 1 | binary cross-entropy; where it is 1, weighted |
+    | `multi_label_classification` | float (B, L) of 0 and 1 | binary cross-entropy; weighted if the target is 1 |
     | `regression` | float (B,) | squared error of the one output |
 
-    A label of -100 is no target; of a number, -100 is a value. Smoothing gives a share of each target to all labels
-    alike (Szegedy et al., 2016); where the target is 0 or 1, to both answers alike. The focal loss (Lin et al., 2017)
-    multiplies -log p by (1 - p)^gamma, with p the probability of the right answer.
+    A label of -100 is no target; for regression, -100 is a value. Smoothing divides a share of each target equally
+    among all labels (Szegedy et al., 2016); if the target is 0 or 1, it divides the share between both answers. The
+    focal loss (Lin et al., 2017) multiplies -log p by (1 - p)^gamma, where p is the probability of the right answer.
 
     Args:
         class_weights: one for each label.
 
     Raises:
-        ValueError: for settings that the model or the problem has no use for.
+        ValueError: for settings that do not fit the model or the problem.
     """
     config: Any = model.config
     asked = class_weights is not None or label_smoothing != 0 or focal_gamma != 0
@@ -82,7 +82,7 @@ def set_loss(
         config.label_smoothing, config.focal_gamma = float(label_smoothing), float(focal_gamma)
         model.forward = MethodType(_forward, model)
         return model
-    # What the model was trained with before is not asked for now.
+    # The settings of an earlier training do not count now.
     if config.problem_type not in (None, problem_type):
         config.problem_type = None
     for name in ("class_weights", "label_smoothing", "focal_gamma"):
@@ -96,7 +96,7 @@ def set_loss(
 def _check_weights(weights: Sequence[float], labels: int) -> None:
     if len(weights) != labels:
         raise ValueError(f"{len(weights)} class weights, but the model has {labels} labels")
-    # Smoothing gives a share of each target to all labels: a target of weight 0 would count nothing, yet teach.
+    # Smoothing gives a share of each target to all labels. So a target of weight 0 would not count, but still train.
     if not all(0 < weight < math.inf for weight in weights):
         raise ValueError(f"class weights must be numbers greater than 0, not {list(weights)}")
 
@@ -110,7 +110,7 @@ def _forward(self: Any, *args: Any, labels: Tensor | None = None, **inputs: Any)
 
 
 def _loss(logits: Tensor, labels: Tensor, config: Any) -> Tensor:
-    """The weighted mean over the targets; NaN where there is none."""
+    """The weighted mean over the targets; NaN if there are none."""
     if config.problem_type == "regression":
         return mse_loss(logits.flatten(), labels.flatten().float())
     weights = None
@@ -149,7 +149,7 @@ def several_labels_loss(
 
     Args:
         logits, labels: float32 (B, L).
-        weights: float32 (L,), of the targets that are 1; the others weigh 1.
+        weights: float32 (L,), for targets that are 1. Targets that are 0 have weight 1.
     """
     kept = labels != IGNORED
     positive = torch.ones_like(logits) if weights is None else weights
@@ -160,7 +160,7 @@ def several_labels_loss(
 
 
 def _focus(log_p: Tensor, gamma: float) -> Tensor | float:
-    """(1 - p)^gamma. Where p is 1 its gradient would be no number for a gamma below 1, so p stays just below."""
+    """(1 - p)^gamma. With p = 1 and a gamma below 1 the gradient would be NaN, so p stays just below 1."""
     if gamma == 0:
         return 1.0
     least: float = torch.finfo(log_p.dtype).tiny
@@ -172,13 +172,13 @@ def target_weight(
     problem_type: ProblemType = "single_label_classification",
     class_weights: Sequence[float] | None = None,
 ) -> float:
-    """What the mean loss over these labels was divided by: the number of targets, or the sum of their weights.
+    """The divisor of the mean loss over these labels: the number of targets, or the sum of their weights.
 
     Args:
         labels: on the CPU, as the model's forward takes them.
 
     Returns:
-        An int where there are no weights.
+        An int if there are no weights.
     """
     values = np.asarray(labels)
     if problem_type == "regression":

@@ -1,4 +1,4 @@
-"""What `--model_name_or_path` may name, and which flags have no use for the model that it names."""
+"""The names that `--model_name_or_path` may have, and the flags that the named model does not use."""
 
 import json
 from dataclasses import fields
@@ -14,7 +14,7 @@ BASELINES: dict[str, dict[str, Any]] = {
     "bilstm": {"cell": "lstm", "bidirectional": True},
     "bilstm-crf": {"cell": "lstm", "bidirectional": True, "crf": True},
 }
-_COMPARED = ("svm", "dictionary")  # recipes/compare.py alone trains these
+_COMPARED = ("svm", "dictionary")  # only recipes/compare.py trains these
 _SHAPE = (
     "cell",
     "hidden_size",
@@ -41,15 +41,15 @@ def is_baseline(name: str) -> bool:
 
 
 def is_new_baseline(name: str) -> bool:
-    """Whether it is a built-in baseline; a folder of that name takes precedence."""
+    """Whether `name` is a built-in baseline. If a folder has this name, the folder counts."""
     return isinstance(name, str) and name in BASELINES and not Path(name).exists()
 
 
 def check_place(name: str, flag: str) -> None:
-    """Refuses what can be no Hub id: a path that is not there, a misspelt baseline. Asks no network.
+    """Refuses names that cannot be a Hub id: a path that does not exist, a misspelt baseline. Uses no network.
 
     Raises:
-        ValueError: naming what is there instead.
+        ValueError: with similar names that exist.
     """
     path = Path(name)
     if path.is_dir():
@@ -70,7 +70,7 @@ def check_place(name: str, flag: str) -> None:
 
 
 def flags_without_use(config: Any) -> dict[str, Any]:
-    """The flags of a config that its model takes no notice of, with their defaults."""
+    """The flags of a config that its model ignores, with their defaults."""
     name = config.model_name_or_path
     if name in _COMPARED:
         return {}
@@ -83,10 +83,10 @@ def flags_without_use(config: Any) -> dict[str, Any]:
 
 
 def check_flags(config: Any) -> None:
-    """Refuses flags that were given and have no use for the model.
+    """Refuses flags that were given and that the model does not use.
 
     Raises:
-        ValueError: naming them.
+        ValueError: naming the flags.
     """
     given = [f"--{name}" for name, default in flags_without_use(config).items() if getattr(config, name) != default]
     if given:

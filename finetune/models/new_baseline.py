@@ -1,4 +1,4 @@
-"""A recurrent baseline that starts anew: its vocabulary, its word vectors, its weights."""
+"""Makes a new recurrent baseline: its vocabulary, its word vectors, its weights."""
 
 import logging
 from collections.abc import Iterable
@@ -42,10 +42,10 @@ def new_baseline(
     """The baseline that `arguments` name, with a vocabulary of `words`, and its tokenizer.
 
     Args:
-        names: what its config says of its labels.
+        names: the settings of its config about its labels.
 
     Raises:
-        ValueError: naming the flag that cannot be meant.
+        ValueError: naming the flag that is wrong.
     """
     for name in ("embedding_size", "hidden_size", "num_hidden_layers", "char_hidden_size", "min_word_frequency"):
         if getattr(arguments, name) < 1:
@@ -94,7 +94,7 @@ def new_baseline(
 
 
 def _check_size(config: RecurrentConfig) -> None:
-    """Refuses what would fill the memory, before it does."""
+    """Refuses a baseline that is too large, before it fills the memory."""
     H, E, C = config.hidden_size, config.embedding_size, config.char_hidden_size
     directions, gates = 1 + config.bidirectional, {"rnn": 1, "gru": 3, "lstm": 4}[config.cell]
     characters = 4 * C * C if config.char_features == "bilstm" else 3 * config.char_embedding_size * C
@@ -109,7 +109,9 @@ def _check_size(config: RecurrentConfig) -> None:
 
 
 def _vectors(arguments: ModelArguments) -> tuple[list[str], Any]:
-    """The words that --embeddings brings, and a function: vocabulary, how many of its words the training split has ->
+    """The words of --embeddings, and a function that makes the vectors.
+
+    The function takes a vocabulary and the number of its words that come from the training split. It returns
     float32 (V, size).
     """
     source = arguments.embeddings

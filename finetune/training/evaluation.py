@@ -1,4 +1,4 @@
-"""What a model makes of every row, once each, over any number of processes.
+"""Runs a model over every row exactly once, on any number of processes.
 
 Shapes: N rows, T tokens of all rows, B rows of a batch.
 """
@@ -21,10 +21,10 @@ from finetune.training.sharding import mixed_precision
 class Collected:
     """What an evaluation found, in the order of the rows."""
 
-    arrays: dict[str, np.ndarray]  # (N, ...) or (T, ...), by the names that the task gave them; none without a row
+    arrays: dict[str, np.ndarray]  # (N, ...) or (T, ...), by the task's names for them; empty if there are no rows
     losses: dict[str, float]  # each summed over its targets
     targets: dict[str, float]
-    tokens: int  # that the model was given, padding not counted
+    tokens: int  # the tokens that the model was given, without padding
     runtime: float  # seconds
 
     @property
@@ -41,11 +41,10 @@ def collect(
     batches: Any,
     collected: Callable[[Any, Any], dict[str, torch.Tensor]],
 ) -> Collected:
-    """Runs the model over `batches` (see `finetune.data.EvalBatches`), shared out over the processes, and keeps of
-    each row what `collected` makes of it.
+    """Runs the model over `batches` (see `finetune.data.EvalBatches`) and keeps what `collected` returns.
 
-    The batches are the same for any number of processes, so is what is found. It stays on the device until the last
-    batch, and is gathered by row id.
+    The processes share the batches. The batches are the same for any number of processes, and so are the results.
+    The results stay on the device until the last batch. Then they are gathered by row id.
 
     Args:
         collected: takes the model's output and the batch on the device, and returns tensors with a row for each row
@@ -68,7 +67,7 @@ def collect(
     ids = np.concatenate([part[1] for part in gathered])
     _check_once(ids, len(rows))
     arrays = {key: _in_order([part[2][key] for part in gathered], ids, rows) for key in gathered[0][2]}
-    # Summed in the order of the batches, not in that of arrival.
+    # Summed in the order of the batches, not in the order in which they arrive.
     targets = {name: sum(part[4][name] for part in gathered) for name in gathered[0][4]}
     losses = {
         name: sum((part[3][name] * part[4][name] for part in gathered if part[4][name]), 0.0) for name in targets
@@ -93,9 +92,9 @@ def _in_order(parts: Sequence[np.ndarray], ids: np.ndarray, rows: Any) -> np.nda
 
 
 def _outputs(accelerator: Accelerator, model: torch.nn.Module, batches: Any) -> Iterator[tuple[int, Any, Any, Any]]:
-    """This process's batches: their numbers, they themselves, on the device, and what the model makes of them."""
+    """For each batch of this process: its number, the batch, the batch on the device, and the model's output."""
     processes = accelerator.num_processes
-    # Each process runs the same number of batches, as sharded models need; the surplus is not kept.
+    # Sharded models need the same number of batches on each process. Results of the surplus batches are not kept.
     for first in range(0, len(batches), processes):
         number = first + accelerator.process_index
         batch = batches[min(number, len(batches) - 1)]

@@ -1,11 +1,11 @@
-"""A run's folder: which of its files a run wrote, and which process may write there now.
+"""A run's folder: which files in it a run wrote, and which process may write there now.
 
 | file | holds |
 |---|---|
-| `.written` | the names of what the run wrote, a line each; `--overwrite_output_dir` removes nothing else |
-| `.lock` | the process that writes there; locked as long as that process lives |
+| `.written` | the names of what the run wrote, one per line; `--overwrite_output_dir` removes nothing else |
+| `.lock` | the process that writes there; the file is locked as long as that process lives |
 
-A name is a path below the folder. `checkpoint-*` stands for every checkpoint.
+A name is a path relative to the folder. `checkpoint-*` stands for every checkpoint.
 """
 
 import errno
@@ -24,15 +24,15 @@ logger = logging.getLogger(__name__)
 TRACKED_AS = "finetune"  # the project's name for trackers, and TensorBoard's folder
 
 _LIST, _LOCK = ".written", ".lock"
-# What every run writes there, whatever stands in its place. `data.sha256` is of recipes/compare.py.
+# What every run writes there, even if such a file exists already. recipes/compare.py writes `data.sha256`.
 _ALWAYS = ("run.yaml", "history.jsonl", "all_results.json", "README.md", "data.sha256")
 _UNFINISHED = re.compile(r"\.(.+)\.(writing|removing)")
 _CHECKPOINT = re.compile(r"checkpoint-\d+(?=/|$)")
-_locks: dict[tuple[int, Path], int] = {}  # a process and a file -> its handle; a forked process has no lock
+_locks: dict[tuple[int, Path], int] = {}  # (process id, file) -> open handle; a forked process has no lock
 
 
 def note_written(folder: Path, names: Iterable[str] = ()) -> None:
-    """Adds names to the list of what a run wrote; called before they are written."""
+    """Adds names to the list of what a run wrote. Called before the files are written."""
     listed = _listed(folder) or set()
     more = {_CHECKPOINT.sub("checkpoint-*", name) for name in (*_ALWAYS, *names)}
     if not more <= listed:
@@ -45,13 +45,13 @@ def is_listed(folder: Path) -> bool:
 
 
 def holds_nothing(folder: Path) -> bool:
-    """Whether nothing is there but what a run that was killed at its very beginning leaves."""
+    """Whether the folder is empty, or holds only what a run leaves that was killed at its very beginning."""
     begun = {_LIST, _LOCK, f".{_LIST}.writing", ".run.yaml.writing"}
     return not folder.is_dir() or all(path.name in begun for path in folder.iterdir())
 
 
 def not_written(folder: Path) -> Path | None:
-    """A file, a link or an empty folder in `folder` that no run wrote, as far as the list knows."""
+    """A file, a link or an empty folder in `folder` that the list does not name; None if there is none."""
     listed = _listed(folder) or set()
     for path in sorted(folder.rglob("*")):
         full = path.is_dir() and not path.is_symlink() and any(path.iterdir())  # then its files are looked at
@@ -61,10 +61,10 @@ def not_written(folder: Path) -> Path | None:
 
 
 def empty(folder: Path) -> None:
-    """Removes what the list names, and the list's own file last, so that a killed command can be given again.
+    """Removes what the list names. The list's own file goes last, so that a killed command can be repeated.
 
     Raises:
-        ValueError: where the folder holds anything else; nothing is removed then.
+        ValueError: if the folder holds anything else; then nothing is removed.
     """
     if (foreign := not_written(folder)) is not None:
         raise ValueError(f"{foreign}: no run wrote this")
@@ -75,7 +75,7 @@ def empty(folder: Path) -> None:
 
 
 def remove_unfinished(folder: Path) -> None:
-    """Removes what a killed run was writing, or removing."""
+    """Removes what a run was writing or removing when it was killed."""
     listed = _listed(folder) or set()
     for path in folder.glob(".*") if folder.is_dir() else ():
         if _is_unfinished(path.name, listed):
@@ -83,7 +83,7 @@ def remove_unfinished(folder: Path) -> None:
 
 
 def remove_at_once(path: Path) -> None:
-    """Removes a file, or a folder so that no half of it stands under its name."""
+    """Removes a file or a folder. A folder is renamed first, so that no half of it remains under its name."""
     if path.is_symlink() or not path.is_dir():
         remove(path)
         return
@@ -94,13 +94,13 @@ def remove_at_once(path: Path) -> None:
 
 
 def lock(folder: Path) -> None:
-    """Keeps the folder for this process, until `unlock` or until the process ends, however it ends.
+    """Keeps the folder for this process until `unlock`, or until the process ends in any way.
 
-    The lock is the operating system's, of a file and a process: children do not inherit it. On NFS it holds over
-    hosts where the server keeps locks. Where a file system keeps none, a warning says so.
+    It is a lock of the operating system on a file, for one process; its children do not inherit it. On NFS it holds
+    across hosts if the server keeps locks. If a file system keeps no locks, a warning says so.
 
     Raises:
-        ValueError: where another process has it.
+        ValueError: if another process has the lock.
     """
     path = folder.resolve() / _LOCK
     key = os.getpid(), path
@@ -113,14 +113,14 @@ def lock(folder: Path) -> None:
         if _locked(handle, folder):
             os.truncate(handle, 0)
             os.write(handle, f"process {os.getpid()} on {platform.node()}".encode())
-        _locks[key] = handle  # open from now on: closing any handle of the file would end the lock
+        _locks[key] = handle  # stays open: closing any handle of the file would end the lock
     finally:
         if key not in _locks:
             os.close(handle)
 
 
 def check_unlocked(folder: Path) -> None:
-    """Raises ValueError where another process has the lock; changes nothing."""
+    """Raises ValueError if another process has the lock. Changes nothing."""
     path = folder.resolve() / _LOCK
     if (os.getpid(), path) not in _locks and path.is_file() and not path.is_symlink():
         handle = os.open(path, os.O_RDWR)
@@ -131,7 +131,7 @@ def check_unlocked(folder: Path) -> None:
 
 
 def unlock(folder: Path) -> None:
-    """Lets other processes write there; nothing where this process has no lock."""
+    """Lets other processes write there. Does nothing if this process has no lock."""
     handle = _locks.pop((os.getpid(), folder.resolve() / _LOCK), None)
     if handle is not None:
         os.truncate(handle, 0)
@@ -139,7 +139,7 @@ def unlock(folder: Path) -> None:
 
 
 def _locked(handle: int, folder: Path) -> bool:
-    """Locks an open file; False where the file system keeps no locks."""
+    """Locks an open file. Returns False if the file system keeps no locks."""
     try:
         fcntl.lockf(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError as error:
@@ -166,7 +166,7 @@ def _listed(folder: Path) -> set[str] | None:
 
 def _is_own(path: Path, name: str, listed: set[str]) -> bool:
     first, _, rest = name.partition("/")
-    if first == TRACKED_AS and first in listed:  # the names in it are of times and processes
+    if first == TRACKED_AS and first in listed:  # its file names hold times and process ids
         last = rest.rpartition("/")[2]
         return not rest or last == "hparams.yml" or last.startswith("events.out.tfevents.")
     general = _CHECKPOINT.sub("checkpoint-*", name)

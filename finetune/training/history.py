@@ -1,4 +1,4 @@
-"""What a run tells of its steps and evaluations while it goes on."""
+"""What a run reports about its steps and evaluations while it trains."""
 
 import json
 from pathlib import Path
@@ -8,10 +8,10 @@ from finetune.training.run import Run
 
 
 class History:
-    """`history.jsonl`; a resumed run begins with the lines that its checkpoint has."""
+    """`history.jsonl`. A resumed run begins with the lines of its checkpoint."""
 
     def __init__(self, run: Run, checkpoint: Path | None) -> None:
-        """`checkpoint`: that the run goes on from."""
+        """`checkpoint`: the one that the run is resumed from."""
         self.run = run
         self.path = run.output_dir / "history.jsonl"
         self.lines: list[dict[str, float]] = []
@@ -21,7 +21,7 @@ class History:
             write_text(self.path, "".join(json.dumps(line) + "\n" for line in self.lines))
 
     def add(self, line: dict[str, float]) -> None:
-        """Writes a line, for the trackers too."""
+        """Writes a line to the file, and to the trackers."""
         self.lines.append(line)
         if self.run.accelerator.is_main_process:
             with Path(self.path).open("a") as file:
@@ -31,7 +31,7 @@ class History:
 
 
 def evaluation_line(epoch: float, scores: dict[str, float], best: bool) -> str:
-    """What is printed of an evaluation."""
+    """The line that is printed about an evaluation."""
     shown = {k.removeprefix("eval_"): v for k, v in scores.items() if not _is_detail(k)}
     text = "  ".join(
         f"{name} {value:.4f}" if isinstance(value, float) else f"{name} {value}" for name, value in shown.items()
@@ -40,7 +40,7 @@ def evaluation_line(epoch: float, scores: dict[str, float], best: bool) -> str:
 
 
 def _is_detail(key: str) -> bool:
-    """Scores by type, and times, are for the files."""
+    """Whether a score stands only in the files: scores by type, and times."""
     return key.endswith(("_runtime", "_tokens")) or (
         key.startswith("eval_f1_") and key not in ("eval_f1_strict", "eval_f1_macro")
     )

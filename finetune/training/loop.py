@@ -68,21 +68,21 @@ class TrainOutcome:
 
 @dataclass
 class _State:
-    """Where the run stands; a checkpoint holds it."""
+    """How far the run has come. A checkpoint saves this."""
 
     step: int = 0
     total_steps: int = 0
     data: str = ""  # a digest of the rows
     tokens: int = 0
     rows: int = 0
-    seconds: float = 0.0  # of training, waiting for batches too, without evaluations and checkpoints
+    seconds: float = 0.0  # of training, with the wait for batches, without evaluations and checkpoints
     losses_since_log: dict[str, float] = field(default_factory=dict)
     targets_since_log: dict[str, int] = field(default_factory=dict)
     best_value: float | None = None
     best_step: int | None = None
     best_epoch: float | None = None
     evaluations_since_best: int = 0
-    pieces: int = 1  # of each micro-batch, where memory was out
+    pieces: int = 1  # each micro-batch is cut into so many, after a step did not fit into memory
     schedule: dict[str, Any] = field(default_factory=dict)
 
 
@@ -96,21 +96,21 @@ def train(
         evaluate: takes the (wrapped) model and returns scores by name, such as `eval_f1`.
 
     Raises:
-        MemoryError: where a step does not fit, saying what helps.
-        FloatingPointError: where loss or gradient is NaN or infinite; the checkpoints written so far stay.
-        OSError: where the disk has no room for a checkpoint; those before it stay.
+        MemoryError: if a step does not fit into memory. The message says what helps.
+        FloatingPointError: if the loss or the gradient is NaN or infinite. The checkpoints written so far stay.
+        OSError: if the disk has no room for a checkpoint. The earlier checkpoints stay.
         KeyboardInterrupt, SystemExit: after Ctrl-C or SIGTERM, once the step is done and a checkpoint is written.
     """
     try:
         training = _prepare(run, model, tokenizer, batches)
-        with noted_signals(run.accelerator) as signals:  # from here on it is asked for in each step
+        with noted_signals(run.accelerator) as signals:  # each step asks for them
             signal = _take_steps(training, batches, evaluate, signals)
         training.bar.close()
         if signal:
             _leave(run, signal, training.state.step)
         _load_best(training)
     except BaseException:
-        run.release()  # this process may be a notebook, which lives on
+        run.release()  # this process may be a notebook, which continues
         raise
     return TrainOutcome(training.model, _results(training), training.history.lines)
 
@@ -125,7 +125,7 @@ class _Training:
     optimizer: Any
     schedule: Any
     state: _State
-    begun_at: int  # the step that a resumed run goes on from
+    begun_at: int  # the step at which the run was resumed, or 0
     history: History
     bar: Any
     parameters: int
@@ -136,17 +136,17 @@ class _Training:
 
 
 def _prepare(run: Run, model: Any, tokenizer: Any, batches: Batches) -> _Training:
-    """Wraps the model, goes to where the checkpoint stands, and makes the run's folder once nothing can be wrong."""
+    """Wraps the model and loads the checkpoint. Makes the run's folder last, when all flags have been checked."""
     config, accelerator, checkpoint = run.config, run.accelerator, run.checkpoint
     total_steps = config.max_steps if config.max_steps > 0 else batches.steps_of(config.num_train_epochs)
-    names = {name for name, _ in model.named_parameters()}  # as they are saved: an embedding may train in part
+    names = {name for name, _ in model.named_parameters()}  # sizes are as saved: an embedding may train in part
     parameters = sum(value.numel() for name, value in model.state_dict().items() if name in names)
     if config.gradient_checkpointing:
         checkpoint_gradients(model)
     optimizer = build_optimizer(model, config)
-    schedule = build_schedule(optimizer, config, total_steps)  # not prepared: it would step once a process
+    schedule = build_schedule(optimizer, config, total_steps)  # not prepared: it would step once for each process
     prepare_for_sharding(accelerator, model)
-    batches.locate(0)  # says what is wrong with the plan, before anything is taken from it
+    batches.locate(0)  # raises if there is nothing to train on, before any batch is made
     with memory_errors_explained("before step 1", SMALLER_MICRO_BATCHES), closing(batches.epoch(0)) as steps:
         allow_unused_parameters(accelerator, model, steps)
     note_precision(accelerator, model)
@@ -162,7 +162,7 @@ def _prepare(run: Run, model: Any, tokenizer: Any, batches: Batches) -> _Trainin
         run.print(f"resumed from {checkpoint} after step {state.step}")
 
     run.create_folder()
-    if state.step and accelerator.is_main_process:  # a run that was killed may have left one too many
+    if state.step and accelerator.is_main_process:  # a killed run may have left one checkpoint too many
         remove_old_checkpoints(run.output_dir, config.save_total_limit, state.best_step, state.step)
     if config.report_to != "none":
         accelerator.init_trackers(TRACKED_AS, config={k: v for k, v in asdict(config).items() if v is not None})
@@ -174,13 +174,13 @@ def _prepare(run: Run, model: Any, tokenizer: Any, batches: Batches) -> _Trainin
 def _take_steps(
     training: _Training, batches: Batches, evaluate: Callable[[Any], dict[str, float]], signals: Signals
 ) -> int:
-    """Takes the steps that are left, evaluates and saves where that is due.
+    """Takes the remaining steps, and evaluates and saves when that is due.
 
     Returns:
-        The signal that ended them, or 0.
+        The number of the signal that ended the training, or 0.
     """
     state, config, signal = training.state, training.run.config, 0
-    stop = state.step >= state.total_steps  # a finished run, resumed
+    stop = state.step >= state.total_steps  # a finished run was resumed
     stop = stop or state.evaluations_since_best >= training.patience
     began = time.perf_counter()
     while not stop:
@@ -208,7 +208,7 @@ def _take_steps(
                 if saved := _due(config.save_strategy, config.save_steps, state.step, epoch_ends, stop):
                     _save(training)
                 signal = signals.answer(seen.arrived)
-                if not signal and (signals.is_free or evaluated or saved or stop):  # what came after the look
+                if not signal and (signals.is_free or evaluated or saved or stop):  # for signals that came later
                     signal = signals.agreed()
                 if signal:
                     if not saved and config.save_strategy != "no":
@@ -220,9 +220,9 @@ def _take_steps(
 
 @dataclass
 class _Seen:
-    """What a step has found, in the computer's memory."""
+    """The numbers of a step, in the computer's memory and not on the device."""
 
-    losses: dict[str, float]  # each summed over its targets, of all processes
+    losses: dict[str, float]  # each summed over its targets and over all processes
     targets: dict[str, int]
     tokens: int
     rows: int
@@ -234,10 +234,11 @@ class _Seen:
 def _take_step(
     training: _Training, micro_batches: list[Any], steps: Iterator[list[Any]], signals: Signals
 ) -> tuple[_Seen, list[Any] | None]:
-    """One optimizer step, which looks into the device's memory once.
+    """Takes one optimizer step. It reads from the device's memory only once.
 
     Returns:
-        What it found, and the next of `steps`, which is made while a GPU computes; None after the last one.
+        The numbers of this step, and the micro-batches of the next step, or None after the last one. They are made
+        while a GPU computes.
     """
     config, accelerator, state = training.run.config, training.run.accelerator, training.state
     training.model.train()
@@ -263,7 +264,7 @@ def _take_step(
 
 
 def _add_gradients(training: _Training, micro_batches: list[Any]) -> StepSums:
-    """The gradient of the step, in smaller pieces where memory is out and the flag allows that."""
+    """Adds up the gradient of the step. If memory is out and the flag allows it, in smaller pieces."""
     accelerator, state = training.run.accelerator, training.state
     with memory_errors_explained(f"at step {state.step + 1}", SMALLER_MICRO_BATCHES):
         if not training.run.config.auto_find_batch_size:
@@ -278,7 +279,7 @@ def _add_gradients(training: _Training, micro_batches: list[Any]) -> StepSums:
 
 
 def _look(sums: StepSums, norm: Number, asked: Sequence[Number], rate: float) -> _Seen:
-    """The one look."""
+    """Reads all numbers of a step from the device at once."""
     losses, targets = list(sums.losses.values()), list(sums.targets.values())
     found = iter(read_numbers([*losses, *targets, sums.tokens, sums.rows, norm, *asked]))
     return _Seen(
@@ -293,7 +294,7 @@ def _look(sums: StepSums, norm: Number, asked: Sequence[Number], rate: float) ->
 
 
 def _log(training: _Training, position: float, seen: _Seen) -> None:
-    """A line of the history: the mean losses since the line before."""
+    """Adds a line to the history: the mean losses since the last such line."""
     state = training.state
     means = {name: summed / max(state.targets_since_log[name], 1) for name, summed in state.losses_since_log.items()}
     state.losses_since_log, state.targets_since_log = {}, {}
@@ -304,7 +305,7 @@ def _log(training: _Training, position: float, seen: _Seen) -> None:
 
 
 def _evaluate(training: _Training, evaluate: Callable[[Any], dict[str, float]], position: float) -> None:
-    """Evaluates, and notes whether this is the best so far."""
+    """Evaluates, and notes whether this is the best evaluation so far."""
     state, metric = training.state, training.run.config.metric_for_best_model
     scores = evaluate(training.model)
     training.history.add({"step": state.step, "epoch": position} | scores)
@@ -332,12 +333,12 @@ def _save(training: _Training) -> None:
 
 
 def _load_best(training: _Training) -> None:
-    """Goes back to the best evaluated weights, where the run is to end with them."""
+    """Loads the best evaluated weights, if the flags ask for them."""
     run, state = training.run, training.state
     if not run.config.load_best_model_at_end or state.best_step is None or state.best_step == state.step:
         return
     folders = [run.output_dir]
-    if run.checkpoint is not None and state.best_step <= training.begun_at:  # it lies where that run wrote it
+    if run.checkpoint is not None and state.best_step <= training.begun_at:  # the first run wrote it to its folder
         folders.insert(0, run.checkpoint.absolute().parent)
     load_weights(find_best(folders, state.best_step), run.accelerator, training.model)
     metric = run.config.metric_for_best_model
@@ -389,7 +390,7 @@ def _check_finite(step: int, seen: _Seen, check_gradient: bool) -> None:
 
 
 def _better(value: float, best: float | None, improvement: float) -> bool:
-    """Any number is better than NaN, which an evaluation may give before the model has learned anything."""
+    """Whether `value` is better. Any number is better than NaN, which an untrained model's evaluation may give."""
     return best is None or math.isnan(best) > math.isnan(value) or improvement * (value - best) > 0
 
 

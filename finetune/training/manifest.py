@@ -1,8 +1,8 @@
-"""`manifest.json`: size and SHA-256 of each file of a checkpoint, so that damage is seen before anything is loaded.
+"""`manifest.json`: size and SHA-256 of each file of a checkpoint. They show damage before anything is loaded.
 
     {"files": {"model.safetensors": {"size": 533796, "sha256": "5f70bf18..."}, ...}}
 
-A manifest is itself data from a disk: it may name plain files of its own folder, nothing else.
+A manifest also comes from a disk and may be wrong. It may name plain files of its own folder and nothing else.
 """
 
 import hashlib
@@ -35,7 +35,7 @@ def write_manifest(folder: Path) -> None:
 def damage(folder: Path) -> str | None:
     """What is wrong with a checkpoint, in a few words; None if every file is as it was written.
 
-    Files that the manifest does not name are not looked at. Of a link no target is read.
+    Files that the manifest does not name are not checked. Links are not followed.
     """
     try:
         if not _is_file(folder / MANIFEST):
@@ -75,7 +75,7 @@ def _files(path: Path) -> dict[str, dict[str, Any]]:
 
 
 def _is_file(path: Path) -> bool:
-    """A file itself: not a link to one, and nothing that would wait when it is opened."""
+    """Whether this is a regular file: not a link, and not a pipe or a device, which could block when opened."""
     try:
         return stat.S_ISREG(path.lstat().st_mode)
     except FileNotFoundError:

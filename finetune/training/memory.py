@@ -1,4 +1,4 @@
-"""A step that does not fit into memory is cut into smaller micro-batches, and stays the same step."""
+"""Cuts a step that does not fit into memory into smaller micro-batches. It stays the same step."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -24,11 +24,11 @@ SMALLER_EVALUATION = "a smaller --per_device_eval_batch_size needs less"
 def gradients_that_fit(
     accelerator: Accelerator, model: torch.nn.Module, micro_batches: Sequence[Any], pieces: int
 ) -> tuple[StepSums, int]:
-    """`accumulate_gradients`, with each micro-batch cut into `pieces`, or into twice as many until they fit.
+    """Does `accumulate_gradients` with each micro-batch cut into `pieces`. Doubles that number until they fit.
 
-    The sums of a step do not hang on how it is cut (see `steps.py`), so its gradient is the same but for the order of
-    additions, and for dropout. Over several processes all begin again if one must: each adds up its own gradients,
-    and only when all are there do they bring them together.
+    The sums of a step do not depend on how it is cut (see `steps.py`). So its gradient is the same, except for the
+    order of additions and for dropout. With several processes, all begin again if one must: each process adds up its
+    own gradients, and they are averaged only when every process has finished.
 
     Args:
         micro_batches: with a `split(pieces)` (see `finetune.data.Batch`).
@@ -37,11 +37,11 @@ def gradients_that_fit(
         The sums, and how many pieces fitted.
 
     Raises:
-        Whatever said that memory is out, if it is for one row; MemoryError on the other processes.
+        The original error, if memory is out for a single row; MemoryError on the other processes.
     """
     counts = count_targets(accelerator, micro_batches)
     generators = [torch.default_generator]
-    if accelerator.device.type == "cuda":  # which draws dropout from its own
+    if accelerator.device.type == "cuda":  # a GPU draws dropout from its own generator
         generators.append(torch.cuda.default_generators[accelerator.device.index or 0])
     while True:
         random = [generator.get_state() for generator in generators]
@@ -52,10 +52,10 @@ def gradients_that_fit(
         except (RuntimeError, MemoryError) as error:
             if not is_out_of_memory(error):
                 raise
-            out_of_memory = error.with_traceback(None)  # which holds the tensors of the step
+            out_of_memory = error.with_traceback(None)  # the traceback holds the tensors of the step
         stuck = out_of_memory is not None and pieces >= max(len(batch.row_ids) for batch in micro_batches)
         any_out, any_stuck = out_of_memory is not None, stuck
-        if accelerator.num_processes > 1:  # a look into the device's memory, since nobody may go on alone
+        if accelerator.num_processes > 1:  # reads from the device's memory, since no process may go on alone
             said = torch.tensor([any_out, any_stuck], dtype=torch.int64, device=accelerator.device)
             any_out, any_stuck = map(bool, accelerator.reduce(said, "sum").tolist())
         if not any_out:
@@ -72,9 +72,9 @@ def gradients_that_fit(
 
 
 def checkpoint_gradients(model: Any) -> None:
-    """Makes each layer of the encoder forget what it has computed, and compute it again in the backward pass.
+    """Makes each layer of the encoder discard its activations and compute them again in the backward pass.
 
-    It draws the same dropout the second time, so that the weights are the same.
+    The second time it draws the same dropout, so the trained weights are the same.
 
     Raises:
         ValueError: for a model that has no such layers.
@@ -89,7 +89,7 @@ def checkpoint_gradients(model: Any) -> None:
 
 @contextmanager
 def memory_errors_explained(where: str, what_helps: str) -> Iterator[None]:
-    """Turns what says that memory is out into a MemoryError that says where, and what helps."""
+    """Turns an error about missing memory into a MemoryError that says where it was and what helps."""
     try:
         yield
     except (RuntimeError, MemoryError) as error:
@@ -99,14 +99,14 @@ def memory_errors_explained(where: str, what_helps: str) -> Iterator[None]:
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Whether Python, CUDA or torch's allocator for the CPU had no memory left; the last says so in words alone."""
+    """Whether Python, CUDA or torch's CPU allocator had no memory left. The CPU allocator says so only in words."""
     if isinstance(error, (MemoryError, torch.OutOfMemoryError)):
         return True
     return "DefaultCPUAllocator" in str(error) and "memory" in str(error)
 
 
 def _average_gradients(accelerator: Accelerator, model: torch.nn.Module) -> None:
-    """What DistributedDataParallel does in a backward pass outside `no_sync`."""
+    """Does what DistributedDataParallel does in a backward pass outside `no_sync`."""
     if accelerator.num_processes == 1:
         return
     for parameter in model.parameters():

@@ -13,18 +13,18 @@ from transformers import get_scheduler
 
 from finetune.arguments import TrainingArguments
 
-# The number of a layer in a parameter's name: the first one, as in bert.encoder.layer.3.output.dense.weight or
-# transformer.h.3.ln_1.weight or encoder.recurrent_above.1.weight_ih_l0; of a torch layer alone, as in
-# encoder.recurrent.weight_ih_l0_reverse.
+# Finds the number of a layer in a parameter's name. It is the first number, as in
+# bert.encoder.layer.3.output.dense.weight, transformer.h.3.ln_1.weight or encoder.recurrent_above.1.weight_ih_l0. If
+# there is only a torch layer, it is that layer's number, as in encoder.recurrent.weight_ih_l0_reverse.
 _LAYER = re.compile(r"\.(\d+)\.|_l(\d+)(?:_reverse)?$")
 
 
 def build_optimizer(model: Any, config: TrainingArguments) -> torch.optim.AdamW:
     """AdamW over the parameters that train, fused where torch has it.
 
-    Biases and norms do not decay. The head has its own learning rate where one is given. With
-    `layerwise_lr_decay` d, the n-th layer from the top has d^n times the encoder's rate, and the embeddings
-    d^(layers + 1) times (Clark et al., 2020, appendix A).
+    Biases and norms do not decay. The head has its own learning rate if one is given. With `layerwise_lr_decay` d,
+    the rate of the n-th layer from the top is d^n times the encoder's rate, and that of the embeddings is
+    d^(layers + 1) times the encoder's rate (Clark et al., 2020, appendix A).
     """
     depths = _depths(model)
     top = max((depth for depth in depths.values() if depth is not None), default=0)
@@ -48,8 +48,8 @@ def build_optimizer(model: Any, config: TrainingArguments) -> torch.optim.AdamW:
         eps=config.adam_epsilon,
         fused=True,
     )
-    # Some rows are kept from the optimizer (see finetune.models.CompactEmbedding). The main process writes them, so
-    # no other one needs to work on them.
+    # The optimizer does not see some rows (see finetune.models.CompactEmbedding). Only the main process saves them,
+    # so only it needs to decay them.
     if not torch.distributed.is_initialized() or torch.distributed.get_rank() == 0:
         for module in model.modules():
             if hasattr(module, "decay_unused"):
@@ -58,7 +58,7 @@ def build_optimizer(model: Any, config: TrainingArguments) -> torch.optim.AdamW:
 
 
 def _decay_unused(module: Any, optimizer: torch.optim.Optimizer, *_: Any) -> None:
-    # A GradScaler calls a fused optimizer's step also where a gradient is infinite, and tells it so by this tensor.
+    # A GradScaler calls a fused optimizer's step even if a gradient is infinite. This tensor then says so.
     found_inf = getattr(optimizer, "found_inf", None)
     if found_inf is not None and found_inf.item():
         return
@@ -68,7 +68,7 @@ def _decay_unused(module: Any, optimizer: torch.optim.Optimizer, *_: Any) -> Non
 
 
 def build_schedule(optimizer: torch.optim.Optimizer, config: TrainingArguments, total_steps: int) -> LRScheduler:
-    """The schedule over `total_steps`, stepped once for each optimizer step."""
+    """The learning rate schedule over `total_steps`. It steps once for each optimizer step."""
     warmup = config.warmup_steps
     return get_scheduler(
         config.lr_scheduler_type,
@@ -83,9 +83,9 @@ def _trained(model: nn.Module) -> Iterator[tuple[str, nn.Parameter]]:
 
 
 def _depths(model: Any) -> dict[str, int | None]:
-    """Of each parameter: 0 for embeddings, n + 1 for layer n, None for the head.
+    """The depth of each parameter: 0 for embeddings, n + 1 for layer n, None for the head.
 
-    What comes before the layers belongs to the embeddings, what comes after them to the last layer.
+    Parameters before the layers count as embeddings. Parameters after them count as the last layer.
     """
     depths: dict[str, int | None] = {}
     top = 0
@@ -94,7 +94,7 @@ def _depths(model: Any) -> dict[str, int | None]:
         layer = _LAYER.search(name)
         if not name.startswith(f"{model.base_model_prefix}."):
             depths[name] = None
-        elif ".characters." in name:  # of a baseline: the features of a word, beside its embedding
+        elif ".characters." in name:  # a baseline's character features of a word, used beside its embedding
             depths[name] = 0
         elif layer:
             depths[name] = int(layer.group(1) or layer.group(2)) + 1
@@ -107,7 +107,7 @@ def _depths(model: Any) -> dict[str, int | None]:
 
 
 def _check_layers(model: Any, config: TrainingArguments, top: int) -> None:
-    """Refuses what asks for single layers where there are none."""
+    """Refuses flags about single layers if the model has no such layers."""
     flag = f"--freeze_layers {config.freeze_layers}" if config.freeze_layers else ""
     flag = flag or (f"--layerwise_lr_decay {config.layerwise_lr_decay}" if config.layerwise_lr_decay != 1 else "")
     its_config = getattr(getattr(model, model.base_model_prefix, None), "config", None)

@@ -1,4 +1,4 @@
-"""How far the training has come: a bar on a terminal, elsewhere a line now and then."""
+"""Shows how far the training has come: a bar on a terminal, else a line once in a while."""
 
 import sys
 import time
@@ -11,13 +11,13 @@ EVERY = 60.0  # seconds from one line to the next
 
 
 def progress_bar(print_line: Callable[[str], None], total: int, done: int, *, disable: bool) -> Any:
-    """Something with `update()`, `set_postfix()` and `close()`, as a bar of tqdm has them.
+    """An object with the methods `update()`, `set_postfix()` and `close()` of a tqdm bar.
 
-    A bar writes over itself. In a file or a pipe it would become a line for every step.
+    A bar overwrites its own line. In a file or a pipe it would become one line for every step.
 
     Args:
-        print_line: what prints a line on the main process.
-        total, done: steps of the whole run, and those that it has taken already.
+        print_line: prints a line on the main process.
+        total, done: the number of steps of the whole run, and of those that are done already.
     """
     in_notebook = "ipykernel" in sys.modules
     if disable or in_notebook or sys.stderr.isatty():

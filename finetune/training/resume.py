@@ -1,7 +1,7 @@
-"""Which checkpoint a run goes on from, and whether it may: a resumed run ends as if it had never been stopped.
+"""Finds the checkpoint to resume from, and checks the flags: a resumed run ends as if it had never been stopped.
 
-All flags must be those of the checkpoint's run but for those named here, so that a new flag counts as one that
-changes the training until somebody says otherwise.
+All flags must be those of the checkpoint's run, except the flags that are named here. So a new flag counts as one
+that changes the training, until somebody adds it here.
 """
 
 import json
@@ -18,7 +18,7 @@ from finetune.cli import read_settings
 from finetune.training.manifest import damage
 from finetune.training.saving import checkpoints
 
-# What may be changed freely: the same steps are taken.
+# These may be changed freely: the steps stay the same.
 _FREE = {
     "output_dir",
     "overwrite_output_dir",
@@ -34,7 +34,7 @@ _FREE = {
     "disable_tqdm",
     "dry_run",
 }
-# The same training, yet not the same bytes of every file: this is said.
+# With these the training stays the same, but not every byte of every file. A line says so.
 _TOLD = {
     "auto_find_batch_size",
     "padding_free",
@@ -42,21 +42,22 @@ _TOLD = {
     "logging_steps",
     "load_best_model_at_end",
 }
-# How a step is cut; what counts is their product, with the number of processes.
+# How a step is cut. The product of these and the number of processes must stay the same.
 _CUT = {"per_device_train_batch_size", "tokens_per_batch", "gradient_accumulation_steps"}
 _LENGTH = {"num_train_epochs", "max_steps"}
 
 
 def find_checkpoint(output_dir: Path, flag: str | None) -> tuple[Path | None, list[str]]:
-    """What `--resume_from_checkpoint` means: a folder, or with `true` the newest whole one, None if there is none.
+    """Finds the checkpoint that `--resume_from_checkpoint` means: a folder, or with `true` the newest undamaged one.
 
     Returns:
-        The folder, and a line for each newer one that is damaged.
+        The folder, or None if there is none; and a line for each newer checkpoint that is damaged.
 
     Raises:
-        ValueError: for a folder that is no checkpoint or a damaged one, offering the newest whole one beside it.
+        ValueError: for a folder that is no checkpoint, or a damaged one. The message names the newest undamaged
+            checkpoint beside it.
     """
-    if flag is None:  # what start_run makes of `false` too
+    if flag is None:  # `with_defaults` turns `false` into None
         return None, []
     if flag.lower() == "true":
         passed_over = [
@@ -83,7 +84,7 @@ def find_checkpoint(output_dir: Path, flag: str | None) -> tuple[Path | None, li
 
 
 def training_of(config: Any, accelerator: Accelerator) -> dict[str, Any]:
-    """What a checkpoint tells of its run, for the one that goes on from it: JSON."""
+    """What a checkpoint saves about its run, as JSON. A resumed run compares itself with it."""
     return {
         "flags": asdict(config),
         "processes": accelerator.num_processes,
@@ -92,10 +93,10 @@ def training_of(config: Any, accelerator: Accelerator) -> dict[str, Any]:
 
 
 def checkpoint_to_resume(config: Any, accelerator: Accelerator) -> tuple[Path | None, list[str]]:
-    """The checkpoint that the flags ask for, and what to tell of it. The main process looks, and all go by it.
+    """The checkpoint that the flags ask for, and lines to print about it. The main process decides for all.
 
     Raises:
-        ValueError: where there is none, or a flag would make this another run.
+        ValueError: if the checkpoint cannot be used, or a flag would make this another run.
     """
     found: list[Any] = [None, [], None]
     if accelerator.is_main_process:
@@ -115,7 +116,7 @@ def checkpoint_to_resume(config: Any, accelerator: Accelerator) -> tuple[Path | 
 
 
 def _check_replaced(config: Any) -> None:
-    """Refuses to write over a run of other flags, where no checkpoint of it is gone on from."""
+    """Refuses to write over a run that had other flags, if this run does not continue one of its checkpoints."""
     path = Path(config.output_dir) / "run.yaml"
     if config.resume_from_checkpoint is None or not path.exists():
         return
@@ -123,7 +124,7 @@ def _check_replaced(config: Any) -> None:
         there = read_settings(path)
     except (OSError, ValueError) as error:
         raise ValueError(f"{path}: does not tell of a run; give another --output_dir") from error
-    if "output_dir" not in there:  # every run's has it
+    if "output_dir" not in there:  # every run.yaml has it
         raise ValueError(f"{path}: does not tell of a run; give another --output_dir")
     changed = _changed({field.name: field.default for field in fields(config)} | there, asdict(config))
     others = [f"--{name} was {_shown(a)} there" for name, (a, _) in changed.items() if name not in _FREE | _TOLD]
@@ -135,7 +136,7 @@ def _check_replaced(config: Any) -> None:
 
 
 def find_best(folders: list[Path], step: int) -> Path:
-    """The best checkpoint: in the run's folder, or beside the checkpoint that the run was resumed from."""
+    """The best checkpoint. It is in the run's folder, or beside the checkpoint from which the run was resumed."""
     for folder in folders:
         if (folder / f"checkpoint-{step}").is_dir():
             return folder / f"checkpoint-{step}"
@@ -146,7 +147,7 @@ def find_best(folders: list[Path], step: int) -> Path:
 
 
 def check_data(checkpoint: Path, old: tuple[int, str], new: tuple[int, str]) -> None:
-    """Refuses other data than the checkpoint's, when the flags were the same.
+    """Refuses data that differ from the checkpoint's data, although the flags are the same.
 
     Args:
         old, new: the number of steps, and the digest of the rows.
@@ -160,13 +161,13 @@ def check_data(checkpoint: Path, old: tuple[int, str], new: tuple[int, str]) -> 
 
 
 def _compare(folder: Path, config: Any, accelerator: Accelerator) -> list[str]:
-    """What to tell of the differences between the checkpoint's run and this one; ValueError if it is another one."""
+    """Lines about the differences between the checkpoint's run and this one. ValueError if they may not differ so."""
     new = training_of(config, accelerator)
     try:
         state = json.loads((folder / "state.json").read_text())
         old = state["run"]
         defaults = {field.name: field.default for field in fields(config)}
-        changed = _changed(defaults | old["flags"], new["flags"])  # a flag that the run did not have yet did nothing
+        changed = _changed(defaults | old["flags"], new["flags"])  # a flag that is newer than the run: its default
         cuts = [_cut(side) for side in (old, new)]
         best = state["best_step"] if state["best_step"] is None else int(state["best_step"])
         precisions = [side["mixed_precision"] for side in (old, new)]
@@ -189,7 +190,7 @@ def _compare(folder: Path, config: Any, accelerator: Accelerator) -> list[str]:
         raise ValueError(f"{where}: a step is {new_words} and was {old_words}: give what makes the same step")
     if config.load_best_model_at_end and best is not None:
         path = find_best([folder.absolute().parent, Path(config.output_dir)], best)
-        if reason := damage(path):  # now, not after hours
+        if reason := damage(path):  # checked now, not after hours of training
             raise ValueError(
                 f"{where}: the best checkpoint so far, {path}, is damaged: {reason}; give --load_best_model_at_end "
                 "false, or an older checkpoint"
@@ -208,7 +209,7 @@ def _compare(folder: Path, config: Any, accelerator: Accelerator) -> list[str]:
 
 def _changed(old: Mapping[str, Any], new: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:
     """The flags that differ, with the old value and the new one."""
-    # The task's own score, which the old run wrote down, is chosen again where no flag names another.
+    # If no flag names a metric, the task chooses its own again. The old run has written down the chosen one.
     mine = {name: value for name, value in new.items() if (name, value) != ("metric_for_best_model", None)}
     return {
         name: (old[name], value) for name, value in mine.items() if old[name] != value and not _same(old[name], value)
@@ -216,7 +217,7 @@ def _changed(old: Mapping[str, Any], new: Mapping[str, Any]) -> dict[str, tuple[
 
 
 def _same(old: Any, new: Any) -> bool:
-    """Whether two values name one file, as a relative and an absolute path may."""
+    """Whether two values name the same file, as a relative and an absolute path may do."""
     if not isinstance(old, str | Path) or not isinstance(new, str | Path):  # a number would be a file descriptor
         return False
     try:
@@ -226,7 +227,7 @@ def _same(old: Any, new: Any) -> bool:
 
 
 def _cut(run: Mapping[str, Any]) -> tuple[str, int, str]:
-    """What a step is counted in, how many of these it holds, and this in words."""
+    """The unit that a step is counted in, the number of units in a step, and both in words."""
     flags, processes = run["flags"], run["processes"]
     unit = "tokens_per_batch" if flags["tokens_per_batch"] else "per_device_train_batch_size"
     parts = (int(flags[unit]), int(flags["gradient_accumulation_steps"]), int(processes))

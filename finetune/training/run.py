@@ -41,7 +41,7 @@ from finetune.training.waits import LONG_WAIT
 
 logger = logging.getLogger(__name__)
 
-_changed = ExitStack()  # what puts back what a run has changed in this process
+_changed = ExitStack()  # undoes what a run has changed in this process
 
 
 @dataclass
@@ -55,11 +55,11 @@ class RunResult:
 
 @dataclass
 class Run:
-    """The processes of a run and the folder it writes, which appears when the first file is written."""
+    """The processes of a run and its folder. The folder is made when the first file is written."""
 
     config: Any  # a recipe's config, with every default resolved
     accelerator: Accelerator
-    checkpoint: Path | None = None  # that it goes on from
+    checkpoint: Path | None = None  # the one that the run is resumed from
 
     @property
     def output_dir(self) -> Path:
@@ -68,11 +68,11 @@ class Run:
 
     @property
     def holds_whole_parameters(self) -> bool:
-        """Whether every process has every parameter whole; with FSDP it has a part of each."""
+        """Whether every process has all of every parameter. With FSDP it has a part of each parameter."""
         return self.accelerator.distributed_type != DistributedType.FSDP
 
     def print(self, *lines: object) -> None:
-        """Prints on the main process, past a progress bar."""
+        """Prints on the main process, without breaking a progress bar."""
         if self.accelerator.is_main_process:
             from tqdm import tqdm
 
@@ -80,26 +80,26 @@ class Run:
             sys.stdout.flush()
 
     def on_one_process(self, function: Callable[[], Any]) -> Any:
-        """Calls `function` on the main process and returns what it returned on every one."""
+        """Calls `function` on the main process, and returns its result on every process."""
         found = [function() if self.accelerator.is_main_process else None]
         return broadcast_object_list(found)[0]
 
     def create_folder(self) -> None:
-        """Makes the folder, locks it and writes `run.yaml`; an overwritten run is removed first.
+        """Makes the folder, locks it and writes `run.yaml`. A run that is overwritten is removed first.
 
         Raises:
-            ValueError: where another process writes there, or has written there since `start_run` looked.
+            ValueError: if another process writes there, or has written there since `start_run` checked.
         """
         if (mistake := self.on_one_process(self._take_folder)) is not None:
             raise ValueError(mistake)
 
     def file(self, name: str) -> Path:
-        """The place of a file that the main process is about to write, noted as one of this run."""
+        """The path of a file that the main process will write now. The list of this run's files gets its name."""
         own.note_written(self.output_dir, [name])
         return self.output_dir / name
 
     def release(self) -> None:
-        """Gives the folder's lock back, and puts back what the run has changed in this process."""
+        """Releases the folder's lock, and undoes what the run has changed in this process."""
         own.unlock(self.output_dir)
         _changed.close()
 
@@ -132,7 +132,7 @@ class Run:
         """Writes the model, without its wrappers, and the tokenizer as `from_pretrained` expects them.
 
         Raises:
-            OSError: with the number ENOSPC where the disk is full; no half of a file is left.
+            OSError: with the number ENOSPC if the disk is full; no half-written file is left.
         """
         weights = weights_of(self.accelerator, model)
         if self.accelerator.is_main_process:
@@ -159,7 +159,7 @@ class Run:
         self.accelerator.wait_for_everyone()
 
     def finish(self, results: dict[str, float], history: list[dict[str, float]]) -> RunResult:
-        """Writes `all_results.json`, ends the trackers, uploads the folder where that was asked for."""
+        """Writes `all_results.json`, ends the trackers, and uploads the folder if `--push_to_hub` is given."""
         if self.accelerator.is_main_process:
             write_text(self.output_dir / "all_results.json", json.dumps(results, indent=2) + "\n")
         if not any(key.startswith(("eval_", "test_")) for key in results):
@@ -182,15 +182,15 @@ class Run:
 
 
 def with_defaults(config: Any, *, learning_rate: float, num_train_epochs: float, metric: str | None) -> Any:
-    """A recipe's config with every flag filled in whose default is not the same for all models.
+    """Fills in the flags of a recipe's config whose default depends on the model.
 
     Args:
-        learning_rate, num_train_epochs, metric: what stands for a flag that is not given.
+        learning_rate, num_train_epochs, metric: the values for flags that are not given.
 
     Raises:
-        ValueError: for a value of another type than its flag has.
+        ValueError: for a value whose type is not that of its flag.
     """
-    resume = str(config.resume_from_checkpoint or "false")  # from Python also True
+    resume = str(config.resume_from_checkpoint or "false")  # from Python it may also be True
     config = typed(replace(config, resume_from_checkpoint=resume))
     return replace(
         config,
@@ -205,16 +205,16 @@ def with_defaults(config: Any, *, learning_rate: float, num_train_epochs: float,
 
 
 def start_run(config: Any, *, metrics: Sequence[str]) -> Run:
-    """Sets up Accelerate and the seed, and refuses flags that cannot be meant, before anything is read.
+    """Sets up Accelerate and the seed, and refuses flags that make no sense, before any data is read.
 
     Args:
-        config: as `with_defaults` leaves it.
-        metrics: what `--metric_for_best_model` may name.
+        config: as `with_defaults` returns it.
+        metrics: the names that `--metric_for_best_model` may have.
 
     Raises:
-        ValueError: naming the flag; also where the checkpoint to go on from is damaged, or is one of another run.
+        ValueError: naming the flag. Also if the checkpoint to resume from is damaged, or belongs to another run.
     """
-    _changed.close()  # of a run that failed in this process
+    _changed.close()  # undoes the changes of an earlier run that failed in this process
     _check_flags(config)
     if os.environ.get("ACCELERATE_USE_DEEPSPEED", "false").lower() == "true":
         raise ValueError(
@@ -229,12 +229,12 @@ def start_run(config: Any, *, metrics: Sequence[str]) -> Run:
     if config.push_to_hub:
         _check_hub()
     end_with_launcher()
-    # Huge pages, if nothing has been allocated yet: a tenth faster on a CPU (benchmarks/README.md).
+    # Huge pages make a CPU a tenth faster, if nothing has been allocated yet (benchmarks/README.md).
     os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")
-    # What it says to use instead still copies the buffers when it starts (accelerate 1.15), and has no flag there.
+    # The replacement that this warning names still copies the buffers at the start, without a flag (accelerate 1.15).
     warnings.filterwarnings("ignore", message="`broadcast_buffers` is deprecated")
     accelerator = Accelerator(
-        # Said outright, or processes that torchrun starts on a machine without a GPU do not find each other.
+        # Without this, processes that torchrun starts on a machine without a GPU do not find each other.
         cpu=not torch.accelerator.is_available(),
         # Accumulation is done in steps.py, where the number of targets is known.
         gradient_accumulation_plugin=GradientAccumulationPlugin(num_steps=1),
@@ -262,11 +262,11 @@ def start_run(config: Any, *, metrics: Sequence[str]) -> Run:
             "takes %.0f times as long here as in float32. Give --mixed_precision no to accelerate launch",
             bf16_slowdown(),
         )
-    accelerator.wait_for_everyone()  # nobody creates the folder while another looks whether it is there
-    _changed.callback(turn_bars_off())  # bars for files that are written in no time
+    accelerator.wait_for_everyone()  # no process may create the folder while another one checks it
+    _changed.callback(turn_bars_off())  # hides bars for files that are written in no time
     if config.full_determinism:
         if "CUBLAS_WORKSPACE_CONFIG" not in os.environ:
-            os.environ["CUBLAS_WORKSPACE_CONFIG"] = ":16:8"  # what cuBLAS and cuDNN's LSTM both take
+            os.environ["CUBLAS_WORKSPACE_CONFIG"] = ":16:8"  # both cuBLAS and cuDNN's LSTM accept this
             _changed.callback(os.environ.pop, "CUBLAS_WORKSPACE_CONFIG", None)
         _changed.callback(torch.use_deterministic_algorithms, torch.are_deterministic_algorithms_enabled())
     set_seed(config.seed, deterministic=config.full_determinism)
@@ -292,12 +292,13 @@ def _without_scores(results: dict[str, float], history: list[dict[str, float]]) 
 
 
 def use_tf32(use: bool) -> Callable[[], None]:
-    """Says whether a GPU's products, and cuDNN's recurrent layers and convolutions, may take TF32 for float32.
+    """Sets whether a GPU may use TF32 for float32.
 
-    By themselves the first do not and the others do.
+    This covers matrix products, and cuDNN's recurrent layers and convolutions. Torch's default is no for matrix
+    products, and yes for cuDNN.
 
     Returns:
-        What puts both back.
+        A function that restores both settings.
     """
     products, cudnn = torch.get_float32_matmul_precision(), torch.backends.cudnn.allow_tf32
 
@@ -316,7 +317,7 @@ def cpu_has_bf16() -> bool:
 
 
 def bf16_slowdown() -> float:
-    """How many times as long a linear layer takes in bfloat16 as in float32 on this processor; asked for 0.1 s."""
+    """How many times as long a linear layer takes in bfloat16 as in float32 on this processor. Takes 0.1 s."""
     times = {}
     for dtype in (torch.float32, torch.bfloat16):
         x, weight = torch.ones(256, 768, dtype=dtype), torch.ones(768, 768, dtype=dtype)
@@ -328,11 +329,11 @@ def bf16_slowdown() -> float:
 
 
 def peak_memory_mb(device: torch.device) -> float:
-    """Megabytes (2^20 bytes): allocated on a GPU, resident in this process on a CPU."""
+    """The peak in megabytes (2^20 bytes): memory allocated on a GPU, or memory of this process on a CPU."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device) / 2**20
     status = Path("/proc/self/status")
-    if status.exists():  # getrusage would also count what the parent held when it started this process
+    if status.exists():  # getrusage would also count the parent's memory at the time it started this process
         found = re.search(r"VmHWM:\s*(\d+) kB", status.read_text())
         if found is not None:
             return int(found.group(1)) / 2**10
@@ -345,7 +346,7 @@ def _trackers(config: TrainingArguments) -> list[str]:
 
 
 def _check_trackers(names: Sequence[str]) -> None:
-    """Accelerate passes over a tracker that is not installed, without a word."""
+    """Refuses a tracker that is not installed. Accelerate would ignore it without a message."""
     known = [str(name) for name in LoggerType if name != LoggerType.ALL]
     for name in names:
         if name not in known:
@@ -439,7 +440,7 @@ def _check_output_dir(config: TrainingArguments) -> None:
 
 
 def _busy(folder: Path) -> str | None:
-    """Why this process may not write in a run's folder; the lock is taken when the folder is changed."""
+    """Why this process may not write in a run's folder, or None. The lock itself is taken later."""
     try:
         own.check_unlocked(folder)
     except ValueError as error:

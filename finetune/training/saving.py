@@ -1,11 +1,11 @@
-"""Checkpoints that appear whole or not at all, and load without running code from a file.
+"""Checkpoints. One appears whole or not at all, and loading it runs no code from a file.
 
 | file | holds |
 |---|---|
 | `model.safetensors`, `config.json`, tokenizer files | the model, as `from_pretrained` expects it |
 | `optimizer.safetensors`, `optimizer.json` | AdamW's state by parameter name, and its groups |
 | `random.safetensors` | the random generators of each process |
-| `state.json` | where the run stands, the schedule, the flags of the run |
+| `state.json` | how far the run has come, the schedule, the flags of the run |
 | `history.jsonl` | the lines of the run so far |
 | `manifest.json` | size and SHA-256 of all these (see `manifest.py`) |
 """
@@ -33,7 +33,7 @@ _FULL = distributed.StateDictOptions(full_state_dict=True, cpu_offload=True)
 
 
 def checkpoints(output_dir: Path) -> list[Path]:
-    """The checkpoints of a run, the oldest first. Each appeared whole; what the disk did since, `damage` tells."""
+    """The checkpoints of a run, the oldest first. Each was whole when written; `damage` finds later damage."""
     found = [
         path
         for path in output_dir.glob("checkpoint-*")
@@ -51,10 +51,10 @@ def save_checkpoint(
     state: dict[str, Any],
     history: list[dict[str, float]],
 ) -> None:
-    """Writes a checkpoint beside its place, syncs it to the disk, and renames it. All processes take part.
+    """Writes a checkpoint under a temporary name, syncs it to the disk, and renames it. All processes take part.
 
     Raises:
-        OSError: on every process, with the number ENOSPC, where the disk is full; the checkpoints before it stay.
+        OSError: on every process, with the number ENOSPC, if the disk is full. The earlier checkpoints stay.
     """
     weights = weights_of(accelerator, model)
     optimizer_state = distributed.get_optimizer_state_dict(model, _inner(optimizer), options=_FULL)
@@ -91,11 +91,11 @@ def save_checkpoint(
                 raise
             full_disk = _no_room(folder, [*weights.values(), *tensors.values()])
         else:
-            if folder.is_symlink() or folder.exists():  # of a run that goes on from an older checkpoint than this
+            if folder.is_symlink() or folder.exists():  # the run was resumed from an older checkpoint than this one
                 remove_at_once(folder)
             beside.rename(folder)
             sync(folder.parent)
-    (full_disk,) = broadcast_object_list([full_disk])  # here all wait for the main process, too
+    (full_disk,) = broadcast_object_list([full_disk])  # all processes also wait here for the main process
     if full_disk:
         raise OSError(errno.ENOSPC, full_disk)
 
@@ -106,18 +106,15 @@ def unwrapped(accelerator: Accelerator, model: Any) -> Any:
 
 
 def weights_of(accelerator: Accelerator, model: Any) -> dict[str, torch.Tensor]:
-    """The whole `state_dict`; compiled modules, of which the whole model may be one, do not show in its names.
-
-    All processes take part.
-    """
-    # Asked to unwrap, it would put the bare model in the place of a compiled model's wrapper of processes.
+    """The whole `state_dict`, without the prefix that `torch.compile` adds to names. All processes take part."""
+    # With unwrap=True, Accelerate would replace the wrapper of a compiled model by the bare model.
     bare = model if accelerator.distributed_type == DistributedType.FSDP else unwrapped(accelerator, model)
     weights = accelerator.get_state_dict(bare, unwrap=False)
     return {name.replace("_orig_mod.", ""): value for name, value in weights.items()}
 
 
 def load_state(folder: Path) -> dict[str, Any]:
-    """What `save_checkpoint` was given as the state."""
+    """The `state` that `save_checkpoint` was called with."""
     try:
         return dict(json.loads((folder / "state.json").read_text()))
     except (OSError, ValueError, TypeError) as error:
@@ -125,7 +122,7 @@ def load_state(folder: Path) -> dict[str, Any]:
 
 
 def load_checkpoint(folder: Path, accelerator: Accelerator, model: torch.nn.Module, optimizer: Any) -> None:
-    """Puts model, optimizer and random generators back to where they were."""
+    """Restores the model, the optimizer and the random generators from a checkpoint."""
     state = load_state(folder)
     try:
         load_weights(folder, accelerator, model)
@@ -148,16 +145,16 @@ def load_checkpoint(folder: Path, accelerator: Accelerator, model: torch.nn.Modu
 def load_weights(folder: Path, accelerator: Accelerator, model: torch.nn.Module) -> None:
     """Loads `model.safetensors` into the model, wrapped or not."""
     weights: dict[str, Any] = load_file(folder / "model.safetensors")
-    # save_pretrained drops the names of tied weights, of which the first one stands for all.
+    # save_pretrained keeps only the first name of tied weights.
     strict = not getattr(unwrapped(accelerator, model), "all_tied_weights_keys", None)
     options = distributed.StateDictOptions(full_state_dict=True, strict=strict)
     distributed.set_model_state_dict(model, weights, options=options)
 
 
 def remove_old_checkpoints(output_dir: Path, keep: int, best_step: int | None, step: int) -> None:
-    """Leaves the newest `keep` checkpoints up to `step`, the best one, and what lies after `step`.
+    """Keeps the newest `keep` checkpoints up to `step`, the best one, and all those after `step`.
 
-    Those after it are of a run that went further, and may be damaged; they do not count as the newest.
+    Those after `step` come from a run that went further. They may be damaged, so they do not count as the newest.
     """
     for path in [path for path in checkpoints(output_dir) if _step(path) <= step][:-keep]:
         if _step(path) != best_step:
@@ -165,7 +162,7 @@ def remove_old_checkpoints(output_dir: Path, keep: int, best_step: int | None, s
 
 
 def is_full_disk(error: BaseException) -> bool:
-    """Whether a write failed for want of room; safetensors and tokenizers say so in their message alone."""
+    """Whether a write failed because the disk is full. safetensors and tokenizers say this only in their message."""
     numbers = (errno.ENOSPC, errno.EDQUOT)
     return getattr(error, "errno", None) in numbers or any(f"(os error {number})" in str(error) for number in numbers)
 
@@ -173,10 +170,10 @@ def is_full_disk(error: BaseException) -> bool:
 def _load_optimizer(
     bare: torch.nn.Module, model: torch.nn.Module, optimizer: torch.optim.Optimizer, joined: dict[str, Any]
 ) -> None:
-    """Sets the optimizer's state, of the parameters that had one: what never got a gradient has none.
+    """Sets the optimizer's state. A parameter that never got a gradient has no state.
 
     Raises:
-        ValueError: for state of other parameters than the model's, or of other shapes.
+        ValueError: if the state belongs to parameters that the model does not have, or has other shapes.
     """
     parameters = {name.replace("_orig_mod.", ""): value for name, value in bare.named_parameters()}
     for name, state in joined["state"].items():
@@ -189,7 +186,7 @@ def _load_optimizer(
     distributed.set_optimizer_state_dict(model, optimizer, joined, options=options)
     for name, parameter in parameters.items():
         if name not in joined["state"]:
-            optimizer.state.pop(parameter, None)  # torch made one up
+            optimizer.state.pop(parameter, None)  # torch has created a state for it
 
 
 def _not_whole(folder: Path, error: BaseException) -> ValueError:

@@ -10,23 +10,27 @@ from torch.distributed.fsdp import MixedPrecisionPolicy
 
 
 def mixed_precision(accelerator: Accelerator) -> AbstractContextManager[Any]:
-    """Around a forward pass: what sums, such as a loss, does so in float32. Accelerate does it for all but FSDP."""
+    """Autocast for a forward pass under FSDP, so that sums such as a loss are in float32.
+
+    Accelerate does this itself for all other engines.
+    """
     sharded = accelerator.distributed_type == DistributedType.FSDP
     return accelerator.autocast() if sharded else nullcontext()
 
 
 def prepare_for_sharding(accelerator: Accelerator, model: Any) -> None:
-    """Makes each layer a unit, under FSDP; does nothing under other engines.
+    """Under FSDP, makes each layer a unit. Does nothing under other engines.
 
-    In mixed precision, parameters are sent and multiplied in it, gradients are summed in float32, and outputs stay
-    what the model makes of them: the loss float32. Accelerate (1.15) would turn all of these into bfloat16.
+    In mixed precision, parameters are sent and multiplied in the low precision, and gradients are summed in float32.
+    Outputs keep the type that the model gives them, so the loss is float32. Accelerate (1.15) would turn all of these
+    into bfloat16.
 
-    Accelerate (1.15) makes a unit of the word embedding, too, and fails where another unit (`BertEmbeddings`) has
-    taken it already.
+    Accelerate (1.15) also makes a unit of the word embedding. It fails if another unit (`BertEmbeddings`) already
+    contains the word embedding.
 
     Raises:
-        ValueError: for a head whose weights are the word embedding's: its bias is in two modules, which Accelerate
-            puts into different units, and torch refuses that.
+        ValueError: for a head that shares its weights with the word embedding. Its bias is in two modules. Accelerate
+            puts these into different units, and torch refuses that.
     """
     if accelerator.distributed_type != DistributedType.FSDP:
         return

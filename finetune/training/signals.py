@@ -1,10 +1,10 @@
 """SIGTERM and Ctrl-C while a model trains: finish the step, save, and leave with the usual code.
 
-Before the first step and after the last one, where nobody would ask for them, signals act as they always do.
+Before the first step and after the last one, signals act as usual, since the loop does not ask for them then.
 
-Python runs a signal's handler in the main thread, between two of its instructions, so the handler here only notes
-what came; the loop asks after each step. Over several processes the answer is the same on each, whichever the signal
-reached, so that all leave after the same step.
+Python runs a signal's handler in the main thread, between two instructions. So the handler here only notes the
+signal, and the loop asks for it after each step. With several processes, all get the same answer, even if the signal
+reached only one of them. So all leave after the same step.
 """
 
 import functools
@@ -28,16 +28,17 @@ _NOTED = (signal.SIGTERM, signal.SIGINT)
 
 @dataclass
 class Signals:
-    """What came while handlers were in place."""
+    """The signals that came while the handlers were installed."""
 
     accelerator: Accelerator
-    arrived: int = 0  # the first one's number, 0 for none; of this process alone
+    arrived: int = 0  # the number of the first signal that reached this process, or 0
     handled: bool = False
 
     def asked(self) -> list[int | torch.Tensor]:
-        """How many processes got each signal, for `answer` to read. All processes ask together.
+        """How many processes got each signal, as `answer` expects it. All processes must call this together.
 
-        With one process this is a look at an attribute; else one sum over the processes, which stays on the device.
+        With one process this reads an attribute. With several it is one sum over the processes, which stays on the
+        device.
         """
         mine: list[int | torch.Tensor] = [int(self.arrived == noted) for noted in _NOTED]
         if self.is_free:
@@ -45,7 +46,7 @@ class Signals:
         return list(self.accelerator.reduce(torch.tensor(mine).to(self.accelerator.device), "sum").unbind())
 
     def answer(self, times: Sequence[float]) -> int:
-        """The signal that any process got, the same number on each, or 0."""
+        """The number of a signal that any process got, or 0. The result is the same on all processes."""
         number = next((int(noted) for noted, count in zip(_NOTED, times, strict=True) if count), 0)
         self.handled = self.handled or number != 0
         return number
@@ -56,32 +57,33 @@ class Signals:
         return self.accelerator.num_processes == 1
 
     def agreed(self) -> int:
-        """Asks, and answers at once, which waits for the device where there are several processes."""
+        """Asks and answers at once. With several processes this waits for the device."""
         return self.answer(read_numbers(self.asked()))
 
 
 @contextmanager
 def noted_signals(accelerator: Accelerator) -> Iterator[Signals]:
-    """Notes SIGTERM and the first SIGINT instead of acting on them; a second SIGINT raises KeyboardInterrupt,
-    and a third one kills the process where something has swallowed that.
+    """Notes SIGTERM and the first SIGINT instead of acting on them.
 
-    Outside the main thread, where Python takes no handlers, and for a signal that this process was told to ignore,
-    nothing changes. Afterwards the handlers are those of before, and a signal that nobody asked about is sent again.
+    A second SIGINT raises KeyboardInterrupt. If some code catches that and goes on, a third SIGINT kills the process.
+
+    Nothing changes outside the main thread, where Python allows no handlers, and for a signal that this process was
+    told to ignore. At the end the earlier handlers come back, and a signal that nobody asked about is sent again.
     """
     signals = Signals(accelerator)
     owner = os.getpid()
 
     def note(number: int, frame: Any) -> None:
-        if os.getpid() != owner:  # forked with this handler; a Ctrl-C goes to the whole group, and we see to it
+        if os.getpid() != owner:  # a forked child: it ignores Ctrl-C, since the owner gets it too and handles it
             if number == signal.SIGTERM:
                 signal.signal(number, signal.SIG_DFL)
                 os.kill(os.getpid(), number)
         elif number == signal.SIGINT and signals.arrived:
-            signal.signal(number, signal.SIG_DFL)  # should something swallow the exception, the next one ends it
+            signal.signal(number, signal.SIG_DFL)  # if some code catches the exception, the next Ctrl-C kills
             raise KeyboardInterrupt
         elif not signals.arrived:
             signals.arrived = number
-            if accelerator.is_main_process:  # not print(), in the middle of which this may be
+            if accelerator.is_main_process:  # not print(): the signal may have come in the middle of a print()
                 os.write(2, f"\n{name_of(number)}: stops after this step; Ctrl-C leaves at once\n".encode())
 
     before: dict[signal.Signals, Any] = {}
@@ -99,11 +101,11 @@ def noted_signals(accelerator: Accelerator) -> Iterator[Signals]:
         os.kill(owner, signals.arrived)
 
 
-@functools.cache  # one thread a process
+@functools.cache  # one thread for each process
 def end_with_launcher() -> None:
-    """From now on this process ends when a launcher above it is gone, such as one that was killed with SIGKILL.
+    """Ends this process when a launcher above it is gone, for example killed with SIGKILL.
 
-    It would train on, and keep the run's folder from the command that resumes the run.
+    Otherwise this process would train on and keep the run's folder locked, so that the run could not be resumed.
     """
     launchers = []
     process = psutil.Process().parent()
@@ -135,12 +137,12 @@ def _is_launcher(process: psutil.Process) -> bool:
 
 
 def name_of(number: int) -> str:
-    """SIGTERM, or what people call SIGINT."""
+    """The signal's name for messages. SIGINT is called Ctrl-C."""
     return "Ctrl-C" if number == signal.SIGINT else signal.Signals(number).name
 
 
 def leave(number: int, sentence: str) -> NoReturn:
-    """Ends what was interrupted.
+    """Ends the program after a signal.
 
     Raises:
         KeyboardInterrupt: for SIGINT; `finetune.cli.run` makes it exit status 130.

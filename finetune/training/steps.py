@@ -1,11 +1,11 @@
 """The gradient of one optimizer step.
 
-It is the gradient of the sum of the loss over all targets, divided by their number, over all micro-batches
-and all processes. So batch 8 x 1, 2 x 4 and 1 x 8, on one process or two, take the same step. A model with
-several losses (masked tokens, next sentences) has this for each, and the gradient of their sum.
+The loss is summed over all targets of all micro-batches and all processes, and divided by the number of targets. The
+step takes the gradient of that. So batch 8 x 1, 2 x 4 and 1 x 8, on one process or two, take the same step. A model
+with several losses (masked tokens, next sentences) has such a mean for each, and takes the gradient of their sum.
 
-A GPU works through its queue while the program goes on. To read a number from its memory is to wait until the queue
-is empty. So nothing here reads one but `read_numbers`, which a step calls once.
+A GPU works through its queue while the program goes on. Reading a number from its memory waits until the queue is
+empty. So only `read_numbers` reads here, and a step calls it once.
 """
 
 import math
@@ -42,7 +42,7 @@ class MicroBatch(Protocol):
 class StepSums:
     """Sums over all micro-batches and processes of a step.
 
-    What several processes have counted is on the device, as the losses always are; what one process has is not.
+    The losses are always on the device. The counts are there only with several processes.
     """
 
     losses: dict[str, torch.Tensor]  # each summed over its targets
@@ -58,7 +58,7 @@ def accumulate_gradients(
 
     Args:
         model: returns the mean loss over the targets of its inputs, as the heads of `transformers` do.
-        micro_batches: this process's share, at least one; as many on every process.
+        micro_batches: those of this process, at least one. Every process has the same number.
     """
     counts = count_targets(accelerator, micro_batches)
     sums = add_gradients(accelerator, model, micro_batches, counts.targets)
@@ -66,15 +66,16 @@ def accumulate_gradients(
 
 
 def allow_unused_parameters(accelerator: Accelerator, model: Any, steps: Iterator[Sequence[Any]]) -> None:
-    """Tells DistributedDataParallel, before it wraps the model, where a parameter gets no gradient.
+    """Tells DistributedDataParallel, before it wraps the model, whether some parameters get no gradient.
 
-    It would wait for one. Some heads have such a parameter: a bias beside the one that is used, the pooler of an
-    encoder that pools by itself. AdamW passes over them, as on one process. To look for them costs time in each step,
-    so a few rows of a micro-batch tell first whether there are any. All processes ask together.
+    Otherwise it would wait for their gradients. Some heads have such a parameter: a second bias that is not used, or
+    the pooler of an encoder whose output is pooled elsewhere. AdamW skips them, as it does on one process. Looking
+    for them in each step costs time. So a few rows of a micro-batch show first whether there are any. All processes
+    must call this together.
 
     Args:
-        steps: of which the first one is taken; its micro-batches have a `split(pieces)`. The seed is set after this,
-            since the model draws dropout.
+        steps: the first one is used; its micro-batches have a `split(pieces)`. The model draws dropout here, so the
+            seed must be set after this.
     """
     if accelerator.distributed_type not in (DistributedType.MULTI_GPU, DistributedType.MULTI_CPU):
         return
@@ -90,7 +91,7 @@ def allow_unused_parameters(accelerator: Accelerator, model: Any, steps: Iterato
 
 
 def count_targets(accelerator: Accelerator, micro_batches: Sequence[MicroBatch]) -> StepSums:
-    """What a step holds over all processes; its losses are not known yet. All processes ask together."""
+    """Counts the targets, tokens and rows of a step over all processes. All processes must call this together."""
     counted = [(*batch.targets.values(), batch.tokens, len(batch.row_ids)) for batch in micro_batches]
     counts: Sequence[Number] = [sum(column) for column in zip(*counted, strict=True)]
     if accelerator.num_processes > 1:
@@ -111,11 +112,11 @@ def add_gradients(
 
     Args:
         targets: how many there are over all processes.
-        reduce: whether the last backward pass brings the processes' gradients together.
+        reduce: whether the last backward pass averages the gradients over the processes.
     """
     device = accelerator.device
     sums = {name: torch.zeros((), device=device) for name in targets}
-    # DistributedDataParallel averages over the processes; the contract asks for the sum.
+    # DistributedDataParallel averages over the processes, but the sum is needed here.
     scales = {name: _divided(accelerator.num_processes, count) for name, count in targets.items()}
     for i, batch in enumerate(micro_batches):
         last = i == len(micro_batches) - 1
@@ -128,20 +129,20 @@ def add_gradients(
                     summed = output[name] * count
                     loss = loss + summed * scales[name]
                     sums[name] += summed.detach().float()
-                else:  # the mean over no targets is NaN; yet every head must take part in the backward pass
+                else:  # the mean over no targets is NaN, but every head must take part in the backward pass
                     loss = loss + sum(output[key].float().sum() * 0.0 for key in output if "logits" in key)
             accelerator.backward(loss)
     return sums
 
 
 def with_losses(accelerator: Accelerator, counts: StepSums, sums: Mapping[str, torch.Tensor]) -> StepSums:
-    """The counts of a step with its losses, summed over all processes. All processes ask together."""
+    """Adds the losses, summed over all processes, to the counts of a step. All processes must call this together."""
     losses = accelerator.reduce(torch.stack(list(sums.values())), "sum").unbind()
     return replace(counts, losses=dict(zip(sums, losses, strict=True)))
 
 
 def read_numbers(numbers: Sequence[Number]) -> list[float]:
-    """The numbers in the computer's memory: those on the device come together, in one copy."""
+    """Brings the numbers into the computer's memory. Those on the device come together, in one copy."""
     found = [value for value in numbers if isinstance(value, torch.Tensor)]
     if not found:
         return [float(value) for value in numbers]
@@ -151,10 +152,10 @@ def read_numbers(numbers: Sequence[Number]) -> list[float]:
 
 
 def clip_gradients(accelerator: Accelerator, model: Any, max_norm: float) -> torch.Tensor:
-    """Scales the gradients down to a total norm of `max_norm`, and returns the norm that they had, on the device.
+    """Scales the gradients down to a total norm of `max_norm`. Returns the norm before that, on the device.
 
-    On a CPU, of a word embedding that no head shares, the rows with a gradient are summed, in their order, so that
-    the norm does not change in its last bit with the number of other rows.
+    On a CPU, the norm of a word embedding sums only the rows with a gradient, in their order, if no head shares the
+    embedding. So the number of other rows does not change the last bit of the norm.
 
     Args:
         model: a prepared `PreTrainedModel`.
@@ -170,26 +171,26 @@ def clip_gradients(accelerator: Accelerator, model: Any, max_norm: float) -> tor
     gradients: list[Any] = [p.grad for p in trained]
     gradients = [g[g.any(1)] if p is words else g for p, g in zip(trained, gradients, strict=True)]
     norm = torch.nn.utils.get_total_norm(gradients)
-    # Elsewhere the comparison would wait for the device, and to multiply by 1 costs little.
+    # On a GPU the comparison would wait for the device, and multiplying by 1 costs little.
     if max_norm < math.inf and (not on_cpu or norm > max_norm):
         torch.nn.utils.clip_grads_with_norm_(trained, max_norm, norm)
     return norm
 
 
 def _words_of_their_own(model: Any) -> Any:
-    """The word embedding, unless a head shares it: then every row has a gradient."""
+    """The word embedding, or None if a head shares it, since then every row has a gradient."""
     words: Any = model.get_input_embeddings().weight
     head = model.get_output_embeddings()
     return None if head is not None and head.weight is words else words
 
 
 def _as_tensor(counts: Sequence[Number]) -> torch.Tensor:
-    """Whole numbers stay whole; sums of weights keep all their digits."""
+    """Whole numbers become int64. Sums of weights become float64, so that they keep all their digits."""
     return torch.tensor(counts, dtype=torch.float64 if any(isinstance(n, float) for n in counts) else torch.int64)
 
 
 def _divided(processes: int, count: Number) -> Number:
-    """`processes / count`, in float32 on the device where the count is there; anything where it is 0."""
+    """`processes / count`, in float32 on the device if `count` is a tensor. Not used if `count` is 0."""
     if isinstance(count, torch.Tensor):
         return (processes / count.double()).float()
     return processes / count if count else 0.0

@@ -1,4 +1,4 @@
-"""How long a process waits for the others before it gives them up."""
+"""How long a process waits for the others before it gives up."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -6,15 +6,16 @@ from datetime import timedelta
 
 from torch import distributed
 
-LONG_WAIT = timedelta(hours=2)  # while one process writes, or compiles, or reads what the others need
+LONG_WAIT = timedelta(hours=2)  # one process may write, compile, or read what the others need
 SHORT_WAIT = timedelta(minutes=10)  # in a step
 
 
 @contextmanager
 def short_waits() -> Iterator[None]:
-    """Under NCCL, what begins in here waits for a short time: a process that hangs does not keep the GPUs for hours.
+    """Under NCCL, operations that begin in this context wait only a short time.
 
-    Elsewhere nothing changes: a process of gloo that is gone is noticed at once.
+    So a process that hangs does not keep the GPUs for hours. Under gloo nothing changes: it notices at once when a
+    process is gone.
     """
     if not distributed.is_initialized() or "nccl" not in distributed.get_backend():
         yield
