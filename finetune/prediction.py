@@ -231,6 +231,7 @@ class Predictor:
 _SETTINGS: dict[str, Any] = {
     "problem_type": "single_label_classification",
     "threshold": 0.5,
+    "long_texts": "cut",
     "max_answer_length": 30,
     "null_score_diff_threshold": None,
 }

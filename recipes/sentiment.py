@@ -32,6 +32,9 @@ class SentimentConfig(TrainingArguments, ModelArguments, DataArguments):
         None, "What the labels are: one a text, several, or a number [what the training split says]."
     )
     label_separator: str | None = flag(None, "What stands between the labels of a cell that holds several.")
+    long_texts: Literal["cut", "window"] = flag(
+        "cut", "Texts beyond max_seq_length: cut, or windows that overlap by half, whose scores are averaged."
+    )
     class_weights: str | None = flag(None, "Weights of labels in the loss: balanced, or a=1,b=3.")
     label_smoothing_factor: float = flag(0.0, "Share of each target that all labels get alike.")
     focal_gamma: float = flag(0.0, "Focal loss: targets count by (1 - p) ** gamma.")

@@ -7,6 +7,7 @@ from typing import Any
 import datasets
 import numpy as np
 
+from finetune.data.alignment import special_tokens
 from finetune.data.rows import Rows
 
 
@@ -14,20 +15,30 @@ from finetune.data.rows import Rows
 class Encoded:
     """Tokenised texts."""
 
-    rows: Rows  # one row a text; the target is samples["labels"]
+    rows: Rows  # one row a text, or a window of it; the target is samples["labels"]
     texts_cut: int  # texts longer than max_seq_length, which are cut there
     unknown: int  # unknown-token subwords
+    text_of: np.ndarray | None = None  # int64 (rows,): the text of each window, ascending; None: one row a text
 
     def __str__(self) -> str:
-        texts, tokens = len(self.rows), int(self.rows.offsets[-1])
+        rows, tokens = len(self.rows), int(self.rows.offsets[-1])
+        texts = rows if self.text_of is None else int(self.text_of.max(initial=-1)) + 1
+        long = f"{self.texts_cut:,} texts cut at max_seq_length"
+        if self.text_of is not None:
+            long = f"{rows:,} windows of max_seq_length and less"
         return (
             f"{texts:,} texts, {tokens:,} subwords ({tokens / max(texts, 1):.1f} a text), "
-            f"{self.unknown:,} unknown; {self.texts_cut:,} texts cut at max_seq_length"
+            f"{self.unknown:,} unknown; {long}"
         )
 
 
 def encode_texts(
-    dataset: datasets.Dataset, tokenizer: Any, labels: Sequence[str], *, max_seq_length: int = 128
+    dataset: datasets.Dataset,
+    tokenizer: Any,
+    labels: Sequence[str],
+    *,
+    max_seq_length: int = 128,
+    windows: bool = False,
 ) -> Encoded:
     """Tokenises column `text`, and `text_pair` where there is one; of a pair the longer side is cut first.
 
@@ -36,6 +47,7 @@ def encode_texts(
         tokenizer: a fast tokenizer.
         labels: as `label_targets` takes them.
         max_seq_length: special tokens included; at least 8.
+        windows: a longer text goes into windows that overlap by half, instead of being cut.
     """
     return encode_strings(
         list(dataset["text"]),
@@ -43,6 +55,7 @@ def encode_texts(
         tokenizer,
         label_targets(dataset, labels),
         max_seq_length=max_seq_length,
+        windows=windows,
     )
 
 
@@ -79,6 +92,7 @@ def encode_strings(
     targets: np.ndarray | None = None,
     *,
     max_seq_length: int = 128,
+    windows: bool = False,
 ) -> Encoded:
     """`encode_texts` for N texts that are no data set, and that may have no labels.
 
@@ -91,6 +105,12 @@ def encode_strings(
     full = tokenizer(texts, pairs, return_attention_mask=False, verbose=False)
     lengths = np.array([len(ids) for ids in full["input_ids"]])
     cut = np.flatnonzero(lengths > max_seq_length).tolist()
+    if windows and pairs is not None:
+        raise ValueError("--long_texts window: for single texts; of a pair the longer side is cut")
+    text_of = None
+    if windows:
+        full, text_of = _windows(full, tokenizer, max_seq_length)
+        targets, cut = None if targets is None else targets[text_of], []
     if len(cut):
         short = tokenizer(
             [texts[i] for i in cut],
@@ -110,4 +130,24 @@ def encode_strings(
     offsets = np.concatenate([[0], np.cumsum([len(ids) for ids in full["input_ids"]], dtype=np.int64)])
     unknown = int((tokens["input_ids"] == tokenizer.unk_token_id).sum()) if tokenizer.unk_token_id is not None else 0
     samples = {} if targets is None else {"labels": targets}
-    return Encoded(Rows(offsets, tokens, samples), len(cut), unknown)
+    return Encoded(Rows(offsets, tokens, samples), len(cut), unknown, text_of)
+
+
+def _windows(full: Any, tokenizer: Any, max_seq_length: int) -> tuple[dict[str, list[Any]], np.ndarray]:
+    """The rows of all texts, cut into windows with the special tokens around each, and the text of each window."""
+    prefix, suffix = (len(ids) for ids in special_tokens(tokenizer))
+    content = max_seq_length - prefix - suffix
+    step = content - content // 2
+    found: dict[str, list[Any]] = {key: [] for key in full}
+    text_of = []
+    for text, ids in enumerate(full["input_ids"]):
+        length = len(ids) - prefix - suffix
+        count = 1 if length <= content else 1 + -(-(length - content) // step)
+        for k in range(count):
+            begin = prefix + min(k * step, max(length - content, 0))  # the last window ends with the text
+            end = begin + min(content, length)
+            for key in found:
+                row = full[key][text]
+                found[key].append([*row[:prefix], *row[begin:end], *row[len(row) - suffix :]])
+            text_of.append(text)
+    return found, np.array(text_of, dtype=np.int64)

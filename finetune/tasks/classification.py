@@ -91,13 +91,20 @@ def _columns(dataset: Any) -> list[str]:
 
 
 def settings(splits: Mapping[str, Any], config: Any) -> dict[str, Any]:
-    """What a model must know beside its weights: what its outputs are."""
-    return {"problem_type": data.problem_type_of(splits["train"])}
+    """What a model must know beside its weights: what its outputs are, and whether long texts go into windows."""
+    long = {"long_texts": "window"} if config.long_texts == "window" else {}
+    return {"problem_type": data.problem_type_of(splits["train"])} | long
 
 
 def encode(dataset: Any, tokenizer: Any, labels: Sequence[str], config: Any) -> data.Encoded:
     """Texts to subwords, without padding."""
-    return data.encode_texts(dataset, tokenizer, labels, max_seq_length=config.max_seq_length)
+    return data.encode_texts(
+        dataset,
+        tokenizer,
+        labels,
+        max_seq_length=config.max_seq_length,
+        windows=getattr(config, "long_texts", "cut") == "window",
+    )
 
 
 def targets(inputs: Mapping[str, Tensor], weights: Sequence[float] | None = None) -> dict[str, float]:
@@ -122,12 +129,25 @@ def collect(output: Any, batch: Any, settings: Mapping[str, Any]) -> dict[str, T
         return {"scores": logits[:, 0]}
     if kind == SEVERAL:
         return {"scores": logits.sigmoid()}
+    if settings.get("long_texts") == "window":
+        return {"shares": logits.softmax(-1)}
     return {"labels": logits.argmax(-1), "scores": logits.softmax(-1).amax(-1)}
 
 
 def decode(encoded: Any, found: Mapping[str, np.ndarray]) -> Said:
-    """What was collected, in the order of the texts."""
-    return Said(found.get("labels"), found["scores"])
+    """What was collected, in the order of the texts. Of a text in several windows, the mean of their probabilities,
+    or numbers, is the text's.
+    """
+    if encoded.text_of is None:
+        return Said(found.get("labels"), found["scores"])
+    values = found.get("shares", found.get("scores"))
+    assert values is not None
+    begins = np.flatnonzero(np.diff(encoded.text_of, prepend=-1))
+    counts = np.diff(np.append(begins, len(encoded.text_of)))
+    means = np.add.reduceat(values, begins, axis=0) / counts.reshape(-1, *[1] * (values.ndim - 1))
+    if "shares" not in found:
+        return Said(None, means.astype(np.float32))
+    return Said(means.argmax(1), means.max(1).astype(np.float32))
 
 
 def tune(gold: np.ndarray, said: Said) -> dict[str, Any]:
@@ -268,6 +288,7 @@ def answer(samples: Sequence[Any], predictor: Any) -> list[dict[str, Any]]:
             pairs,
             predictor.tokenizer,
             max_seq_length=predictor.max_seq_length,
+            windows=predictor.settings.get("long_texts") == "window",
         )
         if encoded.texts_cut:
             _warn_of_cut_texts(predictor.max_seq_length)

@@ -1,9 +1,11 @@
 """Texts and pairs: what is cut, against the two texts alone."""
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from finetune.data import special_tokens
 from finetune.data.texts import encode_strings
 
 WORDS = st.lists(st.sampled_from(["one", "two", "Oslo", "and", "ran", "."]), min_size=1, max_size=12).map(" ".join)
@@ -40,3 +42,26 @@ def test_a_text_of_just_the_length_is_not_cut(tokenizers):
     length = len(tokenizer(text)["input_ids"])
     for limit, cut in ((length - 1, 1), (length, 0)):
         assert encode_strings([text], None, tokenizer, max_seq_length=limit).texts_cut == cut
+
+
+@settings(deadline=None, max_examples=20)
+@given(st.lists(st.lists(WORDS, max_size=5).map(" ".join), min_size=1, max_size=4), st.integers(8, 24))
+@pytest.mark.parametrize("kind", ["wordpiece", "byte-bpe", "unigram"])
+def test_windows_are_those_of_a_loop(tokenizers, kind, texts, length):
+    tokenizer = tokenizers[kind]
+    encoded = encode_strings(texts, None, tokenizer, np.arange(len(texts)), max_seq_length=length, windows=True)
+    prefix, suffix = special_tokens(tokenizer)
+    room = length - len(prefix) - len(suffix)
+    expected, of = [], []
+    for number, text in enumerate(texts):
+        ids = tokenizer(text, add_special_tokens=False)["input_ids"]
+        begin = 0
+        while True:
+            expected.append([*prefix, *ids[begin : begin + room], *suffix])
+            of.append(number)
+            if begin + room >= len(ids):
+                break
+            begin = min(begin + room - room // 2, len(ids) - room)
+    rows = np.split(encoded.rows.tokens["input_ids"], encoded.rows.offsets[1:-1])
+    assert [row.tolist() for row in rows] == expected
+    assert encoded.text_of.tolist() == encoded.rows.samples["labels"].tolist() == of

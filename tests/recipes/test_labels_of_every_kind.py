@@ -78,6 +78,27 @@ def test_several_labels(name, files, checkpoints, tmp_path):
         assert answer["predicted"] == [label for label, score in answer["scores"].items() if score >= threshold]
 
 
+@pytest.mark.parametrize("name", ["bilstm", "byte-bpe"])
+def test_long_texts_in_windows(name, checkpoints, tmp_path):
+    """The word that tells the label stands where a cut text would not show it."""
+    draw = random.Random(1)
+    for split, size in SIZES.items():
+        rows = [[draw.choice(("glad", "cross")), *["the day was"] * 6][:: draw.choice((1, -1))] for _ in range(size)]
+        lines = ({"text": " ".join(row), "label": str("glad" in row)} for row in rows)
+        (tmp_path / f"long-{split}.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    own = flags(tmp_path, "long", model_name_or_path=str(checkpoints.get(name, name)), max_seq_length=12)
+    own |= {"long_texts": "window", "num_train_epochs": 20} | ({"dropout": 0.0} if name == "bilstm" else {})
+    result = finetune_sentiment(SentimentConfig(**own, output_dir=str(tmp_path / "run")))
+    rows = rows_of(tmp_path / "run")
+    assert len(rows) == SIZES["test"]
+    if name == "bilstm":
+        assert result.results["test_accuracy"] > 0.9
+    answers = finetune.predict(tmp_path / "run", [row["text"] for row in rows])
+    assert [(answer["predicted"], f"{answer['score']:.6f}") for answer in answers] == [
+        (row["predicted"], row["score"]) for row in rows
+    ]
+
+
 def test_a_number(files, tmp_path):
     result = finetune_sentiment(SentimentConfig(**flags(files, "number"), output_dir=str(tmp_path / "run")))
     rows = rows_of(tmp_path / "run")

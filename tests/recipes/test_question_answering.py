@@ -9,6 +9,7 @@ from processes import ROOT, run_script
 
 import finetune
 from finetune.metrics import answer_counts
+from recipes.compare import CompareConfig, compare
 from recipes.question_answering import QuestionConfig, finetune_questions
 
 TINY = {
@@ -108,6 +109,17 @@ def test_a_resumed_run_and_two_processes(checkpoints, files, tmp_path):
     assert two["test_questions_scored"] == 20
     assert two["test_loss"] == pytest.approx(one.results["test_loss"], abs=0.05)  # other dropout
     assert whole.results["eval_questions"] == 20
+
+
+def test_models_are_compared(files, tmp_path):
+    models = {"bilstm": config(files, tmp_path, "bilstm"), "gru": config(files, tmp_path, "gru", hidden_size=16)}
+    report = compare(CompareConfig(models, (0, 1), str(tmp_path / "compared")))
+    assert report["metric"] == "f1"
+    run = json.loads((tmp_path / "compared/bilstm/seed-1/all_results.json").read_text())
+    assert report["models"]["bilstm"]["scores"]["test_f1"]["values"][1] == run["test_f1"]
+    assert set(report["breakdowns"]["kind of question"]["size"]) == {"answer", "no answer"}
+    assert report["data"]["splits"]["test"]["labels"] == {"answer": 16, "no answer": 4}
+    assert "Where was nobody born?" in (tmp_path / "compared/report.html").read_text()
 
 
 def digest(folder):
