@@ -2,76 +2,117 @@
 
     python benchmarks/quality.py --task ner --data data/wnut17 --seeds 0,1,2
     python benchmarks/quality.py --task sentiment --data data/sst2 --seeds 0,1,2
+    python benchmarks/quality.py --task several --data data/goemotions --seeds 0,1,2 --max_train_samples 8000
+    python benchmarks/quality.py --task number --data data/sick --seeds 0,1,2
     ACCELERATE_MIXED_PRECISION=bf16 python benchmarks/quality.py --task ner --data data/wnut17 --sides finetune
 
-`--data` is a folder with train, dev and test as .conll (ner) or headerless .tsv of text and label (sentiment). Sides:
+`--data` is a folder with train, dev and test as recipes/README.md lists them: .conll (ner), headerless .tsv of text
+and label (sentiment: one label; several: labels between commas, and an id), .tsv of SICK (number). Sides:
 `finetune`, the recipe with its defaults; `padded`, the recipe with every layer on padding and the whole vocabulary
-(`--padding_free false --compact_vocabulary false`); `stock`, `transformers.Trainer`. Prints a line a run and the
+(`--padding_free false --compact_vocabulary false`); `stock`, `transformers.Trainer`. Of several labels, the recipe
+tunes its threshold on dev, and the stock way has 0.5. Each run has a process of its own. Prints a line a run and the
 means, and keeps the runs so far in benchmarks/quality_<task>.json; `--sides` runs some only.
 """
 
 import argparse
 import json
+import multiprocessing
 import os
 import statistics
 import tempfile
 from pathlib import Path
+from typing import Any
 
-from stock import stock_ner, stock_sentiment
+from stock import stock_ner, stock_texts
 
 from finetune import data, models
 from finetune.arguments import DEFAULT_MODEL
 from finetune.models.pretrained import resolve
+from finetune.tasks import classification
 from recipes.ner import NerConfig, finetune_ner
 from recipes.sentiment import SentimentConfig, finetune_sentiment
 
-EPOCHS, BATCH, RATE, LENGTH = 3, 16, 5e-5, 128
+EPOCHS, BATCH, RATE = 3, 16, 5e-5
+# The measure that is told, the subwords of a row, and the flags that say what is in the files.
+TASKS: dict[str, tuple[str, int, dict[str, Any]]] = {
+    "ner": ("f1", 128, {}),
+    "sentiment": ("accuracy", 128, {"column_names": "text,label"}),
+    "several": ("f1_micro", 64, {"column_names": "text,label,id", "label_separator": ","}),
+    "number": (
+        "pearson",
+        64,
+        {
+            "text_column_name": "sentence_A",
+            "text_pair_column_name": "sentence_B",
+            "label_column_name": "relatedness_score",
+            "problem_type": "regression",
+        },
+    ),
+}
+KEPT = ("train_runtime", "test_words_scored", "test_f1_macro", "test_spearman")
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--task", choices=["ner", "sentiment"], required=True)
+    parser.add_argument("--task", choices=list(TASKS), required=True)
     parser.add_argument("--data", required=True, type=Path)
     parser.add_argument("--seeds", default="0,1,2")
     parser.add_argument("--sides", default="finetune,padded,stock")
     parser.add_argument("--learning_rate", type=float, default=RATE)
+    parser.add_argument("--max_train_samples", type=int)
     arguments = parser.parse_args()
+    metric = TASKS[arguments.task][0]
+    path = Path(__file__).parent / f"quality_{arguments.task}.json"
+    for seed in map(int, arguments.seeds.split(",")):
+        for side in arguments.sides.split(","):
+            with multiprocessing.get_context("spawn").Pool(1) as fresh:
+                results = fresh.apply(run, (arguments, side, seed))
+            precision = os.environ.get("ACCELERATE_MIXED_PRECISION", "no")
+            name = side if precision == "no" else f"{side} {precision}"
+            kept = (f"test_{metric}", *KEPT)
+            one = {"side": name, "seed": seed} | {key: results[key] for key in kept if key in results}
+            print(json.dumps(one), flush=True)
+            report(path, arguments, metric, one)
+
+
+def run(arguments: argparse.Namespace, side: str, seed: int) -> dict[str, float]:
+    """Trains and scores one side with one seed."""
     ner = arguments.task == "ner"
-    metric = "f1" if ner else "accuracy"
+    _, length, columns = TASKS[arguments.task]
     ending = "conll" if ner else "tsv"
+    shared = {
+        "num_train_epochs": EPOCHS,
+        "per_device_train_batch_size": BATCH,
+        "learning_rate": arguments.learning_rate,
+        "seed": seed,
+    }
     files = {
         f"{split}_file": str(arguments.data / f"{name}.{ending}")
         for split, name in (("train", "train"), ("validation", "dev"), ("test", "test"))
     }
-    path = Path(__file__).parent / f"quality_{arguments.task}.json"
-    for seed in map(int, arguments.seeds.split(",")):
-        for side in arguments.sides.split(","):
-            shared = {
-                "num_train_epochs": EPOCHS,
-                "per_device_train_batch_size": BATCH,
-                "learning_rate": arguments.learning_rate,
-                "seed": seed,
-            }
-            with tempfile.TemporaryDirectory() as folder:
-                common = shared | files | {"output_dir": folder, "max_seq_length": LENGTH, "disable_tqdm": True}
-                config = NerConfig(**common) if ner else SentimentConfig(**common, column_names="text,label")
-                if side != "stock":
-                    if side == "padded":
-                        config.padding_free = config.compact_vocabulary = False
-                    results = (finetune_ner if ner else finetune_sentiment)(config).results
-                else:
-                    splits = data.read_tagged(config) if ner else data.read_labelled(config)
-                    labels = (data.entity_labels if ner else data.class_labels)(splits["train"])
-                    tokenizer = models.load_tokenizer(DEFAULT_MODEL, for_words=ner)
-                    results = (stock_ner if ner else stock_sentiment)(
-                        splits, labels, resolve(DEFAULT_MODEL), tokenizer, max_length=LENGTH, **shared
-                    )
-            kept = ("train_runtime", f"test_{metric}", "test_words_scored", "test_f1_macro")
-            precision = os.environ.get("ACCELERATE_MIXED_PRECISION", "no")
-            name = side if precision == "no" else f"{side} {precision}"
-            run = {"side": name, "seed": seed} | {key: results[key] for key in kept if key in results}
-            print(json.dumps(run), flush=True)
-            report(path, arguments, metric, run)
+    with tempfile.TemporaryDirectory() as folder:
+        common = shared | files | {"output_dir": folder, "max_seq_length": length, "disable_tqdm": True}
+        common["max_train_samples"] = arguments.max_train_samples
+        config = NerConfig(**common) if ner else SentimentConfig(**common, **columns)
+        if side != "stock":
+            if side == "padded":
+                config.padding_free = config.compact_vocabulary = False
+            return dict((finetune_ner if ner else finetune_sentiment)(config).results)
+    tokenizer = models.load_tokenizer(DEFAULT_MODEL, for_words=ner)
+    path = resolve(DEFAULT_MODEL)
+    if ner:
+        splits = data.read_tagged(config)
+        return stock_ner(splits, data.entity_labels(splits["train"]), path, tokenizer, max_length=length, **shared)
+    splits = classification.read(config)
+    return stock_texts(
+        splits,
+        classification.labels(splits),
+        path,
+        tokenizer,
+        max_length=length,
+        problem_type=data.problem_type_of(splits["train"]),
+        **shared,
+    )
 
 
 def report(path: Path, arguments: argparse.Namespace, metric: str, run: dict) -> None:
@@ -79,6 +120,8 @@ def report(path: Path, arguments: argparse.Namespace, metric: str, run: dict) ->
     runs = json.loads(path.read_text())["runs"] if path.exists() else []
     runs = [old for old in runs if (old["side"], old["seed"]) != (run["side"], run["seed"])] + [run]
     summary: dict = {"task": arguments.task, "data": arguments.data.name, "learning_rate": arguments.learning_rate}
+    if arguments.max_train_samples:
+        summary["max_train_samples"] = arguments.max_train_samples
     for side in dict.fromkeys(old["side"] for old in runs):
         scores = [old[f"test_{metric}"] for old in sorted(runs, key=lambda old: old["seed"]) if old["side"] == side]
         if scores:

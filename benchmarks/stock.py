@@ -9,8 +9,10 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
+import sklearn.metrics
 import torch
 from datasets import Dataset
+from scipy.stats import pearsonr
 from seqeval.metrics import f1_score
 from transformers import (
     AutoModelForSequenceClassification,
@@ -82,36 +84,53 @@ def stock_ner(
     return _train(model, encoded, DataCollatorForTokenClassification(tokenizer), compute_metrics, "f1", **settings)
 
 
-def stock_sentiment(
+def stock_texts(
     splits: dict[str, Dataset],
     labels: list[str],
     path: str,
     tokenizer: Any,
     *,
     max_length: int,
+    problem_type: str,
     **settings: Any,
 ) -> dict[str, float]:
-    """Trains and scores a classifier."""
+    """Trains and scores a classifier of texts or pairs: one label, several (threshold 0.5), or a number."""
     label2id = {label: i for i, label in enumerate(labels)}
     set_seed(settings["seed"])
-    model = AutoModelForSequenceClassification.from_pretrained(path, num_labels=len(labels), dtype=torch.float32)
+    model = AutoModelForSequenceClassification.from_pretrained(
+        path, num_labels=len(labels), problem_type=problem_type, dtype=torch.float32
+    )
+
+    def target(label: Any) -> Any:
+        if problem_type == "regression":
+            return float(label)
+        if problem_type == "multi_label_classification":
+            return [float(name in label) for name in labels]
+        return label2id[label]
+
+    def encode(rows: dict) -> dict:
+        texts = [rows[name] for name in ("text", "text_pair") if name in rows]
+        encoded = tokenizer(*texts, truncation=True, max_length=max_length)
+        return encoded | {"labels": [target(label) for label in rows["label"]]}
+
     encoded = {
-        name: split.map(
-            lambda rows: (
-                tokenizer(rows["text"], truncation=True, max_length=max_length)
-                | {"labels": [label2id[label] for label in rows["label"]]}
-            ),
-            batched=True,
-            remove_columns=split.column_names,
-            keep_in_memory=True,
-        )
+        name: split.map(encode, batched=True, remove_columns=split.column_names, keep_in_memory=True)
         for name, split in splits.items()
     }
 
     def compute_metrics(output: Any) -> dict[str, float]:
-        return {"accuracy": float((np.argmax(output.predictions, axis=1) == output.label_ids).mean())}
+        said, gold = output.predictions, output.label_ids
+        if problem_type == "regression":
+            return {"pearson": float(pearsonr(said.ravel(), gold.ravel()).statistic)}
+        if problem_type == "multi_label_classification":
+            return {
+                f"f1_{average}": float(sklearn.metrics.f1_score(gold, said > 0, average=average, zero_division=0))
+                for average in ("micro", "macro")
+            }
+        return {"accuracy": float((np.argmax(said, axis=1) == gold).mean())}
 
-    return _train(model, encoded, DataCollatorWithPadding(tokenizer), compute_metrics, "accuracy", **settings)
+    metric = {"regression": "pearson", "multi_label_classification": "f1_micro"}.get(problem_type, "accuracy")
+    return _train(model, encoded, DataCollatorWithPadding(tokenizer), compute_metrics, metric, **settings)
 
 
 def _train(
