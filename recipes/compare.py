@@ -133,7 +133,7 @@ def compare(config: CompareConfig) -> dict[str, Any]:
         for seed in (config.seeds[:1] if own.model_name_or_path in recipe.others else config.seeds)
     }
 
-    # 2. The data, the same for all; then train what is not there. A run that fails is told, and the others go on.
+    # 2. Read the data, the same for all models; train the missing runs. A failed run is reported; the others go on.
     splits = _read_data([own for _, own in runs.values()], recipe.module)
     split = "test" if "test" in splits else "eval"
     digest = _digest(splits)
@@ -173,7 +173,7 @@ def compare(config: CompareConfig) -> dict[str, Any]:
 
 
 def _without_idle_flags(name: str, config: Any) -> Any:
-    """Models share flags, of which each takes those that it has a use for; the others are told."""
+    """Models share flags. Each model takes those flags that it uses, and a line names the others."""
     defaults = models.flags_without_use(config)
     given = [flag for flag, default in defaults.items() if getattr(config, flag) != default]
     if given:
@@ -194,7 +194,7 @@ def run_of(recipe: Recipe, config: Any) -> tuple[Callable[[Any], Any], Any]:
 
 
 def _state(config: Any, digest: str) -> str:
-    """`finished` or `begun` for a run of this config, else `new` (which start_run refuses where another one lies).
+    """`finished` or `begun` for a run of this config, else `new` (start_run refuses that if another run is there).
 
     Raises:
         ValueError: if a finished run saw other data.
@@ -292,8 +292,8 @@ def _end_with_parent() -> None:
 def _call(recipe: Callable[[Any], Any], config: Any) -> str | None:
     try:
         recipe(config)
-    except Exception as error:  # whatever it was, the other runs are still wanted
-        # Several processes refuse together, but what befalls one leaves the others waiting for it.
+    except Exception as error:  # after any error, the other runs should still run
+        # Several processes refuse together. But an error of one process alone leaves the others waiting for it.
         if os.environ.get("WORLD_SIZE", "1") != "1" and not isinstance(error, ValueError):
             raise
         return " ".join(f"{type(error).__name__}: {error}".split())

@@ -138,7 +138,7 @@ def checked(records: Iterator[data.Record], predictor: Any, name: str) -> Iterat
 
 
 def refuse_to_overwrite(record: data.Record, answer: dict[str, Any], name: str) -> None:
-    """Of a record that has a key of the answer with another value."""
+    """For a record that already has a key of the answer, with another value."""
     for key, value in answer.items():
         if key in record.row and record.row[key] != value:
             raise ValueError(f"{name}:{record.line}: the answer has a {key!r}, too; give this key another name")

@@ -105,7 +105,7 @@ def _scores(job: stages.Job, gold: Any, said: Any) -> dict[str, float]:
 
 
 def tag_by_dictionary(config: ner.NerConfig) -> training.RunResult:
-    """Each word's most frequent tag in the training split (of equally frequent ones the first), else `O`."""
+    """Each word's most frequent tag in the training split, or `O`. If two are equally frequent, the first counts."""
     from finetune.tasks import tagging as task
 
     # 1. The run, and its data.

@@ -1,15 +1,15 @@
-"""words + labels + tokenizer -> windows, and windows + predictions -> one prediction a word.
+"""words + labels + tokenizer -> windows, and windows + predictions -> one prediction for each word.
 
-Every word of the input is labelled, and scored, exactly once. Words past `max_seq_length` go into
-overlapping windows, and each belongs to the window that shows it with the most context. A word that the
-tokenizer turns into nothing (U+200E, U+FE0F, control characters) belongs to none and is predicted `O`.
+Every word of the input is labelled and scored exactly once. Words past `max_seq_length` go into
+overlapping windows, and each word belongs to the window that shows the most context around it. A word that the
+tokenizer turns into nothing (U+200E, U+FE0F, control characters) belongs to no window and is predicted `O`.
 
 Shapes: S sentences, W words of all sentences, U distinct words, N windows, T tokens of all windows.
 
-Why distinct words are enough: for input that is split into words, `tokenizers` normalises, pre-tokenises
-and encodes each word by itself and joins the pieces afterwards, so a word's subwords do not depend on its
-neighbours. `tests/data/test_alignment.py` holds this against the ordinary call for WordPiece, byte-level BPE
-and Unigram.
+Each distinct word is tokenised only once. This is enough because for input that is split into words, `tokenizers`
+normalises, pre-tokenises and encodes each word alone, and joins the pieces afterwards. So a word's subwords do not
+depend on its neighbours. `tests/data/test_alignment.py` compares this with the ordinary call for WordPiece,
+byte-level BPE and Unigram.
 """
 
 import itertools
@@ -57,10 +57,10 @@ class Alignment:
 
         Args:
             token_predictions: (T,), a label index or a score for every token of `rows`, in their order.
-            outside: the index of `O`, for words that have no subword; of scores, theirs.
+            outside: the index of `O`, for words that have no subword; or their score.
 
         Returns:
-            (W,) of the same dtype, and the number of words that received exactly one.
+            (W,) of the same dtype, and the number of words that received exactly one prediction.
 
         Raises:
             RuntimeError: if that number is not W.
@@ -123,12 +123,13 @@ def align_words(
     doc_stride: int | None = None,
     inside: np.ndarray | None = None,
 ) -> Alignment:
-    """`align` for words that are no data set, and that may have no labels.
+    """`align` for words that are not in a data set, and that may have no labels.
 
     Args:
         words: W strings.
-        sentence_offsets, gold, inside: as `cut_windows` takes them. Without `gold`, label 0 stands on the subwords to
-            predict: a CRF labels those that are not -100.
+        sentence_offsets, gold, inside: see `cut_windows`. Without `gold`, the subwords to predict get label 0, since
+        a
+            CRF labels those that are not -100.
     """
     if max_seq_length < 8:
         raise ValueError(f"--max_seq_length {max_seq_length}: 8 is the least that leaves room for words")
@@ -159,8 +160,9 @@ def cut_windows(
         sentence_offsets: int64 (S + 1,), in words.
         gold: int64 (W,), the label index of each word.
         prefix, suffix: special tokens around each window.
-        content, overlap: tokens of a window without these, and how many its neighbour repeats.
-        inside: int64 (L,), the label of a word's further subwords by that of its first; None: they have none.
+        content, overlap: tokens of a window without special tokens, and how many of them its neighbour repeats.
+        inside: int64 (L,), for each label of a first subword, the label of the word's further subwords. None: the
+            further subwords have no label.
     """
     counts = np.diff(subwords.starts)  # (W,)
     words_of = np.diff(sentence_offsets)  # (S,)
@@ -195,7 +197,7 @@ def cut_windows(
     for i, token in enumerate(suffix):
         tokens["input_ids"][row_offsets[1:] - len(suffix) + i] = token
 
-    # Where a word's first subword is: in the only window of its sentence, or in the one that shows it best.
+    # Where a word's first subword is: in the only window of its sentence, or in the window that shows it best.
     shift = row_offsets[:-1] + len(prefix) - window_start  # (N,), from a sentence's tokens to a window's
     first = subwords.starts[:-1] + np.repeat(np.append(shift, 0)[first_window[:-1]], words_of)  # (W,)
     if has_long:
@@ -241,8 +243,8 @@ def encode_words(tokenizer: Any, words: pa.Array) -> Subwords:
     if not distinct:
         return Subwords({"input_ids": np.zeros(0, np.int32)}, np.zeros(1, np.int64))
     dtypes = {"input_ids": np.int32, "char_ids": np.uint8}
-    # Two hundred words as one text: the tokenizer's output objects, one for each text, cost more than the words. And
-    # not all texts at once, since their objects hold much more than their ids.
+    # Two hundred words make one text, since the tokenizer's output objects, one for each text, cost more than the
+    # words. Not all texts go at once, since these objects hold much more than the ids.
     texts = [distinct[i : i + 200] for i in range(0, len(distinct), 200)]
     counts = []
     flat: dict[str, list[Any]] = {}
@@ -280,7 +282,7 @@ def _most_context(
 ) -> np.ndarray:
     """For each word of a long sentence, the window (counted within the sentence) that shows it best.
 
-    Context is the distance to the nearer edge of the window, an edge of the sentence being no edge. All
+    Context is the distance to the nearer edge of the window; an edge of the sentence does not count. All
     arguments are int64 (words,), in tokens; `begin` counts from the sentence's first token.
     """
     best, best_context = np.zeros_like(begin), np.full_like(begin, -_FAR)
@@ -328,7 +330,7 @@ def _indices(tags: pa.Array, labels: Sequence[str]) -> np.ndarray:
 
 
 def _inside(labels: Sequence[str]) -> np.ndarray:
-    """For each label that of a word's further subwords, int64 (L,)."""
+    """For each label, the label of a word's further subwords, int64 (L,)."""
     index = {label: i for i, label in enumerate(labels)}
     return np.array([index["I" + label[1:] if label.startswith("B-") else label] for label in labels])
 

@@ -1,4 +1,4 @@
-"""What pretraining instances look like, in numbers and as text, before anything is trained on them."""
+"""Describes pretraining instances in numbers and as text, before a model is trained on them."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -27,10 +27,10 @@ class InstanceAudit:
     padding: float  # share of the tokens of padded batches
     masked: float  # share of the tokens that may be masked
     unknown: float  # share of the documents' tokens that the vocabulary has no piece for
-    not_next: float | None  # share of the pairs whose second segment does not follow
+    not_next: float | None  # share of the pairs whose second segment does not follow the first
     unused: int  # tokens of the documents that are in no instance, cut off from pairs that are too long
     left_out: dict[str, int]
-    too_long: list[str]  # where documents begin that hold a sentence longer than an input
+    too_long: list[str]  # the places of documents with a sentence longer than an input
     examples: list[str]
     max_seq_length: int
 

@@ -1,18 +1,18 @@
-"""CoNLL column files: a word a line, an empty line between sentences.
+"""CoNLL column files: one word on each line, an empty line between sentences.
 
-What a line is, in training and in prediction alike. No rule looks at whether a cell reads like a tag.
+These rules say what a line is, in training and in prediction. No rule depends on whether a cell looks like a tag.
 
-1. Lines of white space end a sentence; so do lines that begin with `-DOCSTART-`, `#begin document`, `#end document`.
-2. The first row is the first other line that does not begin with `#`; if there is none, the first one that goes on
-   after its `#` with neither a space nor a tab. It tells the separator (tabs where it has one, else runs of spaces)
-   and the number of columns. Every row has as many.
-3. Before the first word of a sentence, a line is a comment if it is `#` alone, or goes on after the `#` with a space
-   or a tab, and does not have the columns of a row. In files of three or more columns with spaces between them, it is
-   a comment whatever it has, since there `# id = 7` looks like a row of four. So `#NFL B-ORG`, `# O` in a file of two
-   columns, and `#<TAB>NN<TAB>O` in one of three are words.
+1. Lines of white space end a sentence. So do lines that begin with `-DOCSTART-`, `#begin document`, `#end document`.
+2. The first row is the first other line that does not begin with `#`. If there is none, it is the first line with a
+   `#` that neither a space nor a tab follows. The first row decides the separator (tabs if it has one, else runs of
+   spaces) and the number of columns. Every row has this number of columns.
+3. Before the first word of a sentence, a line may be a comment if it is `#` alone, or if a space or a tab follows the
+   `#`. It is one if it does not have the columns of a row. In files of three or more columns with spaces between
+   them, it is always a comment, since there `# id = 7` looks like a row of four columns. So `#NFL B-ORG`, `# O` in a
+   file of two columns, and `#<TAB>NN<TAB>O` in a file of three columns are words.
 4. A file of ten columns with tabs whose first row begins with `1`, `1-2` or `0.1` is CoNLL-U. Its words are in the
    second column. Any line with a `#` before a sentence is a comment. Rows with a range (`1-2`) or a decimal (`8.1`)
-   in the first column are no words. Nor are they in other files whose first column counts the words, if the count
+   in the first column are no words. The same holds in other files whose first column counts the words, if the count
    fits.
 5. All other lines are rows, and each row is a word.
 """
@@ -35,7 +35,7 @@ logger = logging.getLogger(__name__)
 CONLL_ENDINGS = (".conll", ".conll03", ".conllu", ".bio", ".iob", ".iob2", ".iobes", ".txt")
 _DOCUMENT = ("-DOCSTART-", "#begin document", "#end document")
 _NO_WORD = re.compile(r"([0-9]{1,9})(?:-([0-9]{1,9})|\.[0-9]{1,9})")  # a range of words, or an empty node
-_COUNTS = re.compile(r"[01]|1-[0-9]+|0\.1")  # how a first column begins that counts the words
+_COUNTS = re.compile(r"[01]|1-[0-9]+|0\.1")  # the first cell of a column that counts the words
 _NAME_IT = "give the number of the words' column, from 0 on: --text_column_name in training, --word_column in predict"
 
 
@@ -50,9 +50,9 @@ class Sentences:
 
 @dataclass
 class Sentence:
-    """A sentence, and all lines of the file from the end of the one before it to its own end.
+    """A sentence, and all lines of the file from the end of the previous sentence to its own end.
 
-    After the last sentence of a file, what remains is one without words.
+    Lines after the last sentence of a file make one more, without words.
     """
 
     begin: int  # the number of its first line, from 1 on
@@ -68,7 +68,7 @@ class Sentence:
         return [self.begin + place for place, is_word in self.rows.items() if is_word]
 
     def with_column(self, cells: Iterable[str]) -> str:
-        """All lines, the rows with one more column: a cell for each word, `_` for a row that is no word."""
+        """All lines. Each row gets one more column: the next cell for a word, `_` for a row that is no word."""
         lines, following = list(self.lines), iter(cells)
         for place, is_word in self.rows.items():
             lines[place] += self.separator + (next(following) if is_word else "_")
@@ -86,8 +86,8 @@ def read_conll(
     """Reads a column file as it is, by the rules above.
 
     Args:
-        word_column: default: the first; of CoNLL-U, the second.
-        written_here: by `write_conll`, so that every line is a word, be it `-DOCSTART-`, `# O` or U+FEFF.
+        word_column: default: the first; in CoNLL-U, the second.
+        written_here: `write_conll` has written the file. So every line is a word, even `-DOCSTART-`, `# O` or U+FEFF.
         any_tag: tags need not be `O` or `<prefix>-<type>`.
 
     Raises:
@@ -118,13 +118,13 @@ def conll_sentences(
     only_words: bool = False,
     any_tag: bool = False,
 ) -> Iterator[Sentence]:
-    """Each sentence as soon as it has ended. All lines together are those that came in.
+    """Yields each sentence as soon as it has ended. All lines together are the input lines.
 
     Args:
         lines: numbered, without their ends.
-        path: what messages call the file.
+        path: the name of the file in messages.
         word_column: as `read_conll` takes it.
-        tag_column: None where there are no tags to read: one column is enough then, and tags are `O`.
+        tag_column: None if there are no tags to read. Then one column is enough, and all tags are `O`.
         only_words: no line is a comment or the beginning of a document.
         any_tag: as `read_conll` takes it.
 
@@ -208,7 +208,7 @@ def _form(
     tag_column: int | None,
     only_words: bool,
 ) -> _Form:
-    """What the first row tells of a file."""
+    """Reads the form of a file from its first row."""
     separator = "\t" if "\t" in line else " "
     cells = _cells(line, separator)
     columns = len(cells)
@@ -237,7 +237,7 @@ def _holds(tag_column: int | None) -> str:
 def _until_first_row(
     lines: Iterator[tuple[int, str]], only_words: bool
 ) -> tuple[list[tuple[int, str]], tuple[int, str] | None]:
-    """The lines up to the first row, and that row; all lines where there is none."""
+    """The lines up to the first row, and that row; all lines and None if there is no row."""
     ahead = []
     for numbered in lines:
         ahead.append(numbered)
@@ -266,14 +266,14 @@ def _check_row(word: str, where: str, first: int) -> None:
 
 
 def check_tag(word: str, tag: str, where: str) -> None:
-    """Refuses what is no tag of an entity; `where` is the word's place."""
+    """Refuses a tag that is no tag of an entity. `where` is the word's place."""
     if not TAG.fullmatch(tag):
         hint = "; a line with a row's columns is no comment" if word.startswith("#") else ""
         raise ValueError(f"{where}: {shown(tag)} is no tag; tags are O, B-TYPE, I-TYPE (or IOBES){hint}")
 
 
 def _is_comment(line: str, cells: list[str], form: _Form) -> bool:
-    """Of a line that begins with `#` before a sentence's first word."""
+    """Whether a line is a comment. It begins with `#`, and stands before a sentence's first word."""
     if form.conllu:
         return True
     spaced = form.separator == " " and form.columns > 2
@@ -281,7 +281,7 @@ def _is_comment(line: str, cells: list[str], form: _Form) -> bool:
 
 
 def _is_no_word(cell: str, words: int, form: _Form) -> bool:
-    """Whether a row's first cell is a range or an empty node, after so many words of its sentence."""
+    """Whether a row's first cell is a range or an empty node. `words` words of the sentence come before it."""
     if form.counts_from is None or form.word_column == 0:
         return False
     found = _NO_WORD.fullmatch(cell)
@@ -292,7 +292,7 @@ def _is_no_word(cell: str, words: int, form: _Form) -> bool:
 
 
 def column_number(name: str | None) -> int | None:
-    """Which column of a column file a flag means, such as `--text_column_name`, where it is a number."""
+    """The column that a flag such as `--text_column_name` means, if its value is a number; else None."""
     return int(name) if name is not None and re.fullmatch(r"-?[0-9]{1,9}", name) else None
 
 
@@ -319,7 +319,7 @@ def read_lines(path: str | os.PathLike[str], *, byte_order_mark: bool = False) -
     try:
         text = raw.decode("utf-8" if byte_order_mark else "utf-8-sig")
     except UnicodeDecodeError as error:
-        read = error.object  # without the byte-order mark, from behind which the error counts
+        read = error.object  # without the byte-order mark; the error counts from after it
         line = _line_ends(read[: error.start].decode("utf-8")) + 1
         raise ValueError(
             f"{path}:{line}: not UTF-8 (byte 0x{read[error.start]:02x}); convert the file, for example with iconv"

@@ -6,7 +6,7 @@
 | `.jsonl`, `.parquet`, a `save_to_disk` folder, a Hub data set | a row is a document: a text, or its sentences |
 | `.tsv`, `.csv` with parallel columns | a row is a document of one sentence in each language |
 
-A corpus larger than the memory is fine: nothing here holds more than a few documents of it.
+A corpus may be larger than the memory: nothing here holds more than a few documents of it.
 """
 
 import glob
@@ -45,18 +45,18 @@ class Document:
     """Sentences that belong together, and where they begin."""
 
     source: str  # a file or data set
-    line: int  # of the file; minus the row's number in a form without lines
+    line: int  # of the file; in a form without lines, the negative number of the row
     sentences: list[str]
 
 
 @dataclass(frozen=True)
 class Corpus:
-    """Documents to be read, as often as is asked, from one file or data set."""
+    """Documents of one file or data set. They can be read any number of times."""
 
     name: str  # a file or a data set
     language: str  # the file's name up to its first dot; where two have the same, up to the last
     read: Callable[[], Iterator[Document]]
-    identity: str  # another corpus, another identity
+    identity: str  # differs for different corpora
     parallel: bool = False  # each document is one sentence in each language
 
     def __iter__(self) -> Iterator[Document]:
@@ -73,14 +73,16 @@ class Corpus:
         return replace(self, read=lambda: itertools.islice(self.read(), count), identity=f"{self.identity}[:{count}]")
 
     def held_out(self, percentage: float) -> tuple["Corpus", "Corpus"]:
-        """All but `percentage` of the documents, and these, spread evenly over the corpus. Where there are so few
-        documents that this would be none or all of them, the last sentences of documents, at least one, are held out.
+        """Splits the corpus into the training documents and `percentage` of the documents, which are held out.
+
+        The held-out documents are spread evenly over the corpus. If there are so few documents that none or all of
+        them would be held out, the last sentences of documents are held out instead, at least one.
 
         Raises:
-            ValueError: for one sentence in all.
+            ValueError: if the corpus has only one sentence.
         """
         share = percentage / 100
-        enough = math.ceil(0.5 / min(share, 1 - share)) + 1  # documents: of so many, each side has one
+        enough = math.ceil(0.5 / min(share, 1 - share)) + 1  # with so many documents, each side has at least one
         few = list(itertools.islice(self.read(), enough))
         sentences = sum(len(_not_blank(document)) for document in few)
         if len(few) < enough and not 0 < math.floor(len(few) * share + 0.5) < len(few) and sentences:
@@ -129,7 +131,7 @@ def _not_blank(document: Document) -> list[str]:
 
 
 def joined(corpora: Sequence[Corpus]) -> Corpus:
-    """One corpus after the other, as one."""
+    """The corpora, one after the other, as one corpus."""
     if len(corpora) == 1:
         return corpora[0]
     names = ", ".join(corpus.name for corpus in corpora)
@@ -144,9 +146,9 @@ def joined(corpora: Sequence[Corpus]) -> Corpus:
 def read_corpus(config: Any) -> dict[str, list[Corpus]]:
     """The corpora of each split, as the flags of `recipes/pretrain.py` name them; nothing of them is read yet.
 
-    A `--train_file` may name several files: comma-separated, or as a pattern like `wiki.*.txt`. They are one corpus,
-    but for `xlm-r`, where each is a language's. Where there is no validation split, a share of the training documents
-    is held out.
+    A `--train_file` may name several files: comma-separated, or as a pattern like `wiki.*.txt`. They are one corpus.
+    Only for `xlm-r`, each file is the corpus of one language. If there is no validation split, a share of the
+    training documents is held out.
 
     Raises:
         ValueError: naming file or flag, for anything that cannot be read.
@@ -208,7 +210,7 @@ def _file(path: Path, config: Any, parallel: tuple[str, ...]) -> Corpus:
 
 
 def _digest(path: Path) -> str:
-    """SHA-256 of a file, or of all files of a folder: size and time do not tell one content from another."""
+    """SHA-256 of a file, or of all files of a folder. Size and time would not be enough to tell contents apart."""
     whole = hashlib.sha256()
     for file in sorted(path.rglob("*")) if path.is_dir() else [path]:
         if file.is_file():
@@ -336,7 +338,7 @@ def _lines(path: Path) -> Iterator[tuple[int, str]]:
 
 
 def _python_reference() -> Corpus:
-    """The language reference that every Python carries: 460 KB of English prose, a document a topic."""
+    """The language reference that is part of every Python: 460 KB of English prose, one document for each topic."""
     from pydoc_data import topics
 
     def read() -> Iterator[Document]:

@@ -1,4 +1,4 @@
-"""The flags of pretraining: what goes together, and what cannot be meant."""
+"""The flags of pretraining: which ones go together, and which values are refused."""
 
 from typing import Any, Literal
 
@@ -20,7 +20,7 @@ def parallel_columns(config: Any) -> tuple[str, ...]:
 
 
 def check_pretraining_flags(config: Any) -> None:
-    """Refuses flags of `recipes/pretrain.py` that cannot be meant, before anything is read.
+    """Refuses flags of `recipes/pretrain.py` that make no sense, before any data is read.
 
     Raises:
         ValueError: naming the flag.

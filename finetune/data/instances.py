@@ -1,8 +1,8 @@
 """Documents -> pretraining instances: which tokens stand together in one input.
 
-An instance is one or more spans of the documents' tokens, for pairs with a label: 0 where the second segment
-follows the first, 1 where it does not, -100 where there is nothing to ask. All random choices of a document hang on
-(seed, version, document), so that they do not change with the documents around it.
+An instance is one or more spans of the documents' tokens. Pairs have a label: 0 if the second segment follows the
+first, 1 if it does not, -100 if there is no question. All random choices of a document depend only on (seed, version,
+document). So other documents do not change them.
 
 Shapes: N instances, S spans.
 """
@@ -40,12 +40,12 @@ class Instances:
 def segment_pairs(
     documents: Documents, max_tokens: int, *, seed: int, version: int, short_seq_prob: float = 0.1
 ) -> Iterator[tuple[Spans, int]]:
-    """Pairs for next-sentence prediction, as BERT had them (Devlin et al., 2019, section 3.1 and appendix A.2).
+    """Pairs for next-sentence prediction, as for BERT (Devlin et al., 2019, section 3.1 and appendix A.2).
 
-    Sentences are gathered until they fill the input (a shorter one with `short_seq_prob`); a first part of them is
-    segment A. In half of the cases segment B is the rest, otherwise it begins at a random sentence of *another*
-    document, and the rest is put back. What is too long is cut from the longer segment, a token at a time, at a
-    random end.
+    Sentences are gathered until they fill the input (a shorter input with `short_seq_prob`). A first part of them is
+    segment A. In half of the cases segment B is the rest. Otherwise segment B begins at a random sentence of
+    *another* document, and the rest is used for the next pair. If a pair is too long, tokens are cut from the longer
+    segment, one at a time, at a random end.
 
     Args:
         max_tokens: tokens of both segments, without special tokens.
@@ -77,8 +77,8 @@ def segment_pairs(
 def sentence_pairs(documents: Documents, max_tokens: int, *, seed: int, version: int) -> Iterator[tuple[Spans, int]]:
     """Pairs of two single sentences: `sentence_pair` of Liu et al. (2019), section 4.2.
 
-    In half of the cases the second sentence is the next one, which is then used; otherwise it is one of *another*
-    document. The last sentence of a document always gets one of another.
+    In half of the cases the second sentence is the next one, which then makes no other pair. Otherwise it comes from
+    *another* document. The last sentence of a document always gets a second sentence from another document.
     """
     sentences, boundaries, count = documents.sentences, documents.documents, len(documents)
     for document in range(count):
@@ -99,8 +99,10 @@ def sentence_pairs(documents: Documents, max_tokens: int, *, seed: int, version:
 def ordered_pairs(
     documents: Documents, max_tokens: int, *, seed: int, version: int, short_seq_prob: float = 0.1
 ) -> Iterator[tuple[Spans, int]]:
-    """Two neighbouring segments of one document, in half of the cases swapped: ALBERT's sentence-order prediction
-    (Lan et al., 2020, section 3.1). A chunk of one sentence has no order: it stands alone, unasked.
+    """Pairs for ALBERT's sentence-order prediction (Lan et al., 2020, section 3.1).
+
+    They are two neighbouring segments of one document, swapped in half of the cases. A chunk of one sentence has no
+    order, so it becomes an instance with the label -100.
     """
     sentences, boundaries = documents.sentences, documents.documents
     for document in range(len(documents)):
@@ -126,8 +128,9 @@ def ordered_pairs(
 def full_sentences(documents: Documents, max_tokens: int, *, cross: bool = True) -> Iterator[tuple[Spans, int]]:
     """Inputs packed with whole sentences: `full_sentences` and `doc_sentences` of Liu et al. (2019), section 4.2.
 
-    With `cross`, an input may go on in the next document, as another span: the separator between them counts as one
-    of `max_tokens`. A sentence longer than the input is cut, and goes on in the next one. No token is left out.
+    With `cross`, an input may continue in the next document, as another span. The separator between both counts as
+    one of `max_tokens`. A sentence longer than the input is cut, and continues in the next input. No token is left
+    out.
     """
     sentences, boundaries = documents.sentences, documents.documents
     room = max_tokens
@@ -135,7 +138,7 @@ def full_sentences(documents: Documents, max_tokens: int, *, cross: bool = True)
     for document in range(len(documents)):
         ends = sentences[int(boundaries[document]) : int(boundaries[document + 1]) + 1].tolist()
         begin, end = ends[0], ends[-1]
-        if spans:  # the input of the documents before goes on, if at least a sentence of this one fits
+        if spans:  # an unfinished input continues if at least one sentence of this document fits
             room -= 1
             if not cross or ends[1] - begin > room:
                 yield tuple(spans), UNASKED
@@ -158,9 +161,9 @@ def parallel_pairs(
     """Translation pairs (Conneau and Lample, 2019, section 3.3): every two languages of a row, in random order.
 
     Args:
-        documents: rows of a table, one sentence for each language; an empty one makes no pair.
-        shift: take the second sentence from a row at least so many further on, the first that has one: no
-            translation any more. The first sentence is cut as for `shift` 0.
+        documents: rows of a table, one sentence for each language. An empty sentence makes no pair.
+        shift: take the second sentence from a later row, so that it is no translation: from the first row with such a
+            sentence that is at least `shift` rows later. The first sentence is cut as for `shift` 0.
     """
     boundaries, count = documents.documents, len(documents)
 
@@ -203,7 +206,7 @@ def truncate_pair(
 
 
 def collect(instances: Iterable[tuple[Spans, int]]) -> Instances:
-    """Keeps instances in arrays, on the disk where there are many."""
+    """Keeps instances in arrays; if there are many, the arrays are on the disk."""
     spans, counts, labels = _Numbers(), _Numbers(), _Numbers()
     for span, label in instances:
         spans.extend(span)
@@ -214,7 +217,7 @@ def collect(instances: Iterable[tuple[Spans, int]]) -> Instances:
 
 
 class _Numbers:
-    """A growing int64 array; what does not fit into a few megabytes goes to a file that vanishes with it."""
+    """A growing int64 array. If it exceeds a few megabytes, it goes to a temporary file."""
 
     def __init__(self) -> None:
         self._new = array("q")
@@ -243,5 +246,5 @@ class _Numbers:
 
 
 def _target(rng: random.Random, max_tokens: int, short_seq_prob: float) -> int:
-    """How long a document's inputs are: shorter than they could be now and then, as they are in fine-tuning."""
+    """The length of a document's inputs. Sometimes it is shorter than the maximum, as inputs are in fine-tuning."""
     return rng.randint(2, max_tokens) if rng.random() < short_seq_prob else max_tokens

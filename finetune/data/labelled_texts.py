@@ -5,13 +5,13 @@
 | `text` | str | |
 | `text_pair` | str | if asked for |
 | `label` | str | one label a text |
-| | list of str | several labels a text, in the order of the data; an empty list: none of them fits, which is right |
+| | list of str | several labels a text, in the order of the data; an empty list: no label fits, which is allowed |
 | | float64 | a number |
 | `source`, `line` | str, int | where the row comes from, for messages |
 
 Several labels are a list (JSONL, Parquet, data sets), one cell with a separator between them, or a column of 0 and 1
-for each label. A list is read as such. So are numbers where every row has one with a decimal point. Whole numbers are
-labels, unless `problem_type` says otherwise.
+for each label. A list is always read as several labels. Numbers are read as numbers if they are written as decimals
+in every row. Whole numbers are labels, unless `problem_type` says otherwise.
 """
 
 import logging
@@ -62,8 +62,8 @@ def read_labelled(
 
     Args:
         label: with commas, the columns of 0 and 1 of several labels: `joy,love,anger`.
-        problem_type: None: as the training split has it; `problem_type_of` tells what was found.
-        label_separator: between the labels of a cell; an empty cell is a text without a label.
+        problem_type: None: found from the training split; `problem_type_of` says what was found.
+        label_separator: stands between the labels of a cell; an empty cell is a text without a label.
 
     Returns:
         The splits that the config names, among `train`, `validation` and `test`.
@@ -120,12 +120,12 @@ def problem_type_of(dataset: datasets.Dataset) -> ProblemType:
 
 
 def _detected(column: Sequence[Any], where: str) -> ProblemType:
-    """How the labels of the training split are read where no flag says so."""
+    """The problem type of the training split's labels, if no flag gives it."""
     first = next((value for value in column if value is not None), None)
     if isinstance(first, list):
         return "multi_label_classification"
     numbers = [_number(value) if _is_float(value) else None for value in column]
-    # Of 1.0 and 0.0 alone nobody knows whether they are numbers or labels that a program wrote so.
+    # If there are only values such as 1.0 and 0.0, they may be labels that a program has written in this way.
     if None in numbers or all(number is None or number.is_integer() for number in numbers):
         return "single_label_classification"
     logger.warning(
@@ -137,7 +137,7 @@ def _detected(column: Sequence[Any], where: str) -> ProblemType:
 
 
 def _read(cells: Sequence[Any], names: Sequence[str], kind: ProblemType, separator: str | None, where: str) -> Any:
-    """What is to be learned of one text, from its cell, or from a cell for each label."""
+    """The label, the labels or the number of one text, from its cell, or from one cell for each label."""
     value, here = cells[0], f"{where}: column {names[0]!r} holds"
     if len(cells) > 1:
         flags = [_yes_or_no(cell, name, where) for cell, name in zip(cells, names, strict=True)]
@@ -181,12 +181,12 @@ def _label(value: Any, found: str) -> str:
 
 
 def _is_float(value: Any) -> bool:
-    """Whether a value reads as a measurement; in every form, since a cell of CSV has no type."""
+    """Whether a value is a decimal number, as a number or as text, since a cell of CSV has no type."""
     return isinstance(value, float) or (isinstance(value, str) and bool(_FLOAT.fullmatch(plain_label(value))))
 
 
 def _number(value: Any) -> float | None:
-    """A finite number, or None where there is none."""
+    """The value as a finite number, or None."""
     if isinstance(value, str):
         value = plain_label(value)
         if not _NUMBER.fullmatch(value):

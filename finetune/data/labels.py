@@ -1,4 +1,4 @@
-"""Labels come from the training split, in an order that does not depend on the order of its rows."""
+"""Finds the labels of the training split. Their order does not depend on the order of its rows."""
 
 import functools
 import logging
@@ -16,13 +16,13 @@ from finetune.data.tags import TAG
 
 logger = logging.getLogger(__name__)
 
-# Zero-width characters, marks of direction, the soft hyphen and the byte-order mark: nobody sees them in a label.
+# Zero-width characters, marks of direction, the soft hyphen and the byte-order mark are invisible in a label.
 _UNSEEN = "".join(map(chr, [0xAD, *range(0x200B, 0x2010), *range(0x202A, 0x202F), *range(0x2060, 0x2070), 0xFEFF]))
 
 
 @functools.lru_cache(maxsize=10_000)
 def plain_label(text: str) -> str:
-    """A label without white space and invisible characters at its ends; else `B-PER` and `B-PER ` are two types."""
+    """Removes white space and invisible characters from a label's ends: `B-PER ` and `B-PER` are the same label."""
     return re.sub(rf"^[\s{_UNSEEN}]+|[\s{_UNSEEN}]+$", "", text)
 
 
@@ -30,7 +30,7 @@ def entity_labels(train: datasets.Dataset) -> list[str]:
     """`["O", "B-LOC", "I-LOC", "B-ORG", ...]` for the entity types of column `ner_tags`, sorted.
 
     Raises:
-        ValueError: if there is none, or tags are plain.
+        ValueError: if there is no entity type, or if the tags are plain.
     """
     for row, tags in enumerate(train["ner_tags"] if "plain" in train.column_names else ()):
         for word, tag in enumerate(tags):
@@ -55,7 +55,7 @@ def plain_labels(train: datasets.Dataset) -> list[str]:
 def class_labels(train: datasets.Dataset) -> list[str]:
     """The labels of column `label`: whole numbers in numeric order, anything else sorted as text.
 
-    Of several labels a text, those that occur, and at least one; of one label a text, at least two.
+    If a text may have several labels, at least one label must occur; if it has one label, at least two.
     """
     labels = _distinct(train, "label")
     if pa.types.is_floating(_flat(train, "label").type):
@@ -77,11 +77,12 @@ def class_weights(
 
     Args:
         told: `balanced`, or `a=1,b=3`, where other labels weigh 1. Balanced weights are those of scikit-learn: the
-            targets divided by the number of labels and by the label's own targets. Of several labels a text, they are
-            how many texts do not have the label for each that has it. A label that does not occur weighs 1.
+            number of targets, divided by the number of labels and by the number of the label's own targets. If a text
+            may have several labels, a weight is the number of texts without the label, divided by the number of texts
+            with it. A label that does not occur weighs 1.
 
     Raises:
-        ValueError: for labels that are not there, and weights that are no numbers greater than 0.
+        ValueError: for labels that do not exist, and weights that are not numbers greater than 0.
     """
     if told is None:
         return None
@@ -112,7 +113,7 @@ def class_weights(
 def label_counts(dataset: datasets.Dataset, column: str) -> str:
     """The labels of a split and how often each occurs, the most frequent first: `'O' 62,730, 'B-PER' 660`.
 
-    Of numbers, their mean, standard deviation, least and greatest.
+    For numbers: their mean, standard deviation, least and greatest value.
     """
     if pa.types.is_floating(_flat(dataset, column).type):
         numbers = np.asarray(dataset[column][:])
@@ -135,7 +136,7 @@ def _counts(dataset: datasets.Dataset, column: str) -> dict[str, int]:
 
 
 def tell_of_lost_labels(dataset: datasets.Dataset, rows: int, column: str, flag: str) -> None:
-    """Says so where the first rows of a split lack labels of the others, as they do where a file is sorted."""
+    """Warns if the first rows of a split lack labels that other rows have. This happens if a file is sorted."""
     all_labels, kept = (len(_distinct(part, column)) for part in (dataset, dataset.select(range(rows))))
     if kept < all_labels:
         logger.warning(

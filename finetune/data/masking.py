@@ -1,7 +1,7 @@
-"""Masked language modelling: which tokens are to be predicted, and what the model sees in their place.
+"""Masked language modelling: chooses the tokens to predict, and what the model sees in their place.
 
-Every draw is a hash of (seed, epoch, sample, position), so a token's mask does not change with the batch, worker,
-process or resumed run that it is drawn in. All of it is array arithmetic over a whole batch.
+Every draw is a hash of (seed, epoch, sample, position). So a token's mask does not depend on the batch, the worker or
+the process, nor on whether the run was resumed. All of it is array arithmetic over a whole batch.
 
 Shapes: B rows, T tokens of all rows together, U units that are masked as one (tokens or words).
 """
@@ -34,21 +34,22 @@ class Masking:
 def mask_tokens(
     masking: Masking, input_ids: np.ndarray, offsets: np.ndarray, words: np.ndarray, keys: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Masks `mlm_probability` of the tokens of each row, at least one where there is any.
+    """Masks `mlm_probability` of the tokens of each row, and at least one if the row has any.
 
-    The number of tokens is rounded up or down by chance, so that the share is as asked in expectation. Words are
-    drawn until they have so many tokens. The last word may have more tokens than are left: it is taken with the
-    probability that keeps the expectation, or because it is the only one. A word of more than ten tokens, such as a
-    web address, is cut into words of ten.
+    The number of tokens is rounded up or down at random, so that the expected share is the requested one. Words are
+    drawn until they have so many tokens. The last word may have more tokens than are left. It is taken if it is the
+    only one; otherwise it is taken with the probability that keeps the expected share. A word of more than ten
+    tokens, such as a web address, is cut into words of ten.
 
-    Of what is chosen, `mask_replace_prob` becomes the mask token, `random_replace_prob` another token, the rest
-    stays. With `token` and `whole_word` this is drawn for each token, with `span` for each span.
+    Of the chosen tokens, the share `mask_replace_prob` becomes the mask token, the share `random_replace_prob`
+    becomes another token, and the rest stays. With `token` and `whole_word` this is drawn for each token, with `span`
+    for each span.
 
     Args:
         input_ids: int (T,), the rows end to end.
         offsets: int64 (B + 1,): row i is `[offsets[i]:offsets[i + 1]]`.
         words: int64 (T,): the same number for neighbouring tokens of one word, another for the next word; -1 for
-            what is never masked (special tokens).
+            tokens that are never masked (special tokens).
         keys: uint64 (B,), from `row_keys`.
 
     Returns:
@@ -105,7 +106,7 @@ def _words_of(words: np.ndarray, rows: np.ndarray) -> np.ndarray:
 
 
 def _last_one(sizes: np.ndarray, left: np.ndarray, nothing_yet: np.ndarray, keys: np.ndarray) -> np.ndarray:
-    """Whether a unit that is larger than what is left of its row's budget is taken all the same.
+    """Whether a unit is taken although it is larger than what is left of its row's budget.
 
     Args:
         sizes, left: int64 (U,), in tokens.
@@ -119,7 +120,7 @@ def _last_one(sizes: np.ndarray, left: np.ndarray, nothing_yet: np.ndarray, keys
 def _spans(
     unit_rows: np.ndarray, sizes: np.ndarray, budget: np.ndarray, keys: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Spans of words until each row's budget of tokens is used up; the n-th spans of all rows are drawn at once.
+    """Draws spans of words until each row's budget of tokens is used up, the n-th spans of all rows at once.
 
     Returns:
         chosen: bool (U,).
@@ -143,7 +144,7 @@ def _spans(
         room = left[active, None] - (np.cumsum(size, 1) - size)  # when it is the word's turn
         own = np.broadcast_to(keys[active, None], size.shape)
         last = _last_one(size, room, room == budget[active, None], own)
-        ended = ((room > 0) & (size > room)).any(1)  # taken or not, the last word ends its row
+        ended = ((room > 0) & (size > room)).any(1)  # the last word ends its row, taken or not
         new &= (size <= room) | last
         chosen[at[new]] = True
         span[at[new]] = drawn

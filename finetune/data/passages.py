@@ -1,12 +1,12 @@
 """questions + passages + tokenizer -> windows, and spans of tokens -> characters of the passage.
 
 A passage that is longer than an input goes into overlapping windows, each with the whole question in front. A token
-of the passage belongs to the window that shows it with the most context, and an answer to the window of its first
-token. So every question is answered once, from all windows of its passage.
+of the passage belongs to the window that shows the most context around it. An answer belongs to the window of its
+first token. So every question is answered once, from all windows of its passage.
 
-An input is `[CLS] question [SEP] passage [SEP]`, or what the tokenizer makes of a pair. Its first token stands for
-"no answer" (Devlin et al., 2019, section 4.3). A tokenizer that puts nothing in front of a text (the baselines')
-gets its separator there.
+An input is `[CLS] question [SEP] passage [SEP]`, or whatever the tokenizer makes of a pair. Its first token stands
+for "no answer" (Devlin et al., 2019, section 4.3). If the tokenizer puts no token in front of a text, as that of the
+baselines, its separator is put there.
 
 Shapes: Q questions, P distinct passages, N windows, T tokens of all windows.
 """
@@ -52,10 +52,10 @@ class QuestionWindows:
         return "; ".join([counts, *remarks])
 
     def context_of(self, windows: np.ndarray, tokens: np.ndarray) -> np.ndarray:
-        """Tokens between a token and the nearer edge of its window; an edge of the passage is no edge.
+        """The number of tokens between a token and the nearer edge of its window. Edges of the passage do not count.
 
         Args:
-            windows, tokens: int64 of one shape; a token counted within its passage.
+            windows, tokens: int64 arrays of the same shape. A token's number counts within its passage.
         """
         begin, length = self.at[windows], self.shown[windows]
         left = np.where(begin == 0, _NOT_BOUNDED, tokens - begin)
@@ -83,16 +83,16 @@ def window_questions(
     doc_stride: int | None = None,
     token_types: bool = False,
 ) -> QuestionWindows:
-    """Lays each question beside its passage, in as many windows as that takes.
+    """Puts each question and its passage together, in as many windows as are needed.
 
     Args:
-        questions, passages: Q texts each; a passage that stands there several times is tokenised once.
+        questions, passages: Q texts each. A passage that occurs several times is tokenised once.
         tokenizer: a fast tokenizer of any kind.
-        answers: for each question where its answer begins and ends in the passage, in characters; None: no answer.
-            Without them, nothing is a target.
+        answers: for each question, where its answer begins and ends in the passage, in characters; None: no answer.
+            Without `answers` the rows have no targets.
         max_seq_length: subwords in a window, special tokens included; at least 16.
         doc_stride: passage subwords that neighbouring windows share; default: half of what a window shows.
-        token_types: give `token_type_ids` also where the tokenizer gives none.
+        token_types: add `token_type_ids` even if the tokenizer gives none.
 
     Raises:
         ValueError: for a window that is too short, or shares too much with its neighbour.
@@ -171,7 +171,7 @@ def window_questions(
 def _with_targets(
     windows: QuestionWindows, answers: Sequence[tuple[int, int] | None], passage_starts: np.ndarray, total: np.ndarray
 ) -> QuestionWindows:
-    """The windows with `start_positions` and `end_positions`: where the row shows the whole answer, else 0.
+    """The windows with `start_positions` and `end_positions`. They are 0 if the row does not show the whole answer.
 
     Args:
         passage_starts, total: int64 (Q,): where the tokens of each question's passage begin, and how many they are.

@@ -29,7 +29,7 @@ from finetune.data.masking import Masking, mask_tokens, row_keys
 from finetune.data.rows import Rows, ranges
 from finetune.data.tokens import Documents
 
-EVAL_SEED = 0  # evaluation draws the same whatever --seed is
+EVAL_SEED = 0  # evaluation draws the same masks for every --seed
 
 
 @dataclass(frozen=True)
@@ -45,7 +45,7 @@ class Template:
 
 
 def template_of(tokenizer: Any, *, token_types: bool, first_position: int | None = None) -> Template:
-    """Reads off how a tokenizer joins two texts.
+    """Finds out how a tokenizer joins two texts.
 
     Raises:
         ValueError: where it does not do so with one token in front, and the same token between and behind.
@@ -222,13 +222,13 @@ class PretrainingRows:
         )
 
     def majority(self) -> float:
-        """What one gets who always gives the more frequent answer about the pairs."""
+        """The accuracy of always giving the more frequent answer about the pairs."""
         labels = np.concatenate([np.asarray(part.labels) for part in self._instances(self._version(0))])
         asked = labels[labels != UNASKED]
         return float(max(np.mean(asked == NEXT), np.mean(asked == NOT_NEXT))) if len(asked) else 0.0
 
     def rows_in(self, epoch: int) -> int:
-        """How many rows an epoch has: where segments are drawn, some more or fewer than another."""
+        """How many rows an epoch has. If segments are drawn, epochs differ a little."""
         version = self._drawn(self._version(epoch))
         if version not in self._sizes:
             self._sizes[version] = len(self.in_epoch(epoch))

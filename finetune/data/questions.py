@@ -124,7 +124,7 @@ def _row(place: str, name: str, line: int, question: Any, passage: Any, given: A
 
 
 def _hint(passage: str, text: str) -> str:
-    """Where it does stand, if in one place: offsets in bytes or in UTF-16 units are the usual mistake."""
+    """Where the answer stands, if in only one place. Offsets in bytes or UTF-16 units are the usual mistake."""
     if passage.count(text) == 1:
         return f", but at {passage.index(text)}; offsets count characters (Unicode code points) from 0"
     return f", which has it {passage.count(text)} times" if text in passage else ", which does not have it at all"

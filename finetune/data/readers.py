@@ -58,7 +58,7 @@ def sources_of(config: DataArguments, samples: str) -> dict[str, Path | datasets
 
 
 def _splits_of(dataset: datasets.DatasetDict, name: str) -> dict[str, datasets.Dataset]:
-    """The splits of a data set that a run uses. What it leaves out, and what has another name, is told."""
+    """The splits of a data set that a run uses. Warnings name splits that are left out or have another name."""
     taken = {split: split for split in SPLITS if split in dataset}
     other = next((split for split in _OTHER_NAMES if split in dataset), None)
     if "validation" not in dataset and other is not None:
@@ -89,7 +89,7 @@ def load_saved_split(folder: str | Path) -> datasets.Dataset:
 
 
 def load_hub(name: str, config_name: str | None, *, streaming: bool = False) -> Any:
-    """The splits of a Hub data set; a stream of each where asked for."""
+    """The splits of a Hub data set, as streams if that is asked for."""
     try:
         return datasets.load_dataset(name, config_name, streaming=streaming)
     except Exception as error:  # of the network, of the Hub, of a file's form
@@ -186,7 +186,7 @@ def _read_jsonl(path: Path, names: Sequence[str]) -> tuple[dict[str, list[Any]],
 
 
 def json_rows(path: Path, lines: Iterable[tuple[int, str]]) -> Iterator[tuple[int, Any]]:
-    """What each numbered line of a .jsonl file holds; blank ones are passed over."""
+    """The content of each numbered line of a .jsonl file. Blank lines are skipped."""
     for number, line in lines:
         if not line.strip():
             continue
@@ -267,7 +267,7 @@ def _check_columns(names: Sequence[str], present: Sequence[str], where: str, hin
 
 
 def check_different(*names: str) -> None:
-    """Refuses one column for two things."""
+    """Refuses flags that name the same column for two purposes."""
     if len(set(names)) != len(names):
         flags = "--text_column_name, --text_pair_column_name and --label_column_name"
         raise ValueError(f"{flags} name {', '.join(map(shown, names))}; they must be different columns")

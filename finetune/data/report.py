@@ -86,7 +86,7 @@ def alignment_report(
 
 
 def _unknown_characters(words: list[str], tokenizer: Any) -> dict[str, int]:
-    """Of the characters of these words, those that are unknown by themselves; the most frequent first.
+    """The characters of these words that are unknown when they stand alone, the most frequent first.
 
     A vocabulary of whole words (the baselines') knows few characters by themselves, so there the question
     has no answer and the result is empty.

@@ -18,7 +18,7 @@ class Side:
 
     @property
     def lengths(self) -> np.ndarray:
-        """Of each row, int64 (N,)."""
+        """The length of each row, int64 (N,)."""
         return np.diff(self.offsets)
 
 
@@ -54,11 +54,11 @@ class Rows:
         return np.diff(self.offsets)
 
     def in_epoch(self, epoch: int) -> "Rows":
-        """The rows of an epoch: here the same in each."""
+        """The rows of an epoch. Here they are the same in each epoch."""
         return self
 
     def rows_in(self, epoch: int) -> int:
-        """How many there are of them."""
+        """The number of rows of an epoch."""
         return len(self)
 
     def take(self, row_ids: Sequence[int] | np.ndarray) -> "Rows":

@@ -1,4 +1,4 @@
-"""Lines of text, as they come in -> what is to be labelled.
+"""Turns lines of text, as they arrive, into records to label.
 
 | form | a record is | what it holds |
 |---|---|---|
@@ -26,7 +26,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Record:
-    """What one answer belongs to."""
+    """A text, or a question, that gets one answer."""
 
     line: int  # where it begins
     sample: str | tuple[str, str] | list[str]  # a text, a pair of texts, or words

@@ -53,7 +53,7 @@ def entity_counts(
     first_word[sentence_offsets] = True
 
     def spans(tags: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """For each word: does an entity start here, of which type, and after which word does it end."""
+        """For each word: whether an entity starts here, the entity's type, and after which word it ends."""
         inside_by_label = np.array([label.startswith("I-") for label in labels])
         type_by_label = np.array([-1 if label == "O" else types.index(label[2:]) for label in labels])
         inside, kind = inside_by_label[tags], type_by_label[tags]

@@ -49,10 +49,10 @@ def tokenizer_for_pretraining(
     """The checkpoint's tokenizer, another one, or one that is trained on `texts`.
 
     Args:
-        texts: gives the texts, called once for each reading.
-        tokenizer_name: a place, or `wordpiece`, `byte-bpe`, `unigram`: then it is trained.
-        config_name: as `load_for_pretraining` has it: a new tokenizer needs a new model, and the other way round.
-        on_one_process: calls a function on one process and gives all of them what it returns.
+        texts: returns the texts; it is called once for each reading.
+        tokenizer_name: a folder or a Hub id, or `wordpiece`, `byte-bpe` or `unigram` to train a new tokenizer.
+        config_name: see `load_for_pretraining`. A new tokenizer needs a new model, and the other way round.
+        on_one_process: calls a function on one process and returns its result on all processes.
 
     Raises:
         ValueError: naming the flag.
@@ -85,21 +85,21 @@ def load_for_pretraining(
     padding_free: bool = True,
     max_seq_length: int,
 ) -> PreTrainedModel:
-    """A BERT, RoBERTa or XLM-R with the head for masked tokens, in float32: a checkpoint's, or one of random weights.
+    """A BERT, RoBERTa or XLM-R with the head for masked tokens, in float32, from a checkpoint or with random weights.
 
-    Its class is `transformers`' own, so what it saves loads in `fill-mask` and as the encoder of any head. Its
-    forward is `project_masked_positions`'.
+    Its class is `transformers`' own, so the saved model loads in `fill-mask` and as the encoder of any head. Its
+    forward is that of `project_masked_positions`.
 
     Args:
         tokenizer: gives a new model its vocabulary size and special ids.
-        model_name_or_path: the checkpoint to continue from; not looked at where there is a `config_name`.
-        config_name: start from random weights: bert, roberta, xlm-roberta, or where a config.json is.
-        shape: what is to be other than the config says, such as `num_hidden_layers`; None: as it says.
-        dropout: of hidden states and attention; None: as the config says.
-        unigram_counts: how often each id occurs: a new model's output bias starts at the logarithm of these
-            frequencies, so that it need not spend its first epoch on learning them.
-        next_sentence: with a second head for next sentences or sentence order; only BERT has one.
-        padding_free: as `run_without_padding` has it, on a CPU.
+        model_name_or_path: the checkpoint to continue from; ignored if there is a `config_name`.
+        config_name: start from random weights: bert, roberta, xlm-roberta, or the folder of a config.json.
+        shape: values that replace those of the config, such as `num_hidden_layers`. None keeps the config's value.
+        dropout: of hidden states and attention. None keeps the config's value.
+        unigram_counts: how often each id occurs. A new model's output bias starts at the logarithm of these
+            frequencies, so it need not spend its first epoch on learning them.
+        next_sentence: add a second head for next sentences or sentence order; only BERT has one.
+        padding_free: run without padding (see `run_without_padding`).
         max_seq_length: the longest input to come.
 
     Raises:
@@ -155,7 +155,7 @@ def load_for_pretraining(
 
 def _new_config(config: Any, shape: dict[str, int], tokenizer: Any, max_seq_length: int) -> Any:
     config.update(shape)
-    if "hidden_size" in shape:  # the usual proportions, where nothing else is said
+    if "hidden_size" in shape:  # the usual proportions, unless the other flags are given
         if "num_attention_heads" not in shape:
             config.num_attention_heads = max(config.hidden_size // 64, 1)
         if "intermediate_size" not in shape:
@@ -177,8 +177,9 @@ def _new_config(config: Any, shape: dict[str, int], tokenizer: Any, max_seq_leng
 
 
 def project_masked_positions(model: PreTrainedModel) -> PreTrainedModel:
-    """Gives a model with a masked-token head a forward that runs the projection to the vocabulary only where there is
-    a label. Loss and gradient are those of the model's own forward.
+    """Gives a model a forward that computes the projection to the vocabulary only at positions with a label.
+
+    The model has a head for masked tokens. Loss and gradient are those of the model's own forward.
 
     Inputs of the new forward:
 
@@ -189,7 +190,7 @@ def project_masked_positions(model: PreTrainedModel) -> PreTrainedModel:
     | `next_sentence_label` | int64 (B,), for `BertForPreTraining` | -100 |
 
     It returns `loss` (the sum of the means), `logits` (M, V) of the labelled tokens row after row, and with two heads
-    `mlm_loss`, `nsp_loss` and `nsp_logits` (B, 2). Without labels it is the model's own.
+    `mlm_loss`, `nsp_loss` and `nsp_logits` (B, 2). Without labels it calls the model's own forward.
     """
     model.forward = MethodType(forward, model)  # a deep copy of the model binds it to itself
     words = model.get_input_embeddings()
@@ -210,7 +211,7 @@ def forward(
         return type(self).forward(self, input_ids=input_ids, **inputs)
     hidden = self.base_model(input_ids=input_ids, **inputs)
     labels = labels.flatten()
-    masked = (labels != -100).nonzero()[:, 0]  # once: on a GPU it waits for all that was asked of it
+    masked = (labels != -100).nonzero()[:, 0]  # only once, since on a GPU this waits for all earlier work
     logits = _head(self)(hidden.last_hidden_state.flatten(0, 1)[masked])  # (M, V)
     mlm_loss = cross_entropy(logits.float(), labels[masked])
     if next_sentence_label is None:
@@ -223,8 +224,10 @@ def forward(
 
 
 class SharedEmbedding(nn.Embedding):
-    """The embedding of a table that the head shares, whose gradient is therefore dense anyway. On a CPU, the few rows
-    that were looked up are added to it, instead of a second table that is zero elsewhere.
+    """An embedding whose table the head shares, so its gradient is dense anyway.
+
+    On a CPU, the gradients of the few rows that were looked up are added to that gradient. Otherwise torch would add
+    a second table that is zero in all other rows.
     """
 
     def forward(self, input_ids: torch.Tensor) -> torch.Tensor:

@@ -1,10 +1,10 @@
-"""A recurrent reader for questions, after DrQA's (Chen et al., 2017): a BiLSTM over the passage that looks at the
-question.
+"""A recurrent reader for questions, similar to DrQA's (Chen et al., 2017).
 
-Each word of the passage is its vector and its characters' features, whether the question has it too, and the question
-seen from it: a mean of the question's word vectors, weighted by how well they fit. A second BiLSTM reads the
-question. Two bilinear forms say where the answer begins and ends, and two linear ones of the question that there is
-none. (DrQA has three layers, part-of-speech and entity features, and no questions without an answer.)
+A BiLSTM reads the passage. The features of a passage word are its vector, its characters' features, whether the
+question contains it, and a mean of the question's word vectors, weighted by how well they fit the word. A second
+BiLSTM reads the question. Two bilinear forms score where the answer begins and ends. Two linear functions of the
+question score that there is no answer. (DrQA has three layers, part-of-speech and entity features, and no questions
+without an answer.)
 
 Shapes: B rows, T tokens, Q tokens of the longest question, P of the longest passage, E of a word, H hidden (both
 directions).
@@ -22,7 +22,7 @@ from finetune.models.recurrent import CELLS, RecurrentModel, RecurrentPreTrained
 
 
 class RecurrentForQuestionAnswering(RecurrentPreTrainedModel):
-    """Where an answer begins and ends, by recurrent networks over question and passage."""
+    """Predicts where an answer begins and ends, with recurrent networks over the question and the passage."""
 
     def __init__(self, config: RecurrentConfig) -> None:
         super().__init__(config)

@@ -1,6 +1,6 @@
 """Recurrent baselines: Elman, LSTM and GRU encoders with heads for tokens and for sequences.
 
-They take what a transformer's head takes, so the same recipe, alignment, loop and metrics serve them, and
+They have the inputs of a transformer's head. So they work with the same recipe, alignment, loop and metrics, and with
 `pipeline()` after `import finetune`.
 
 Shapes: B sequences, T tokens (words), C bytes of a word, L labels, H hidden (both directions).
@@ -20,27 +20,27 @@ from finetune.models.configuration import RecurrentConfig, labels_of
 from finetune.models.crf import LinearChainCrf, crf_outputs
 
 CELLS = {"rnn": nn.RNN, "lstm": nn.LSTM, "gru": nn.GRU}
-_ROWS_OF_A_LENGTH = 8  # on a CPU, from so many on the average, each length by itself is faster than packing all
+_ROWS_OF_A_LENGTH = 8  # on a CPU, with so many rows per length on average, running each length alone is faster
 
 
 def run_recurrent(
     cells: Sequence[Any], features: Tensor, lengths: Tensor, dropout: nn.Module | None = None
 ) -> Tensor:
-    """What recurrent layers make of each row, without padding: (B, T, H), 0 past its length.
+    """Runs recurrent layers over each row without padding. Returns (B, T, H), with 0 past a row's length.
 
-    `pack_padded_sequence` does it for any lengths, but on a CPU it leaves the fused kernels. So where a batch has few
-    lengths (see `--train_sampling_strategy`), the rows of each run by themselves.
+    `pack_padded_sequence` does this for any lengths, but on a CPU it does not use the fused kernels. So if a batch
+    has few lengths (see `--train_sampling_strategy`), the rows of each length run alone.
 
     Args:
         cells: an `nn.LSTM`, `nn.GRU` or `nn.RNN` with `batch_first` for each layer, the lowest first.
         features: (B, T, E).
         lengths: int64 (B,), at least 1.
-        dropout: between two layers. A cell's own would draw from cuDNN's generator on a GPU, which no
-            checkpoint keeps.
+        dropout: between two layers. A cell's own dropout would draw from cuDNN's generator on a GPU, and no
+            checkpoint saves that generator.
     """
     if features.device.type != "cpu":
-        # Under autocast cuDNN would run a recurrent cell in float16, also where bfloat16 is asked for, and without a
-        # scaler of the loss. So the cell runs in the dtype of its weights.
+        # Under autocast, cuDNN would run a recurrent cell in float16 without a scaler of the loss, even for bfloat16.
+        # So the cell runs in the dtype of its weights.
         with torch.autocast(features.device.type, enabled=False):
             return _packed(cells, features.to(cells[0].weight_hh_l0.dtype), lengths, dropout)
     distinct = lengths.unique().tolist()
@@ -107,7 +107,7 @@ CHARACTERS = {"cnn": CharacterCnn, "bilstm": CharacterBiLstm}
 
 
 class RecurrentPreTrainedModel(PreTrainedModel):
-    """How the baselines' weights start."""
+    """Initialises the baselines' weights."""
 
     config_class = RecurrentConfig
     base_model_prefix = "encoder"
@@ -150,7 +150,7 @@ class RecurrentModel(RecurrentPreTrainedModel):
             size += config.char_hidden_size
         self.dropout = nn.Dropout(config.dropout)
         H = config.hidden_size * (1 + config.bidirectional)
-        # A cell a layer: the lowest, whose weights have the same names in every baseline, and those above it.
+        # One cell for each layer. The weights of the lowest one have the same names in every baseline.
         self.recurrent, *above = (
             CELLS[config.cell](
                 H if layer else size, config.hidden_size, batch_first=True, bidirectional=config.bidirectional
@@ -214,7 +214,7 @@ class RecurrentModel(RecurrentPreTrainedModel):
 
 
 class RecurrentForTokenClassification(RecurrentPreTrainedModel):
-    """A label for every word: a linear layer, and a CRF where the config says so."""
+    """A label for every word: a linear layer, and a CRF if the config asks for it."""
 
     def __init__(self, config: RecurrentConfig) -> None:
         super().__init__(config)

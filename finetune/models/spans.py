@@ -1,7 +1,7 @@
 """Span heads for questions: where in the passage does the answer begin, and where does it end?
 
-A model's own head takes its softmax over all tokens of the padded input: the question, the separators and the
-padding, so that its loss depends on the other rows of the batch. Here it is over the passage and the first token,
+The softmax of a model's own head covers all tokens of the padded input, also the question, the separators and the
+padding. So its loss depends on the other rows of the batch. Here the softmax covers the passage and the first token,
 which stands for "no answer".
 
 Shapes: B rows, T tokens of the longest, n spans of a row.
@@ -57,7 +57,7 @@ def _forward(
 
 
 def _masked(logits: Tensor, allowed: Tensor | None) -> Tensor:
-    # The lowest number and not minus infinity, whose product with 0 would be no number.
+    # The lowest number and not minus infinity, since minus infinity times 0 would be NaN.
     return logits if allowed is None else logits.masked_fill(~allowed.bool(), torch.finfo(logits.dtype).min)
 
 
@@ -72,9 +72,9 @@ def best_spans(
 
     Returns:
         `starts`, `ends`: int64 (B, n), positions in the row.
-        `scores`: float32 (B, n), in descending order. A score is the sum of the two logits less that of "no
-        answer": the logarithm of how many times as likely the span is. So scores of different windows can be
-        compared. Where a row has fewer spans, the score is minus infinity.
+        `scores`: float32 (B, n), in descending order. A score is the sum of the two logits minus the same sum for
+        "no answer". It is the logarithm of how many times as likely the span is. So scores of different windows can
+        be compared. If a row has fewer than n spans, the further scores are minus infinity.
     """
     T = start_logits.shape[1]
     allowed = passage.bool().clone()

@@ -1,4 +1,4 @@
-"""Do a tokenizer and a model belong together, and how long may an input be?"""
+"""Checks whether a tokenizer and a model belong together, and how long an input may be."""
 
 import logging
 import re
@@ -16,8 +16,10 @@ _POSITIONS = re.compile(r"(^|\.)(position_embeddings|wpe|embed_positions)$")
 
 
 def suit_tokenizer(tokenizer: Any, model: PreTrainedModel) -> None:
-    """Tells a tokenizer, and so whoever loads it later, how long an input may be, where padding goes, and whether the
-    model tells the two texts of a pair apart.
+    """Sets in a tokenizer how long an input may be, where padding goes, and whether it gives token types.
+
+    The settings are saved with the tokenizer. A model without token type embeddings for both texts of a pair gets no
+    token types.
     """
     limit = position_limit(model)
     if limit is not None:
@@ -36,7 +38,7 @@ def suit_tokenizer(tokenizer: Any, model: PreTrainedModel) -> None:
 
 
 def check_tokenizer(tokenizer: Any, model: Any, name: str) -> None:
-    """Refuses a tokenizer that is not the one the model was trained with, as far as that can be seen.
+    """Refuses a tokenizer if it clearly is not the one that the model was trained with.
 
     Raises:
         ValueError: for more pieces than the model has embeddings, and, for a BERT, RoBERTa or XLM-R, for lost special
@@ -70,7 +72,7 @@ def check_tokenizer(tokenizer: Any, model: Any, name: str) -> None:
 
 
 def position_limit(model: PreTrainedModel) -> int | None:
-    """Tokens that the model has positions for; None: any number."""
+    """How many tokens the model has positions for; None: any number."""
     positions = _embedding(model, _POSITIONS)
     if positions is None:
         return None
@@ -78,7 +80,7 @@ def position_limit(model: PreTrainedModel) -> int | None:
 
 
 def first_position(model: PreTrainedModel) -> int:
-    """What the model counts positions from: RoBERTa and XLM-R start after the padding id."""
+    """The number of the model's first position. RoBERTa and XLM-R start after the padding id."""
     positions = _embedding(model, _POSITIONS)
     return 0 if positions is None or positions.padding_idx is None else positions.padding_idx + 1
 

@@ -22,18 +22,18 @@ from transformers import (
 
 PAD, UNK, SEP = "<pad>", "<unk>", "<sep>"
 
-# Punctuation at the ends of a run of text, as in `"Well," (she said).`; inside a word (U.S, don't, http://x)
-# and standing alone (..., :-) ) it stays whole.
+# Punctuation at the start or the end of a word is split off, as in `"Well," (she said).`. Punctuation inside a word
+# (U.S, don't, http://x) or alone (..., :-) ) is not split.
 _TRAILING = r"""(?<=[\p{L}\p{N}])[.,;:!?…)\]}"”’»]+$"""
 _LEADING = r"""^[(\[{"“‘«¿¡]+(?=[\p{L}\p{N}])"""
 
 
 class WordTokenizer(PreTrainedTokenizerFast):
-    """Whole words, and beside `input_ids` the UTF-8 bytes of each word, for character features.
+    """A tokenizer of whole words. In addition to `input_ids` it gives the UTF-8 bytes of each word.
 
-    The output has one more key, `char_ids`: uint8 (T, C), zero after the last byte and for tokens that are no
-    word. A word of more than C bytes keeps its first and its last C / 2. (Bytes as characters: as in ELMo,
-    Peters et al. 2018, no character is ever unknown.)
+    The output has one more key, `char_ids`, for character features: uint8 (T, C), zero after the last byte and for
+    tokens that are no word. A word of more than C bytes keeps its first and its last C / 2 bytes. (Bytes serve as
+    characters, as in ELMo, Peters et al. 2018, so no character is unknown.)
     """
 
     model_input_names = ["input_ids", "attention_mask", "char_ids"]  # noqa: RUF012
@@ -107,16 +107,16 @@ def train_word_tokenizer(words: Iterable[str], *, min_frequency: int = 1, lowerc
 
 
 def add_words(tokenizer: WordTokenizer, words: Iterable[str]) -> None:
-    """Puts words that come with vectors of their own behind the words that a tokenizer was trained on."""
+    """Appends words that have pretrained vectors to the words that a tokenizer was trained on."""
     known = dict.fromkeys(tokenizer.convert_ids_to_tokens(list(range(len(tokenizer))))) | dict.fromkeys(words)
     model = models.WordLevel({word: i for i, word in enumerate(known)}, unk_token=UNK)
     tokenizer.backend_tokenizer.model = model
 
 
-# It takes the space before it along, as the word does that it stands for.
+# It includes the space before it, as the word does that it replaces.
 _MASK: Any = AddedToken("<mask>", lstrip=True, special=True)
 
-# SentencePiece leaves out a text that has this character.
+# SentencePiece ignores a text that contains this character.
 _UNKNOWN_TO_SENTENCEPIECE = "▅"
 
 SUBWORDS = ("wordpiece", "byte-bpe", "unigram")
@@ -125,18 +125,18 @@ SUBWORDS = ("wordpiece", "byte-bpe", "unigram")
 def train_tokenizer(
     kind: str, texts: Callable[[], Iterable[str]], *, vocab_size: int, lowercase: bool = True
 ) -> Tokenizer:
-    """Trains the pieces of a tokenizer; `subword_tokenizer` makes BERT's, RoBERTa's or XLM-R's of them.
+    """Trains the pieces of a tokenizer. `subword_tokenizer` makes a tokenizer of BERT, RoBERTa or XLM-R of them.
 
     The same texts in the same order give the same pieces under the same ids, in every process.
 
     Args:
         kind: `wordpiece` (BERT), `byte-bpe` (RoBERTa) or `unigram` (XLM-R).
-        texts: gives the texts, a sentence each, say; called once for each reading.
-        vocab_size: pieces in all, special tokens included. Fewer come out of a small corpus.
-        lowercase: for `wordpiece`, and without accents, as bert-base-uncased has it.
+        texts: returns the texts, for example one sentence each; it is called once for each reading.
+        vocab_size: number of pieces, special tokens included. A small corpus gives fewer.
+        lowercase: for `wordpiece`: lower case without accents, as in bert-base-uncased.
 
     Raises:
-        ValueError: for no text, or a `vocab_size` that the single characters alone need.
+        ValueError: if there is no text, or `vocab_size` has no room for the single characters.
     """
     settings: dict[str, Any] = {"vocab_size": vocab_size, "show_progress": False}
     backend: Tokenizer

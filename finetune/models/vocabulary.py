@@ -1,7 +1,7 @@
 """A smaller vocabulary for a checkpoint: the pieces that a corpus uses.
 
-Of XLM-R base's 278 million parameters, 192 million are rows of its embedding, most of which any one corpus never
-looks up.
+XLM-R base has 278 million parameters. 192 million of them are in its embedding, and a single corpus never looks up
+most of its rows.
 """
 
 import json
@@ -20,7 +20,7 @@ from finetune.models.attention import KINDS
 from finetune.models.pretrained import load_config, load_pretrained, load_tokenizer, resolve
 from finetune.models.tokenizer_fit import first_position, suit_tokenizer
 
-_BYTE = re.compile("<0x[0-9A-F]{2}>")  # pieces for what has no other
+_BYTE = re.compile("<0x[0-9A-F]{2}>")  # pieces for characters that have no other piece
 _AT_ONCE = 2000  # texts tokenised together
 _OF_VOCABULARY = ("word_embeddings.weight", "decoder.weight", "decoder.bias", "predictions.bias", "lm_head.bias")
 
@@ -28,23 +28,24 @@ _OF_VOCABULARY = ("word_embeddings.weight", "decoder.weight", "decoder.bias", "p
 def trim_vocabulary(
     checkpoint: str, corpus: str | Path | Iterable[str], output_dir: str | Path, *, revision: str = "main"
 ) -> Path:
-    """Writes a BERT, RoBERTa or XLM-R with the pieces that `corpus` uses, of its WordPiece, BPE or Unigram tokenizer.
+    """Writes a BERT, RoBERTa or XLM-R that has only those pieces of its tokenizer that `corpus` uses.
 
-    The corpus is tokenised as before, and the hidden states are the same. Kept are also the special tokens and the
-    single characters of the corpus, so that new words of these letters have pieces. The head is kept, and its
-    projection to the vocabulary trimmed with the embedding.
+    The tokenizer may be WordPiece, BPE or Unigram. The corpus is tokenised as before, and the hidden states are the
+    same. The special tokens and the single characters of the corpus are kept too, so that new words of these letters
+    have pieces. The head is kept, and its projection to the vocabulary is trimmed together with the embedding.
 
     Args:
         checkpoint: a folder or a Hub id.
         corpus: a text file, or texts; they are read twice, so no generator.
-        output_dir: a folder that is not there yet, or empty.
+        output_dir: a folder that does not exist yet or is empty.
 
     Returns:
         `output_dir`.
 
     Raises:
-        ValueError: for a corpus that is a generator, empty or not there, a folder that is not empty, another kind of
-            model or tokenizer.
+        ValueError: if the corpus is a generator, is empty or does not exist, if the folder is not empty, or for
+        another
+            kind of model or tokenizer.
     """
     if isinstance(corpus, Iterator):
         raise ValueError("corpus: a generator is used up after the first reading; give a list or a file")
@@ -62,7 +63,7 @@ def trim_vocabulary(
     tokenizer = load_tokenizer(checkpoint, revision, for_words=False, flag="checkpoint")
     backend = _plain(tokenizer)
     definition = json.loads(tokenizer.backend_tokenizer.to_str())
-    # RoBERTa and XLM-R count positions from the padding id, which therefore stays where it is.
+    # RoBERTa and XLM-R count positions from the padding id, so this id must not change.
     kept = sorted({*_kept(backend, definition, _texts(corpus)), *range(first_position(model))})
     new_id = {old: new for new, old in enumerate(kept)}
 
@@ -133,7 +134,7 @@ def _kept(backend: Tokenizer, definition: dict[str, Any], parts: Iterator[list[s
             normalized = backend.normalizer.normalize_str(text) if backend.normalizer else text
             letters.update(normalized)
             if kind == "WordPiece" and unknown in encoding.tokens:
-                # With one of its pieces gone, a word that could not be cut into pieces might be cut otherwise.
+                # Keep all pieces of a word that could not be cut: without one of them, it might be cut into others.
                 for word, _ in backend.pre_tokenizer.pre_tokenize_str(normalized):
                     if len(word) <= definition["model"]["max_input_chars_per_word"] and unknown in [
                         token.value for token in backend.model.tokenize(word)
@@ -149,7 +150,7 @@ def _kept(backend: Tokenizer, definition: dict[str, Any], parts: Iterator[list[s
         used.update(vocabulary[piece] for piece in alphabet)
     elif kind == "Unigram":
         pieces = definition["model"]["vocab"]
-        # What an unknown character costs follows from the lowest score of all.
+        # The cost of an unknown character depends on the lowest score of all pieces, so that piece stays.
         used.add(min(range(len(pieces)), key=lambda i: pieces[i][1]))
         if definition["model"]["unk_id"] is not None:
             used.add(definition["model"]["unk_id"])

@@ -135,8 +135,9 @@ def collect(output: Any, batch: Any, settings: Mapping[str, Any]) -> dict[str, T
 
 
 def decode(encoded: Any, found: Mapping[str, np.ndarray]) -> Said:
-    """What was collected, in the order of the texts. Of a text in several windows, the mean of their probabilities,
-    or numbers, is the text's.
+    """Puts what was collected into the order of the texts.
+
+    A text in several windows gets the mean of their probabilities, or of their numbers.
     """
     if encoded.text_of is None:
         return Said(found.get("labels"), found["scores"])
@@ -151,12 +152,12 @@ def decode(encoded: Any, found: Mapping[str, np.ndarray]) -> Said:
 
 
 def tune(gold: np.ndarray, said: Said) -> dict[str, Any]:
-    """Of several labels, the threshold with the highest micro F1."""
+    """For several labels: the threshold with the highest micro F1."""
     return {"threshold": metrics.tuned_threshold(gold > 0, said.scores)} if gold.ndim == 2 else {}
 
 
 def chosen(said: Said, settings: Mapping[str, Any]) -> np.ndarray:
-    """Of several labels, which the model gives each text, bool (N, L)."""
+    """For several labels: which of them the model gives to each text, bool (N, L)."""
     return said.scores >= settings.get("threshold", 0.5)
 
 
