@@ -125,12 +125,10 @@ def report(path: Path, arguments: argparse.Namespace, metric: str, run: dict) ->
     for side in dict.fromkeys(old["side"] for old in runs):
         scores = [old[f"test_{metric}"] for old in sorted(runs, key=lambda old: old["seed"]) if old["side"] == side]
         if scores:
-            spread = statistics.stdev(scores) if len(scores) > 1 else float("nan")
+            spread = statistics.stdev(scores) if len(scores) > 1 else None  # one run has none
             summary[side] = {"mean": statistics.mean(scores), "stdev": spread, "min": min(scores), "max": max(scores)}
-            print(
-                f"{side:10s} test_{metric}: mean {statistics.mean(scores):.4f}  stdev {spread:.4f}  {scores}",
-                flush=True,
-            )
+            told = "" if spread is None else f"  stdev {spread:.4f}"
+            print(f"{side:10s} test_{metric}: mean {statistics.mean(scores):.4f}{told}  {scores}", flush=True)
     path.write_text(json.dumps(summary | {"runs": runs}, indent=2) + "\n")
 
 
