@@ -98,6 +98,7 @@ def begin(config: Any, task: Any) -> Job:
     splits = task.read(run.config)
     if run.config.metric_for_best_model is None:
         run.config = replace(run.config, metric_for_best_model=task.headline(splits["train"]))
+        training.check_metric(run.checkpoint, run.config.metric_for_best_model)
     if run.config.eval_strategy != "no" and "validation" not in splits:
         raise ValueError("--eval_strategy needs a --validation_file; without one give --eval_strategy no")
     job = Job(run, task, splits, task.labels(splits), asked(task, "settings", splits, run.config))
@@ -141,7 +142,9 @@ def evaluate(job: Job, model: Any, split: str = "validation", name: str = "eval"
     )
     said = job.task.decode(job.encoded[split], found.arrays)
     if split == "validation":
-        job.settings |= asked(job.task, "tune", job.gold[split], said)
+        tuned = asked(job.task, "tune", job.gold[split], said)
+        # What a flag says is not tuned.
+        job.settings |= {name: value for name, value in tuned.items() if getattr(job.config, name, None) is None}
     counts = job.task.counts(job.gold[split], said, job.labels, job.settings)
     scores = job.task.score(np.asarray(counts).sum(0), job.labels, job.settings)
     scores |= asked(job.task, "remarks", job.gold[split], said) | found.costs

@@ -89,6 +89,7 @@ _COLUMNS = (
     *("question_column_name", "context_column_name", "answer_column_name"),
 )
 _DATA = (*(field.name for field in fields(DataArguments) if field.name != "max_seq_length"), *_COLUMNS)
+_METRIC = "metric_for_best_model"
 _DIGEST = "data.sha256"  # in a run's folder: of the rows that it saw
 _TAKEN = ("", ".", "..", "plots", "comparison.json", "comparison.md", "report.html")
 
@@ -137,7 +138,7 @@ def compare(config: CompareConfig) -> dict[str, Any]:
     splits = _read_data([own for _, own in runs.values()], recipe.module)
     split = "test" if "test" in splits else "eval"
     digest = _digest(splits)
-    states = {key: _state(own, digest) for key, (_, own) in runs.items()}
+    states = {key: _state(own, digest, recipe.module.headline(splits["train"])) for key, (_, own) in runs.items()}
     failures = []
     for number, ((name, seed), (train, own)) in enumerate(runs.items(), start=1):
         state = states[name, seed]
@@ -193,7 +194,7 @@ def run_of(recipe: Recipe, config: Any) -> tuple[Callable[[Any], Any], Any]:
     return recipe.others.get(config.model_name_or_path, recipe.run), recipe.resolved(config)
 
 
-def _state(config: Any, digest: str) -> str:
+def _state(config: Any, digest: str, metric: str) -> str:
     """`finished` or `begun` for a run of this config, else `new` (start_run refuses that if another run is there).
 
     Raises:
@@ -207,9 +208,9 @@ def _state(config: Any, digest: str) -> str:
     # A flag that run.yaml does not have came later: the run did what its default does.
     did = {field.name: there.get(field.name, field.default) for field in fields(config)}
     passed_over = {*_ELSEWHERE, *models.flags_without_use(config)}
-    if config.metric_for_best_model is None:  # the run took the task's, and says so
-        passed_over.add("metric_for_best_model")
-    if any(did[name] != value for name, value in asdict(config).items() if name not in passed_over):
+    # Where no flag names a metric, a run takes the task's, and says so.
+    did, asked = ({**own, _METRIC: own.get(_METRIC) or metric} for own in (did, asdict(config)))
+    if any(did[name] != value for name, value in asked.items() if name not in passed_over):
         return "new"
     if config.overwrite_output_dir:
         return "new"

@@ -14,6 +14,7 @@ from __future__ import annotations  # names of the lazy parts in signatures woul
 
 import time
 from collections import Counter
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -51,13 +52,14 @@ def train_svm(config: sentiment.SentimentConfig) -> training.RunResult:
         svm = _svm(job.settings["problem_type"], penalty).fit(rows, gold["train"])
         chosen_by = 0.0
         if "validation" in splits:
-            said = _said(svm, features.transform(texts["validation"]))
+            said = _said(svm, features.transform(texts["validation"]), job.settings)
             chosen_by = _scores(job, gold["validation"], said)[task.headline(splits["validation"])]
         found.append((chosen_by, penalty, svm))
     _, penalty, svm = max(found, key=lambda one: one[0])  # of equally good ones the first
     words = sum(len(text.split()) for text in texts["train"])
     seconds = time.perf_counter() - began
-    weights = sum(one.coef_.size for one in getattr(svm, "estimators_", [svm]))
+    # A label that every text has needs no weights.
+    weights = sum(one.coef_.size for one in getattr(svm, "estimators_", [svm]) if hasattr(one, "coef_"))
     results = _train_results(run, seconds, words, len(texts["train"]), weights) | {"C": penalty}
     # For each feature of a text and each output a product and a sum.
     flops = 2.0 * rows.nnz / words * (weights / rows.shape[1])
@@ -67,7 +69,7 @@ def train_svm(config: sentiment.SentimentConfig) -> training.RunResult:
     for split, name in stages.SPLITS:
         if split in splits:
             began = time.perf_counter()
-            said = _said(svm, features.transform(texts[split]))
+            said = _said(svm, features.transform(texts[split]), job.settings)
             scores = _scores(job, gold[split], said)
             scores |= {"runtime": time.perf_counter() - began, "tokens": sum(len(t.split()) for t in texts[split])}
             results |= {f"{name}_{key}": value for key, value in scores.items()}
@@ -88,12 +90,14 @@ def _svm(problem_type: str, penalty: float) -> Any:
     return OneVsRestClassifier(svm) if problem_type == "multi_label_classification" else svm
 
 
-def _said(svm: Any, rows: Any) -> Any:
+def _said(svm: Any, rows: Any, settings: Mapping[str, Any]) -> Any:
     """What an SVM says, in the form that a network's answers have; it has no probabilities."""
     from finetune.tasks.classification import Said
 
     predicted = np.asarray(svm.predict(rows))
-    if predicted.ndim == 2 or predicted.dtype.kind == "f":
+    if settings["problem_type"] == "multi_label_classification":  # of one label in all, a column is left out
+        return Said(None, predicted.reshape(rows.shape[0], -1).astype(np.float64))
+    if settings["problem_type"] == "regression":
         return Said(None, predicted.astype(np.float64))
     return Said(predicted, np.full(len(predicted), np.nan))
 

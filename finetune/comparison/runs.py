@@ -49,7 +49,14 @@ def read_run(config: Any, split: str, task: Any) -> Run:
     history = [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
     if not any(folder.glob(f"predictions_{split}.*")):
         raise ValueError(f"{folder}: no predictions_{split}; give the runs a {split} split")
-    return Run(config, folder, results, history, *task.reread(folder, split))
+    try:
+        samples = task.reread(folder, split)
+    except FileNotFoundError as error:
+        raise ValueError(
+            f"{folder}: no {Path(error.filename).name}, which runs of an older version lack; remove its folder, or "
+            "give --overwrite_output_dir"
+        ) from error
+    return Run(config, folder, results, history, *samples)
 
 
 def check_data(run: Run, dataset: Any, task: Any) -> None:

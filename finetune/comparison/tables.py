@@ -38,6 +38,12 @@ _NOT_TOLD = {field.name for field in fields(DataArguments)} | {
 _BASELINE_ONLY = ("embeddings", "hidden_size", "num_hidden_layers", "dropout", "char_features", "pooling")
 _NO_SCORES = ("runtime", "tokens", "words")  # of the keys in all_results.json that begin with a split
 
+# What a score can be, where that is not from 0 to 1.
+_LIMITS = {
+    **dict.fromkeys(("loss", "mse", "words_scored", "questions", "questions_scored"), (-math.inf, math.inf)),
+    **dict.fromkeys(("pearson", "spearman"), (-1.0, 1.0)),
+}
+
 
 def comparison_of(
     runs: Mapping[tuple[str, int], Any], splits: Mapping[str, Any], split: str, task: Any
@@ -126,7 +132,7 @@ def _model(runs: Sequence[Run], seeds: Sequence[int], split: str, metric: str, t
         key: asdict(
             metrics.over_seeds(
                 [float(run[key]) for run in results],
-                *((-math.inf, math.inf) if name in ("loss", "words_scored") else (0.0, 1.0)),
+                *_LIMITS.get(name, (0.0, 1.0)),
             )
         )
         | {"values": [run[key] for run in results]}

@@ -7,6 +7,7 @@ from .memory import gradients_that_fit as gradients_that_fit
 from .optimizers import build_optimizer as build_optimizer
 from .optimizers import build_schedule as build_schedule
 from .precision import prepare_to_predict as prepare_to_predict
+from .resume import check_metric as check_metric
 from .resume import find_checkpoint as find_checkpoint
 from .run import Run as Run
 from .run import RunResult as RunResult

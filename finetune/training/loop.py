@@ -77,7 +77,7 @@ class _State:
     rows: int = 0
     seconds: float = 0.0  # of training, with the wait for batches, without evaluations and checkpoints
     losses_since_log: dict[str, float] = field(default_factory=dict)
-    targets_since_log: dict[str, int] = field(default_factory=dict)
+    targets_since_log: dict[str, float] = field(default_factory=dict)
     best_value: float | None = None
     best_step: int | None = None
     best_epoch: float | None = None
@@ -223,7 +223,7 @@ class _Seen:
     """The numbers of a step, in the computer's memory and not on the device."""
 
     losses: dict[str, float]  # each summed over its targets and over all processes
-    targets: dict[str, int]
+    targets: dict[str, float]
     tokens: int
     rows: int
     norm: float  # of the gradient, before it was clipped
@@ -284,7 +284,7 @@ def _look(sums: StepSums, norm: Number, asked: Sequence[Number], rate: float) ->
     found = iter(read_numbers([*losses, *targets, sums.tokens, sums.rows, norm, *asked]))
     return _Seen(
         losses={name: next(found) for name in sums.losses},
-        targets={name: int(next(found)) for name in sums.targets},
+        targets={name: _whole(next(found)) for name in sums.targets},
         tokens=int(next(found)),
         rows=int(next(found)),
         norm=next(found),
@@ -293,10 +293,15 @@ def _look(sums: StepSums, norm: Number, asked: Sequence[Number], rate: float) ->
     )
 
 
+def _whole(count: float) -> float:
+    """A number of targets as an int; a sum of their weights stays what it is."""
+    return int(count) if count.is_integer() else count
+
+
 def _log(training: _Training, position: float, seen: _Seen) -> None:
     """Adds a line to the history: the mean losses since the last such line."""
     state = training.state
-    means = {name: summed / max(state.targets_since_log[name], 1) for name, summed in state.losses_since_log.items()}
+    means = {name: summed / (state.targets_since_log[name] or 1) for name, summed in state.losses_since_log.items()}
     state.losses_since_log, state.targets_since_log = {}, {}
     line = {"loss": sum(means.values())} | means
     line |= {"learning_rate": seen.rate, "grad_norm": seen.norm, "tokens": state.tokens}

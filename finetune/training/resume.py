@@ -160,6 +160,18 @@ def check_data(checkpoint: Path, old: tuple[int, str], new: tuple[int, str]) -> 
         )
 
 
+def check_metric(checkpoint: Path | None, metric: str) -> None:
+    """Refuses a checkpoint whose run chose by another score than the task's own, where no flag names one."""
+    if checkpoint is None:
+        return
+    flags = json.loads((checkpoint / "state.json").read_text(encoding="utf-8"))["run"]["flags"]
+    if (there := flags.get("metric_for_best_model")) not in (None, metric):
+        raise ValueError(
+            f"--resume_from_checkpoint {checkpoint}: --metric_for_best_model is {metric} and was {there}: give what "
+            "it was, or begin a new run in another folder"
+        )
+
+
 def _compare(folder: Path, config: Any, accelerator: Accelerator) -> list[str]:
     """Lines about the differences between the checkpoint's run and this one. ValueError if they may not differ so."""
     new = training_of(config, accelerator)

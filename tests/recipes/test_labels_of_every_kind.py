@@ -12,9 +12,10 @@ from sklearn.metrics import accuracy_score, f1_score, mean_squared_error
 
 import finetune
 from finetune import training
-from recipes.compare import CompareConfig, compare
+from recipes.compare import RECIPES, CompareConfig, _state, compare, run_of
 from recipes.ner import NerConfig, finetune_ner
 from recipes.sentiment import SentimentConfig, finetune_sentiment
+from recipes.simple_baselines import train_svm
 
 TINY = {"num_train_epochs": 3, "max_seq_length": 32, "save_total_limit": 9, "disable_tqdm": True}
 SHAPE = {"model_name_or_path": "bilstm", "hidden_size": 16, "embedding_size": 16, "learning_rate": 1e-2}
@@ -159,3 +160,58 @@ def test_resumed_on_two_processes_and_compared(kind, files, tmp_path):
     assert report["models"]["bilstm"]["scores"][f"test_{metric}"]["values"] == [one.results[f"test_{metric}"]]
     assert len(report["pairs"]) == 1
     assert (tmp_path / "compared/report.html").exists()
+
+
+def test_the_loss_of_the_history_is_over_the_weights(files, tmp_path):
+    """Weights far below 1: neither they nor their sum are whole numbers."""
+    more = {"max_steps": 1, "logging_steps": 1, "eval_strategy": "no", "save_strategy": "no", "dropout": 0.0}
+    more |= {"class_weights": "joy=0.001,anger=0.002", "learning_rate": 1e-9, "per_device_train_batch_size": 48}
+    own = flags(files, "several", **more) | {"validation_file": str(files / "several-train.jsonl")}
+    # Each text has one of these labels: all targets have a weight.
+    rows = [
+        {"text": word, "label": label} for label, word in (("joy", "glad"), ("anger", "cross")) for _ in range(24)
+    ]
+    for split in SIZES:
+        (tmp_path / f"{split}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+        own[f"{split}_file"] = str(tmp_path / f"{split}.jsonl")
+    result = finetune_sentiment(SentimentConfig(**own, output_dir=str(tmp_path / "run")))
+    assert result.history[0]["loss"] == pytest.approx(result.results["eval_loss"], rel=0.1)  # dropout
+
+
+@pytest.mark.parametrize("given", [["all"], ["a"], ["a", "all"]])
+def test_svms_for_one_label_in_all_and_for_one_that_every_text_has(given, tmp_path):
+    draw = random.Random(0)
+    for split in SIZES:
+        texts = [" ".join(draw.choices(["cat", "dog", "sun"], k=4)) for _ in range(30)]
+        rows = [{"text": t, "label": [k for k in given if k == "all" or "cat" in t]} for t in texts]
+        (tmp_path / f"{split}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    own = {f"{split}_file": str(tmp_path / f"{split}.jsonl") for split in SIZES}
+    result = train_svm(SentimentConfig(**own, model_name_or_path="svm", output_dir=str(tmp_path / "run")))
+    assert result.results["test_f1_micro"] > 0.9
+
+
+def test_a_threshold_of_the_model_before_is_not_kept(files, tmp_path):
+    """Without a validation split, 0.5 is what the evaluation and predict go by."""
+    first = flags(files, "several", num_train_epochs=1)
+    finetune_sentiment(SentimentConfig(**first, output_dir=str(tmp_path / "first")))
+    path = tmp_path / "first/config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"threshold": 0.01}))
+    more = {"model_name_or_path": str(tmp_path / "first"), "max_steps": 1, "eval_strategy": "no"}
+    own = TINY | {f"{split}_file": str(files / f"several-{split}.jsonl") for split in ("train", "test")} | more
+    finetune_sentiment(SentimentConfig(**own, output_dir=str(tmp_path / "second")))
+    rows = rows_of(tmp_path / "second")
+    said = finetune.predict(tmp_path / "second", [row["text"] for row in rows])
+    assert [one["predicted"] for one in said] == [json.loads(row["predicted"]) for row in rows]
+
+
+def test_a_run_that_chose_by_another_score_is_not_gone_on_from(files, tmp_path):
+    own = flags(files, "tags", save_strategy="epoch", metric_for_best_model="loss")
+    finetune_ner(NerConfig(**own, output_dir=str(tmp_path / "run")))
+    there = str(tmp_path / "run/checkpoint-6")
+    changed = own | {"metric_for_best_model": None, "resume_from_checkpoint": there}
+    with pytest.raises(ValueError, match="--metric_for_best_model is accuracy and was loss"):
+        finetune_ner(NerConfig(**changed, output_dir=str(tmp_path / "other")))
+    assert not (tmp_path / "other").exists()
+    for asked, state in ((None, "new"), ("loss", "finished, on training data that is not checked")):
+        config = NerConfig(**own | {"metric_for_best_model": asked}, output_dir=str(tmp_path / "run"))
+        assert _state(run_of(RECIPES["ner"], config)[1], "", "accuracy") == state

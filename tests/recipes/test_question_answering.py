@@ -8,7 +8,9 @@ import pytest
 from processes import ROOT, run_script
 
 import finetune
+from finetune.comparison.runs import read_run
 from finetune.metrics import answer_counts
+from finetune.tasks import questions
 from recipes.compare import CompareConfig, compare
 from recipes.question_answering import QuestionConfig, finetune_questions
 
@@ -143,3 +145,14 @@ def test_answers_that_stand_elsewhere_are_refused(files, tmp_path, change, messa
     with pytest.raises(ValueError, match=message):
         finetune_questions(own)
     assert not (tmp_path / "run").exists()
+
+
+def test_a_threshold_that_a_flag_gives_is_not_tuned(files, tmp_path):
+    own = config(files, tmp_path / "run", "bilstm", null_score_diff_threshold=1e6)
+    finetune_questions(own)
+    assert set(json.loads((tmp_path / "run/predictions_test.json").read_text()).values()) == {""}
+    assert json.loads((tmp_path / "run/config.json").read_text())["null_score_diff_threshold"] == 1e6
+
+    (tmp_path / "run/gold_test.jsonl").unlink()  # a run of an older version has none
+    with pytest.raises(ValueError, match=r"no gold_test\.jsonl, which runs of an older version lack"):
+        read_run(own, "test", questions)
