@@ -103,7 +103,8 @@ def begin(config: Any, task: Any) -> Job:
         raise ValueError("--eval_strategy needs a --validation_file; without one give --eval_strategy no")
     job = Job(run, task, splits, task.labels(splits), asked(task, "settings", splits, run.config))
     for split, dataset in splits.items():
-        run.print(f"{split}: {asked(task, 'told', dataset) or f'{len(dataset):,} rows'}")
+        if labels := asked(task, "told", dataset):
+            run.print(f"{split} labels: {labels}")
     return job
 
 
