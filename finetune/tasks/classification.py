@@ -93,9 +93,9 @@ def _columns(dataset: Any) -> list[str]:
 def settings(splits: Mapping[str, Any], config: Any) -> dict[str, Any]:
     """What a model must know beside its weights: what its outputs are, and whether long texts go into windows."""
     kind = data.problem_type_of(splits["train"])
-    long = {"long_texts": "window"} if config.long_texts == "window" else {}
-    # Said outright: a model that is trained on may have been given another threshold before.
-    return {"problem_type": kind} | ({"threshold": 0.5} if kind == SEVERAL else {}) | long
+    # All are written each time: a model that is trained further may hold others from before.
+    found = {"problem_type": kind, "long_texts": config.long_texts}
+    return found | ({"threshold": 0.5} if kind == SEVERAL else {})
 
 
 def encode(dataset: Any, tokenizer: Any, labels: Sequence[str], config: Any) -> data.Encoded:

@@ -40,7 +40,8 @@ def evaluation_line(epoch: float, scores: dict[str, float], best: bool) -> str:
 
 
 def _is_detail(key: str) -> bool:
-    """Whether a score stands only in the files: scores by type, and times."""
-    return key.endswith(("_runtime", "_tokens")) or (
-        key.startswith("eval_f1_") and key not in ("eval_f1_strict", "eval_f1_macro")
-    )
+    """Scores by type or label, and times, are for the files."""
+    name = key.removeprefix("eval_")
+    of_all = ("f1_strict", "f1_macro", "f1_micro", "recall_macro")
+    by_label = name.startswith(("f1_", "precision_", "recall_", "support_")) and name not in of_all
+    return by_label or key.endswith(("_runtime", "_tokens"))
