@@ -88,6 +88,12 @@ def with_defaults(config: Any) -> Any:
     return config
 
 
+def check_splits(config: Any, splits: Mapping[str, Any]) -> None:
+    """Raises ValueError if there is nothing to evaluate on."""
+    if config.eval_strategy != "no" and "validation" not in splits:
+        raise ValueError("--eval_strategy needs a --validation_file; without one give --eval_strategy no")
+
+
 def begin(config: Any, task: Any) -> Job:
     """Starts a run and reads its data.
 
@@ -99,8 +105,7 @@ def begin(config: Any, task: Any) -> Job:
     if run.config.metric_for_best_model is None:
         run.config = replace(run.config, metric_for_best_model=task.headline(splits["train"]))
         training.check_metric(run.checkpoint, run.config.metric_for_best_model)
-    if run.config.eval_strategy != "no" and "validation" not in splits:
-        raise ValueError("--eval_strategy needs a --validation_file; without one give --eval_strategy no")
+    check_splits(run.config, splits)
     job = Job(run, task, splits, task.labels(splits), asked(task, "settings", splits, run.config))
     for split, dataset in splits.items():
         if labels := asked(task, "told", dataset):

@@ -17,7 +17,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
-from finetune import cli, data, metrics, models, reporting, training
+from finetune import cli, data, metrics, models, reporting, stages, training
 from finetune.arguments import DEFAULT_MODEL, DataArguments, TrainingArguments, flag
 
 
@@ -85,8 +85,7 @@ def pretrain(config: PretrainConfig) -> training.RunResult:
     config, accelerator = run.config, run.accelerator
 
     corpora = data.read_corpus(config)
-    if config.eval_strategy != "no" and "validation" not in corpora:
-        raise ValueError("--eval_strategy needs a --validation_file; without one give --eval_strategy no")
+    stages.check_splits(config, corpora)
 
     # 2. The tokenizer and the model.
     tokenizer = models.tokenizer_for_pretraining(

@@ -5,7 +5,6 @@ again without training, and says what the files say.
 """
 
 import json
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,14 +22,6 @@ class Run:
     gold: list[Any]  # what is right for each sample, as the task's `reread` has it
     predicted: list[Any]
     scores: list[float]  # of each prediction, where the run wrote them
-
-    @property
-    def length(self) -> int:
-        """Words of all samples."""
-        return sum(map(len, self.words))
-
-
-Runs = Mapping[str, Mapping[int, Run]]  # by the name of the model and the seed
 
 
 def read_run(config: Any, split: str, task: Any) -> Run:
@@ -70,8 +61,3 @@ def check_data(run: Run, dataset: Any, task: Any) -> None:
             f"{run.folder}: this run was tested on other data than its files hold now; remove its folder, or give "
             "--overwrite_output_dir"
         )
-
-
-def each(runs: Runs) -> list[tuple[tuple[str, int], Run]]:
-    """All runs, with the name of the model and the seed."""
-    return [((name, seed), run) for name, seeds in runs.items() for seed, run in seeds.items()]

@@ -13,7 +13,8 @@ import numpy as np
 
 from finetune import metrics, models, stages
 from finetune.arguments import DataArguments
-from finetune.comparison.runs import Run, check_data, each, read_run
+from finetune.comparison.runs import Run, check_data, read_run
+from finetune.tasks.samples import each
 
 TOLD = (
     "model_name_or_path",

@@ -44,8 +44,7 @@ def trim_vocabulary(
 
     Raises:
         ValueError: if the corpus is a generator, is empty or does not exist, if the folder is not empty, or for
-        another
-            kind of model or tokenizer.
+            another kind of model or tokenizer.
     """
     if isinstance(corpus, Iterator):
         raise ValueError("corpus: a generator is used up after the first reading; give a list or a file")

@@ -19,6 +19,7 @@ from torch import Tensor
 
 from finetune import data, metrics, models, reporting
 from finetune.tasks.label_errors import compared  # noqa: F401
+from finetune.tasks.samples import is_pair
 
 logger = logging.getLogger(__name__)
 
@@ -28,7 +29,6 @@ METRICS = (
 )
 SHOWN = ("accuracy", "f1_micro", "f1_macro", "recall_macro", "pearson", "spearman", "mse")
 PIPELINE = "text-classification"
-HEAD = "sequence-classification"
 USE = (
     'classifier = pipeline("text-classification", model=FOLDER, truncation=True)\nclassifier("I would see it again.")'
 )
@@ -268,7 +268,7 @@ def label_numbers(dataset: Any) -> dict[str, int]:
 
 def check(sample: Any, predictor: Any) -> None:
     """Raises ValueError, in one sentence, for what this model does not label."""
-    pair = isinstance(sample, tuple) and len(sample) == 2 and all(isinstance(text, str) for text in sample)
+    pair = is_pair(sample)
     if not pair and not isinstance(sample, str):
         raise ValueError("this model labels texts: give a text, or two as a pair")
     if predictor.pairs is not None and predictor.pairs != pair:

@@ -98,25 +98,13 @@ def _several(read: Runs, splits: Mapping[str, Any]) -> dict[str, Any]:
     said = {key: _sets(run.predicted, labels) for key, run in each(read)}
     tables = {key: metrics.multi_label_counts(gold, own) for key, own in said.items()}
     L = len(labels)
-    micro = {
-        key: np.stack([table[:, i * L : (i + 1) * L].sum(1) for i in range(3)], 1) for key, table in tables.items()
-    }
-    by_label = {
-        name: np.mean([metrics.score(tables[name, seed].sum(0)[: 3 * L].reshape(3, L).T) for seed in seeds], axis=0)
-        for name, seeds in read.items()
-    }
+    micro = {key: table[:, : 3 * L].reshape(-1, 3, L).sum(2) for key, table in tables.items()}
     return {
         "metric": "f1_micro",
         "score": metrics.score,
         "counts": {name: np.stack([micro[name, seed] for seed in seeds]) for name, seeds in read.items()},
         "labels": labels,
-        "breakdowns": {
-            "label": {
-                "size": dict(zip(labels, gold.sum(0).tolist(), strict=True)),
-                "of": "texts, by F1",
-                "scores": {name: dict(zip(labels, map(float, row), strict=True)) for name, row in by_label.items()},
-            }
-        },
+        "breakdowns": {"label": _by_label(read, tables, labels, "texts")},
         "examples": worst(read, lambda right, predicted: len(set(right) ^ set(predicted))),
     }
 
@@ -133,11 +121,6 @@ def compared_tags(read: Runs, labels: Sequence[str]) -> dict[str, Any]:
     L = len(labels)
     gold = ids(some.gold)
     tables = {key: metrics.tag_counts(gold, ids(run.predicted), offsets, L) for key, run in each(read)}
-    by_label = {
-        name: np.mean([metrics.score(tables[name, seed].sum(0)[: 3 * L].reshape(3, L).T) for seed in seeds], axis=0)
-        for name, seeds in read.items()
-    }
-    sizes = np.bincount(gold, minlength=L).tolist()
     return {
         "metric": "accuracy",
         "score": metrics.score,
@@ -146,14 +129,29 @@ def compared_tags(read: Runs, labels: Sequence[str]) -> dict[str, Any]:
             for name, seeds in read.items()
         },
         "labels": list(labels),
-        "breakdowns": {
-            "label": {
-                "size": dict(zip(labels, sizes, strict=True)),
-                "of": "words, by F1",
-                "scores": {name: dict(zip(labels, map(float, row), strict=True)) for name, row in by_label.items()},
-            }
-        },
+        "breakdowns": {"label": _by_label(read, tables, labels, "words")},
         "examples": [],
+    }
+
+
+def _by_label(
+    read: Runs, tables: Mapping[tuple[str, int], np.ndarray], labels: Sequence[str], of: str
+) -> dict[str, Any]:
+    """The F1 of each label, a mean over each model's seeds, and how often the label is right.
+
+    Args:
+        tables: of each run, as `finetune.metrics.multi_label_counts` or `tag_counts` gives them.
+        of: what has labels, such as `texts`.
+    """
+    L = len(labels)
+    sums = {key: table.sum(0)[: 3 * L].reshape(3, L) for key, table in tables.items()}
+    scores = {
+        name: np.mean([metrics.score(sums[name, seed].T) for seed in seeds], axis=0) for name, seeds in read.items()
+    }
+    return {
+        "size": dict(zip(labels, next(iter(sums.values()))[2].tolist(), strict=True)),
+        "of": f"{of}, by F1",
+        "scores": {name: dict(zip(labels, map(float, row), strict=True)) for name, row in scores.items()},
     }
 
 

@@ -15,7 +15,7 @@ import torch
 from finetune import data, metrics, models
 from finetune.data.passages import QuestionWindows
 from finetune.files import write_text
-from finetune.tasks.samples import Runs, each, first_run, worst
+from finetune.tasks.samples import Runs, each, first_run, is_pair, worst
 
 N_BEST = 20  # spans of a window, and of a question
 _NEVER = -1e9  # the score of a question without a span
@@ -72,8 +72,8 @@ def headline(dataset: Any) -> str:
 
 def told(dataset: Any) -> str:
     """How many questions have an answer."""
-    answered = sum(1 for texts in dataset["answers"][:] if texts)
-    return f"{answered:,} questions with an answer, {len(dataset) - answered:,} without"
+    answered, without = label_numbers(dataset).values()
+    return f"{answered:,} questions with an answer, {without:,} without"
 
 
 def words(train: Any) -> Iterable[str]:
@@ -319,8 +319,7 @@ def compared(read: Runs, splits: Mapping[str, Any]) -> dict[str, Any]:
 
 def check(sample: Any, predictor: Any) -> None:
     """Raises ValueError, in one sentence, for what this model does not answer."""
-    pair = isinstance(sample, tuple) and len(sample) == 2 and all(isinstance(text, str) for text in sample)
-    if not pair:
+    if not is_pair(sample):
         raise ValueError("this model answers questions: give a question and its passage as a pair")
 
 

@@ -1,10 +1,18 @@
-"""The samples of several models' runs (`finetune/comparison/runs.py`), by the name of the model and the seed."""
+"""What several tasks need of samples: those of a prediction, and those of several models' runs.
+
+The runs are those of `finetune/comparison/runs.py`, by the name of the model and the seed.
+"""
 
 from collections.abc import Callable, Mapping
 from typing import Any
 
 EXAMPLES = 100  # samples with errors in a report
 Runs = Mapping[str, Mapping[int, Any]]
+
+
+def is_pair(sample: Any) -> bool:
+    """Whether a sample is two texts."""
+    return isinstance(sample, tuple) and len(sample) == 2 and all(isinstance(text, str) for text in sample)
 
 
 def each(runs: Runs) -> list[tuple[tuple[str, int], Any]]:

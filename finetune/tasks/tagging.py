@@ -22,7 +22,6 @@ from finetune.tasks import entity_errors, label_errors
 METRICS = ("f1", "precision", "recall", "f1_strict", "accuracy", "f1_macro", "loss")
 SHOWN = ("f1", "precision", "recall", "f1_macro", "words", "words_scored")
 PIPELINE = "token-classification"
-HEAD = "token-classification"
 USE = (
     'tagger = pipeline("token-classification", model=FOLDER, aggregation_strategy="simple")\n'
     'tagger("Grace Hopper was born in New York.")'
