@@ -28,7 +28,7 @@ def test_evaluations_checkpoints_and_the_first_step_may_take_long(checkpoints, t
         return call
 
     monkeypatch.setattr(loop, "short_waits", short_waits)
-    for module, name in ((loop, "accumulate_gradients"), (loop, "save_checkpoint"), (training, "predict")):
+    for module, name in ((loop, "accumulate_gradients"), (loop, "save_checkpoint"), (training, "collect")):
         monkeypatch.setattr(module, name, noting(name, getattr(module, name)))
     finetune_ner(
         NerConfig(
