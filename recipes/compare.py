@@ -5,8 +5,8 @@ python recipes/compare.py --config recipes/configs/compare/wnut17.yaml --output_
 python recipes/compare.py --task sentiment --train_file train.csv --validation_file dev.csv --test_file test.csv \\
     --models svm,bilstm,sentence-transformers/all-MiniLM-L6-v2 --seeds 0,1,2 --output_dir runs/compared
 
-All flags of recipes/ner.py or recipes/sentiment.py may follow, for every model. A YAML file may give each model its
-own, under `models:`. A run that is there and finished is not run again, one that was killed goes on where it was.
+You may add all flags of the task's recipe; they hold for every model. A YAML file may give each model its own flags,
+under `models:`. A finished run is not run again. A run that was killed continues from its newest checkpoint.
 
 from recipes.compare import CompareConfig, compare
 from recipes.ner import NerConfig
@@ -37,13 +37,13 @@ from recipes import ner, question_answering, sentiment, simple_baselines
 
 @dataclass(frozen=True)
 class Recipe:
-    """What is compared: runs of one recipe, and of what may stand beside it."""
+    """A recipe whose runs can be compared, and the simple baselines for its task."""
 
     config: Any  # the class of its flags
     run: Callable[[Any], Any]
     resolved: Callable[[Any], Any]  # gives a config the defaults of its model
     task: str  # a module with the names that finetune/stages.py lists
-    others: Mapping[str, Callable[[Any], Any]]  # models that are no network, by their names
+    others: Mapping[str, Callable[[Any], Any]]  # name -> function that trains a model that is not a network
 
     @property
     def module(self) -> Any:
@@ -74,7 +74,7 @@ RECIPES = {
         {},
     ),
 }
-# What does not change a run's weights and scores.
+# Flags that do not change a run's weights and scores.
 _ELSEWHERE = (
     "output_dir",
     "overwrite_output_dir",
@@ -83,40 +83,40 @@ _ELSEWHERE = (
     "report_to",
     "push_to_hub",
 )
-# What says which rows a run reads.
+# Flags that say which data a run reads.
 _COLUMNS = (
     *("text_column_name", "text_pair_column_name", "label_column_name", "problem_type", "label_separator"),
     *("question_column_name", "context_column_name", "answer_column_name"),
 )
 _DATA = (*(field.name for field in fields(DataArguments) if field.name != "max_seq_length"), *_COLUMNS)
 _METRIC = "metric_for_best_model"
-_DIGEST = "data.sha256"  # in a run's folder: of the rows that it saw
+_DIGEST = "data.sha256"  # a file in a run's folder: the digest of the data that the run saw
 _TAKEN = ("", ".", "..", "plots", "comparison.json", "comparison.md", "report.html")
 
 
 @dataclass
 class CompareConfig:
-    """What is compared."""
+    """The models to compare, and with which seeds."""
 
-    models: Mapping[str, Any]  # a config each (all of one recipe) by the names that the report gives them
+    models: Mapping[str, Any]  # name in the report -> config; all configs are of one recipe
     seeds: Sequence[int] = (0, 1, 2)
     output_dir: str = "runs/comparison"
-    recipe: Recipe | None = None  # [the one of the models' configs]
+    recipe: Recipe | None = None  # [the recipe that the configs belong to]
 
 
 def compare(config: CompareConfig) -> dict[str, Any]:
-    """Trains what is not there yet, and writes `comparison.json`, `comparison.md`, `report.html` and `plots/`.
+    """Trains the missing runs, and writes `comparison.json`, `comparison.md`, `report.html` and `plots/`.
 
     Returns:
-        What `comparison.json` holds.
+        The content of `comparison.json`.
 
     Raises:
-        ValueError: if there is nothing to compare, if the data is not the same for all or has changed since a run, or
-            if no run could be finished.
+        ValueError: if there is nothing to compare, if the models have different data, if the data changed after a
+            run, or if every run failed.
     """
-    # 1. A run for each model and seed, each in a folder of its own.
+    # 1. One run for each model and seed. Each run has its own folder.
     if not config.models or not config.seeds or len(set(map(type, config.models.values()))) > 1:
-        raise ValueError("--models, --seeds: give at least one of each, all models for the same task")
+        raise ValueError("--models, --seeds: give at least one model and one seed; all models need the same task")
     recipe = config.recipe or _recipe_of(next(iter(config.models.values())))
     folder = Path(config.output_dir)
     chosen = {name: _without_idle_flags(name, own) for name, own in config.models.items()}
@@ -125,7 +125,7 @@ def compare(config: CompareConfig) -> dict[str, Any]:
         raise ValueError(f"--models {','.join(names)}: the last parts of these names must differ")
     for name in names.values():
         if name in _TAKEN:
-            raise ValueError(f"--models: {name!r} is the name of a folder or file of the report; call it otherwise")
+            raise ValueError(f"--models: the report has a file or folder named {name!r}; give the model another name")
     runs = {
         (names[name], seed): run_of(
             recipe, replace(own, seed=seed, output_dir=str(folder / names[name] / f"seed-{seed}"))
@@ -134,7 +134,7 @@ def compare(config: CompareConfig) -> dict[str, Any]:
         for seed in (config.seeds[:1] if own.model_name_or_path in recipe.others else config.seeds)
     }
 
-    # 2. Read the data, the same for all models; train the missing runs. A failed run is reported; the others go on.
+    # 2. Read the data, which is the same for all models. Train the missing runs. If one fails, the others still run.
     splits = _read_data([own for _, own in runs.values()], recipe.module)
     split = "test" if "test" in splits else "eval"
     digest = _digest(splits)
@@ -156,15 +156,15 @@ def compare(config: CompareConfig) -> dict[str, Any]:
     failed = [(failure["model"], failure["seed"]) for failure in failures]
     finished = {key: own for key, (_, own) in runs.items() if key not in failed}
     if not finished:
-        raise ValueError(f"no run finished; the first one said: {failures[0]['reason']}")
+        raise ValueError(f"every run failed; the first one said: {failures[0]['reason']}")
 
-    # 3. The runs' predictions beside the data: statistics, breakdowns, costs.
+    # 3. Compute statistics, breakdowns and costs from the predictions of the runs.
     from finetune import comparison
 
     report = comparison.comparison_of(finished, splits, split, recipe.module)
     report |= {"failures": failures, "command": _command(), "machine": reporting.machine()}
 
-    # 4. The report, and a word in each model's card.
+    # 4. Write the report, and add the results to each model's card.
     if os.environ.get("RANK", "0") == "0":
         reporting.write_comparison(folder, report)
         for (name, _), own in finished.items():
@@ -174,28 +174,30 @@ def compare(config: CompareConfig) -> dict[str, Any]:
 
 
 def _without_idle_flags(name: str, config: Any) -> Any:
-    """Models share flags. Each model takes those flags that it uses, and a line names the others."""
+    """The config with the default for each flag that this model does not use. Prints which flags it left out."""
     defaults = models.flags_without_use(config)
     given = [flag for flag, default in defaults.items() if getattr(config, flag) != default]
     if given:
-        print(f"{name} has no use for {', '.join(f'--{flag}' for flag in given)}: left out", flush=True)
+        print(f"{name} does not use {', '.join(f'--{flag}' for flag in given)}: left out", flush=True)
     return replace(config, **defaults)
 
 
 def _recipe_of(config: Any) -> Recipe:
     found = [recipe for recipe in RECIPES.values() if type(config) is recipe.config]
     if not found:
-        raise ValueError(f"{type(config).__name__} is the config of no recipe here; give CompareConfig a recipe")
+        raise ValueError(f"no recipe here has the config {type(config).__name__}; give CompareConfig a recipe")
     return found[0]
 
 
 def run_of(recipe: Recipe, config: Any) -> tuple[Callable[[Any], Any], Any]:
-    """The function that trains a model, and its config with every default."""
+    """The function that trains a model, and the model's config with all defaults filled in."""
     return recipe.others.get(config.model_name_or_path, recipe.run), recipe.resolved(config)
 
 
 def _state(config: Any, digest: str, metric: str) -> str:
-    """`finished` or `begun` for a run of this config, else `new` (start_run refuses that if another run is there).
+    """`finished` or `begun` if the folder holds a run of this config, else `new`.
+
+    If the folder holds a run of another config, `start_run` refuses the new run later.
 
     Raises:
         ValueError: if a finished run saw other data.
@@ -205,10 +207,10 @@ def _state(config: Any, digest: str, metric: str) -> str:
         there = cli.read_settings(folder / "run.yaml")
     except (OSError, ValueError):
         return "new"
-    # A flag that run.yaml does not have came later: the run did what its default does.
+    # A flag that is missing in run.yaml did not exist at that time. The run behaved as its default does.
     did = {field.name: there.get(field.name, field.default) for field in fields(config)}
     passed_over = {*_ELSEWHERE, *models.flags_without_use(config)}
-    # Where no flag names a metric, a run takes the task's, and says so.
+    # If no flag names a metric, a run takes the metric of its task and writes its name to run.yaml.
     did, asked = ({**own, _METRIC: own.get(_METRIC) or metric} for own in (did, asdict(config)))
     if any(did[name] != value for name, value in asked.items() if name not in passed_over):
         return "new"
@@ -217,12 +219,11 @@ def _state(config: Any, digest: str, metric: str) -> str:
     if not (folder / "all_results.json").exists():
         return "begun"
     seen = folder / _DIGEST
-    if not seen.exists():  # a run of recipes/ner.py, say
+    if not seen.exists():  # the run was not started by a comparison
         return "finished, on training data that is not checked"
     if seen.read_text() != digest:
         raise ValueError(
-            f"{folder}: this run saw other data than its files hold now; remove its folder, or give "
-            "--overwrite_output_dir"
+            f"{folder}: the data files have changed since this run; remove its folder, or give --overwrite_output_dir"
         )
     return "finished"
 
@@ -231,7 +232,7 @@ def _read_data(configs: Sequence[Any], task: Any) -> Any:
     """The splits of all runs.
 
     Raises:
-        ValueError: if they are not the same for all, or hold nothing to compare on; before anything is trained.
+        ValueError: if the runs have different data, or no split to compare on. Nothing is trained before this check.
     """
     first, *others = configs
     for own in others:
@@ -243,23 +244,26 @@ def _read_data(configs: Sequence[Any], task: Any) -> Any:
                 )
     splits = task.read(first)
     if not splits.keys() & {"test", "validation"}:
-        raise ValueError("--test_file, --validation_file: there is neither, so nothing to compare on")
+        raise ValueError("a comparison needs test data or validation data; give --test_file or --validation_file")
     return splits
 
 
 def _digest(splits: Mapping[str, Any]) -> str:
-    """SHA-256 of every row, by which a later comparison knows that a finished run saw the data of today."""
+    """SHA-256 of all rows. With it, a later comparison checks that a finished run saw the same data."""
     whole = hashlib.sha256()
     for name, rows in sorted(splits.items()):
-        # Not where a row stands, and in which file.
+        # A row may move to another line or file; that is not a change of the data.
         whole.update(json.dumps([name, rows.remove_columns(["source", "line"]).to_dict()]).encode())
     return whole.hexdigest()
 
 
 def _train(recipe: Callable[[Any], Any], config: Any) -> str | None:
-    """Runs the recipe, in a process of its own, whose memory is the run's alone; None, or why it failed.
+    """Runs the recipe in a new process, so that its peak memory is the run's own.
 
-    With several processes the run takes place in these, and its peak of memory is that of all runs so far.
+    Under `accelerate launch` with several processes, it runs in these. Its peak memory then includes earlier runs.
+
+    Returns:
+        None, or the reason why the run failed.
     """
     if os.environ.get("WORLD_SIZE", "1") != "1":
         return _call(recipe, config)
@@ -283,7 +287,7 @@ def _tell(sender: Any, recipe: Callable[[Any], Any], config: Any) -> None:
 
 
 def _end_with_parent() -> None:
-    """A comparison that was killed is started again; the run that it had begun must not go on beside that."""
+    """Ends this process when the comparison is killed, so that a new comparison can continue its run."""
     parent = multiprocessing.parent_process()
     assert parent is not None
     parent.join()
@@ -294,7 +298,7 @@ def _call(recipe: Callable[[Any], Any], config: Any) -> str | None:
     try:
         recipe(config)
     except Exception as error:  # after any error, the other runs should still run
-        # Several processes refuse together. But an error of one process alone leaves the others waiting for it.
+        # All processes raise the same ValueError. After any other error, the other processes might wait for this one.
         if os.environ.get("WORLD_SIZE", "1") != "1" and not isinstance(error, ValueError):
             raise
         return " ".join(f"{type(error).__name__}: {error}".split())
@@ -302,25 +306,29 @@ def _call(recipe: Callable[[Any], Any], config: Any) -> str | None:
 
 
 def _command() -> str:
-    """How this was started, with no folder of this machine but those that were typed as flags."""
+    """The command that started this comparison. It shows no folders of this machine, except those in the flags."""
     if Path(sys.argv[0]).name == Path(__file__).name:
         return f"python recipes/compare.py {shlex.join(sys.argv[1:])}"
     return "recipes.compare.compare(...)"
 
 
 def parse(argv: Sequence[str] | None = None) -> CompareConfig:
-    """The command line, and the YAML files that it names."""
+    """Builds the config from the command line and the YAML files that it names."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
     )
     parser.add_argument("--task", choices=list(RECIPES), help="The recipe that trains the models.")
     parser.add_argument(
-        "--models", default="", help="Names between commas: Hub ids, folders, baselines, svm, dictionary."
+        "--models",
+        default="",
+        help="Comma-separated models: Hub ids, folders, names of baselines, svm (texts), dictionary (words).",
     )
-    parser.add_argument("--seeds", default="0,1,2", help="Numbers between commas.")
-    parser.add_argument("--output_dir", default="runs/comparison", help="Where all runs and the report go.")
     parser.add_argument(
-        "--config", action="append", default=[], metavar="FILE.yaml", help="These flags, from a file."
+        "--seeds", default="0,1,2", help="Comma-separated seeds; each model is trained once for each."
+    )
+    parser.add_argument("--output_dir", default="runs/comparison", help="The folder for all runs and the report.")
+    parser.add_argument(
+        "--config", action="append", default=[], metavar="FILE.yaml", help="A file with flags; others override it."
     )
     words = list(sys.argv[1:] if argv is None else argv)
     known = {field.name for recipe in RECIPES.values() for field in fields(recipe.config)} | {"task", "seeds"}
@@ -332,17 +340,17 @@ def parse(argv: Sequence[str] | None = None) -> CompareConfig:
             general, models = general + more, models | own
     except ValueError as error:
         parser.error(str(error))
-    # The command line comes last, since the last one of a flag counts.
+    # The command line comes last: if a flag is given twice, the last one counts.
     arguments, _ = parser.parse_known_args(general + words)
     (_, general), (_, words) = (parser.parse_known_args(some) for some in (general, words))
     if arguments.task is None:
         parser.error(f"--task: give one of {', '.join(RECIPES)}")
     if any(word.partition("=")[0] == "--model_name_or_path" for word in (*general, *words)):
-        parser.error("--model_name_or_path: every model would be this one; name them with --models")
+        parser.error("--model_name_or_path: a comparison has several models; name them with --models")
     chosen = [name.strip() for name in arguments.models.split(",") if name.strip()] or list(models)
     seeds = [seed.strip() for seed in arguments.seeds.split(",")]
     if not all(map(str.isdecimal, seeds)):
-        parser.error(f"--seeds {arguments.seeds}: give whole numbers between commas")
+        parser.error(f"--seeds {arguments.seeds}: give whole numbers with commas between them, such as 0,1,2")
     configs = {
         name: cli.parse(
             RECIPES[arguments.task].config, [*general, f"--model_name_or_path={name}", *models.get(name, []), *words]

@@ -1,4 +1,4 @@
-"""The demo: a transformer beside a BiLSTM and a dictionary on the sample data, one report, and a labelled sentence.
+"""The demo: compares a transformer, a BiLSTM and a dictionary on the sample data, and labels a sentence.
 
 python recipes/demo.py
 """
@@ -18,7 +18,7 @@ MODELS: dict[str, dict[str, Any]] = {
 
 
 def demo(folder: str = "runs/demo") -> dict[str, Any]:
-    """Trains the models under `folder`, labels a sentence, and returns the report."""
+    """Trains the models in `folder`, labels a sentence with the transformer, and returns the report."""
     models = {
         name: NerConfig(dataset_name="samples", overwrite_output_dir=True, **own) for name, own in MODELS.items()
     }

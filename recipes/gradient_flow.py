@@ -5,11 +5,12 @@ python recipes/gradient_flow.py --length 100 --steps 4000 --seeds 0 --output_dir
 
 from recipes.gradient_flow import GradientFlowConfig, gradient_flow
 result = gradient_flow(GradientFlowConfig(output_dir="runs/gradient_flow"))
-result["models"]["lstm"]["after"]  # a list a seed: the norm at distance 0, 1, 2, ...
+result["models"]["lstm"]["after"]  # for each seed a list: the norm at distance 0, 1, 2, ...
 
-The norm is that of the derivative of the last position's hidden state with respect to the input so many positions
-before. The task is the adding problem (Hochreiter and Schmidhuber, 1997, section 5.4): the sum of two marked numbers
-among many. Always answering 1 has a mean squared error of 1/6, so a model below that remembers.
+For each distance k, this recipe measures the norm of a derivative: of the hidden state at the last position, with
+respect to the input k positions before. The models learn the adding problem (Hochreiter and Schmidhuber, 1997,
+section 5.4): some numbers are given, two of them are marked, and the answer is the sum of these two. A model that
+always answers 1 has a mean squared error of 1/6. So a model with a smaller error remembers the marked numbers.
 """
 
 import json
@@ -23,7 +24,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from finetune import cli, reporting  # before torch, whose threads it tells how to wait
+from finetune import cli, reporting  # before torch: finetune sets how torch's threads wait
 
 # isort: split
 import torch
@@ -33,8 +34,9 @@ from transformers import BertConfig, BertModel
 from finetune.arguments import flag
 from finetune.models import RecurrentConfig, RecurrentModel
 
-UNIFORM = "rnn, uniform"  # an Elman network as torch starts it; the baseline's recurrent matrix starts orthogonal
-# The LSTM, the GRU and the transformer learn with these; the Elman network did not with 3e-3 either.
+# An Elman network with torch's own initialisation. The baseline `rnn` starts with an orthogonal recurrent matrix.
+UNIFORM = "rnn, uniform"
+# With these rates the LSTM, the GRU and the transformer learn the task. The Elman network also failed with 3e-3.
 LEARNING_RATES = {UNIFORM: 1e-3, "rnn": 1e-3, "lstm": 1e-2, "gru": 3e-3, "transformer": 2e-3}
 BASELINE = 1 / 6  # the variance of the sum of two numbers between 0 and 1
 BATCH, HEADS, TESTED = 32, 4, 1000
@@ -44,29 +46,32 @@ BATCH, HEADS, TESTED = 32, 4, 1000
 class GradientFlowConfig:
     """All flags of this recipe."""
 
-    length: int = flag(64, "Positions of an input.")
-    steps: int = flag(2000, "Training steps at most; a model stops when its error is a hundredth of the baseline's.")
-    hidden_size: int = flag(64, "Units of every model.")
-    learning_rate: float | None = flag(None, "Adam's [Elman 1e-3, lstm 1e-2, gru 3e-3, transformer 2e-3].")
-    seeds: str = flag("0,1,2", "Comma-separated; each is an initialisation and a stream of data.")
-    output_dir: str = flag("runs/gradient_flow", "Where the figure, the table and the numbers are written.")
-    overwrite_output_dir: bool = flag(False, "Replace what a run has written there.")
+    length: int = flag(64, "Number of positions of an input.")
+    steps: int = flag(2000, "Largest number of training steps. A model stops earlier at an error of 1/600.")
+    hidden_size: int = flag(64, "Hidden units of each model.")
+    learning_rate: float | None = flag(
+        None, "Learning rate of Adam, for all models [rnn 1e-3, lstm 1e-2, gru 3e-3, transformer 2e-3]."
+    )
+    seeds: str = flag("0,1,2", "Comma-separated seeds. A seed sets the first weights and the training data.")
+    output_dir: str = flag("runs/gradient_flow", "The folder for the figure, the table and the numbers.")
+    overwrite_output_dir: bool = flag(False, "Replace the results of an earlier run in output_dir.")
 
 
 def gradient_flow(config: GradientFlowConfig) -> dict[str, Any]:
     """Measures, trains, measures again, and writes `gradient_flow.{json,md,png,svg}`.
 
     Returns:
-        What the JSON file holds: `config`, `baseline_loss`, and in `models` for each name, a value a seed of `before`
-        and `after` (a norm for each distance), `loss` (mean squared error on new inputs), `steps` and `seconds`.
+        The content of the JSON file: `config`, `baseline_loss` and `models`. For each model there are five lists with
+        a value for each seed: `before` and `after` (a norm for each distance), `loss` (mean squared error on new
+        inputs), `steps` and `seconds`.
 
     Raises:
-        ValueError: for a flag that cannot be meant.
+        ValueError: for a flag with a wrong value.
     """
-    # 1. What was asked for.
+    # 1. Check the flags.
     seeds, folder = _check(config)
 
-    # 2. Each model, with each seed: gradients as it starts, training, gradients as it ends.
+    # 2. For each model and seed: measure the gradients, train, and measure them again.
     models: dict[str, dict[str, list[Any]]] = {}
     for name, own_rate in LEARNING_RATES.items():
         found = models[name] = {"before": [], "after": [], "loss": [], "steps": [], "seconds": []}
@@ -83,7 +88,7 @@ def gradient_flow(config: GradientFlowConfig) -> dict[str, Any]:
             found["loss"].append(error_on_new_inputs(module, last_state, config.length))
             print(f"{name}, seed {seed}: error {found['loss'][-1]:.4f} after {steps} steps", flush=True)
 
-    # 3. The numbers, the table and the figure appear together.
+    # 3. Write the numbers, the table and the figure. They appear together, or none of them does.
     result = {"config": asdict(config), "baseline_loss": BASELINE, "models": models}
     with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}.") as beside:
         whole = Path(beside, folder.name)
@@ -101,10 +106,10 @@ def gradient_flow(config: GradientFlowConfig) -> dict[str, Any]:
 
 
 def build(name: str, config: GradientFlowConfig) -> tuple[nn.ModuleDict, Callable[[Tensor], Tensor]]:
-    """A model with a linear `output`, and the function from inputs (B, T, 2) to its last hidden state (B, H).
+    """A model with a linear layer `output`, and the function from inputs (B, T, 2) to the last hidden state (B, H).
 
-    The recurrent ones are the baselines' layers with their initialisation, but for `UNIFORM`; the transformer is a
-    BERT of two layers that sees the whole input, at BERT's initialisation.
+    The recurrent models are the layers of the baselines, with their initialisation; `UNIFORM` has torch's. The
+    transformer is a BERT of two layers with BERT's initialisation. Each of its positions sees the whole input.
     """
     H = config.hidden_size
     module = nn.ModuleDict({"output": nn.Linear(H, 1)})
@@ -134,9 +139,10 @@ def build(name: str, config: GradientFlowConfig) -> tuple[nn.ModuleDict, Callabl
 
 
 def adding_problem(B: int, T: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-    """Inputs (B, T, 2), a number between 0 and 1 and a mark; targets (B,), the sum of the two marked numbers.
+    """Inputs (B, T, 2) and targets (B,) of the adding problem.
 
-    One mark is in the first half, one in the second.
+    Each position has a number between 0 and 1, and a mark. One position of the first half and one of the second half
+    are marked. The target is the sum of their numbers.
     """
     numbers, marks, rows = torch.rand(B, T, generator=generator), torch.zeros(B, T), torch.arange(B)
     for begin, end in ((0, T // 2), (T // 2, T)):
@@ -145,7 +151,7 @@ def adding_problem(B: int, T: int, generator: torch.Generator) -> tuple[Tensor, 
 
 
 def probe_inputs(T: int, generator: torch.Generator) -> Tensor:
-    """Inputs of the adding problem (T / 2, T, 2): each position is marked in one, so that none is favoured."""
+    """Inputs of the adding problem (T / 2, T, 2). Each position is marked in one of them, so that all count alike."""
     B, half = T - T // 2, T // 2
     inputs, _ = adding_problem(B, T, generator)
     rows = torch.arange(B)
@@ -159,11 +165,11 @@ def gradient_norms(last_state: Callable[[Tensor], Tensor], inputs: Tensor) -> Te
     """For each distance k from the last position T, the norm of the Jacobian d h_T / d x_(T-k).
 
     Args:
-        last_state: (B, T, E) -> (B, H), where no input tells on another one's state.
+        last_state: (B, T, E) -> (B, H). The state of an input must not depend on the other inputs.
         inputs: (B, T, E).
 
     Returns:
-        (T,): the Frobenius norm, the mean over the inputs; the first is that of the last position.
+        (T,): for each distance, the mean of the Frobenius norms over the inputs. Distance 0 comes first.
     """
     inputs = inputs.clone().requires_grad_()
     states = last_state(inputs)
@@ -176,7 +182,7 @@ def gradient_norms(last_state: Callable[[Tensor], Tensor], inputs: Tensor) -> Te
 def train(
     module: nn.ModuleDict, last_state: Callable[[Tensor], Tensor], config: GradientFlowConfig, rate: float, seed: int
 ) -> int:
-    """Trains on new inputs at every step, until the mean error of 20 steps is small; returns the steps taken."""
+    """Trains with new inputs at each step, until the mean error of 20 steps is small. Returns the number of steps."""
     generator = torch.Generator().manual_seed(seed)
     optimizer = torch.optim.Adam(module.parameters(), lr=rate)
     losses: list[float] = []
@@ -195,14 +201,14 @@ def train(
 
 @torch.no_grad()
 def error_on_new_inputs(module: nn.ModuleDict, last_state: Callable[[Tensor], Tensor], length: int) -> float:
-    """The mean squared error on inputs that no seed trains on, the same ones for every model."""
+    """The mean squared error on inputs that no model was trained on. They are the same for all models."""
     inputs, targets = adding_problem(TESTED, length, torch.Generator().manual_seed(2**40))
     return nn.functional.mse_loss(module["output"](last_state(inputs))[:, 0], targets).item()
 
 
 def _check(config: GradientFlowConfig) -> tuple[list[int], Path]:
     if config.length < 2:
-        raise ValueError(f"--length {config.length}: two marked numbers need at least 2 positions")
+        raise ValueError(f"--length {config.length}: must be at least 2, one position for each marked number")
     if config.steps < 1:
         raise ValueError(f"--steps {config.steps}: must be at least 1")
     if config.hidden_size < 1 or config.hidden_size % HEADS:
@@ -220,10 +226,10 @@ def _check(config: GradientFlowConfig) -> tuple[list[int], Path]:
         raise ValueError(f"--output_dir {folder}: this is a file; give a folder")
     if folder.exists() and any(folder.iterdir()):
         if not (folder / "gradient_flow.json").exists():
-            raise ValueError(f"--output_dir {folder}: this folder holds something else; give another")
+            raise ValueError(f"--output_dir {folder}: this folder has other files; give another folder")
         if not config.overwrite_output_dir:
             raise ValueError(
-                f"--output_dir {folder}: this folder already holds a run; give another, or replace it with "
+                f"--output_dir {folder}: this folder already holds a run; give another, or replace the run with "
                 "--overwrite_output_dir"
             )
     folder = folder.resolve()

@@ -1,4 +1,4 @@
-"""Use a model: texts or words in, entities or labels with their scores out, as they come in.
+"""Use a model: it reads texts or words, and writes entities, labels or answers with their scores.
 
 echo "Grace Hopper was born in New York." | python recipes/predict.py --model_name_or_path runs/ner
 python recipes/predict.py --model_name_or_path runs/ner --input_file test.conll --output_file predicted.conll
@@ -7,12 +7,17 @@ python recipes/predict.py --model_name_or_path runs/sentiment --input_file revie
 import finetune
 finetune.predict("runs/ner", ["Grace Hopper was born in New York."])[0]["entities"]
 
-Input: text, a line each; words, a line of them each; jsonl, lines of {"text": ...}, with "text_pair" for pairs, or of
-{"tokens": [...]}, whose other keys go through to the output; conll, a word a line, in the column
-that the model learned from, or in --word_column.
-Output: jsonl, with the keys that finetune.prediction explains; or conll, the word and its label. A column file comes
-back as conll with all its lines, comments and columns, and the label in one more column.
-Line n of the output belongs to line n of texts and words, and from conll to conll.
+Input formats:
+  text   each line is a text
+  words  each line is a sentence; spaces stand between its words
+  jsonl  each line is {"text": ...}, {"text": ..., "text_pair": ...}, {"tokens": [...]} or
+         {"question": ..., "context": ...}; the output keeps all other keys
+  conll  each line is a word; --word_column says in which column [the column that the model was trained on]
+Output formats:
+  jsonl  the keys that finetune.prediction explains
+  conll  each line is a word and its label; if the input is conll, too, the output is the input with one more column
+If the input is text or words and the output is jsonl, or if both are conll, line n of the output belongs to line n of
+the input. An input that arrives slowly is labelled line by line.
 """
 
 from __future__ import annotations  # names of the lazy parts in signatures would import torch
@@ -35,8 +40,8 @@ from finetune import cli, data
 from finetune.arguments import flag
 from finetune.files import printable, whole_file
 
-CHUNK = 256  # records that are labelled together, sorted by length
-PATIENCE = 0.02  # seconds that those which are here wait for more, where the input is no file
+CHUNK = 256  # largest number of records that are labelled together, sorted by length
+PATIENCE = 0.02  # seconds: if the input is not a file, how long a chunk waits for more records
 
 
 @dataclass
@@ -45,34 +50,39 @@ class PredictConfig:
 
     model_name_or_path: str | None = flag(None, "The folder of a run, or a fine-tuned model of the Hub.")
     model_revision: str = flag("main", "Branch, tag or commit of a Hub model.")
-    input_file: str = flag("-", "What to label; - is the standard input.")
-    output_file: str = flag("-", "Where the answers go; - is the standard output.")
+    input_file: str = flag("-", "The file to label; - is the standard input.")
+    output_file: str = flag("-", "The file for the answers; - is the standard output.")
     input_format: Literal["auto", "text", "words", "jsonl", "conll"] = flag(
-        "auto", "auto: .jsonl, and column files such as .conll, by their ending; the standard input is text."
+        "auto",
+        "Format of the input. auto: as the ending of the file says (.jsonl, .conll); the standard input is text.",
     )
     output_format: Literal["auto", "jsonl", "conll"] = flag(
-        "auto", "auto: conll for a column file such as .conll, else jsonl."
+        "auto", "Format of the output. auto: conll if the output file has such an ending (.conll), else jsonl."
     )
     word_column: int | None = flag(
-        None, "Column of the words in a column file, from 0 on [as in training; of CoNLL-U, 1]."
+        None, "Column of the words in a column file, counted from 0 [as in training; 1 in CoNLL-U files]."
     )
-    per_device_eval_batch_size: int = flag(32, "Windows, or texts, in one batch.")
-    max_seq_length: int | None = flag(None, "Subwords in one window, special tokens included [the run's, or 128].")
-    doc_stride: int | None = flag(None, "Subwords that neighbouring windows share [the run's, or half a window].")
+    per_device_eval_batch_size: int = flag(32, "Number of windows or texts in one batch.")
+    max_seq_length: int | None = flag(
+        None, "Largest number of subwords in a window, with the special tokens [as in training; else 128]."
+    )
+    doc_stride: int | None = flag(
+        None, "Number of subwords that two neighbouring windows share [as in training; else half a window]."
+    )
 
 
 def predict_stream(config: PredictConfig) -> int:
-    """Labels what comes in and returns how many records it were. Raises ValueError for what a user can mend."""
-    # 1. What comes in and what goes out, refused before a model is loaded.
+    """Labels the input. Returns the number of records. Raises ValueError for a mistake that the user can correct."""
+    # 1. Check the flags, and open input and output before the model is loaded.
     if config.model_name_or_path is None:
         raise ValueError("--model_name_or_path is missing: give the folder of a run, or a model of the Hub")
     if int(os.environ.get("WORLD_SIZE", 1)) > 1:
-        raise ValueError("several processes would read the same input; start this recipe in one")
+        raise ValueError("this recipe runs in one process; start it with python, not with several processes")
     if config.per_device_eval_batch_size < 1:
         raise ValueError(f"--per_device_eval_batch_size {config.per_device_eval_batch_size}: must be at least 1")
     input_format, output_format = formats(config)
     with opened_input(config.input_file) as file, opened_output(config.output_file) as output:
-        # 2. The model.
+        # 2. Load the model.
         predictor = finetune.load_predictor(
             config.model_name_or_path,
             batch_size=config.per_device_eval_batch_size,
@@ -83,14 +93,14 @@ def predict_stream(config: PredictConfig) -> int:
         if output_format == "conll" and not predictor.labels_words:
             raise ValueError("--output_format conll: this model labels texts, not words; give jsonl")
 
-        # 3. The records, a chunk at a time. Nobody who types a line waits for a chunk to fill.
+        # 3. Read the records in chunks. If the input is not a file, a chunk that is not full does not wait long.
         name = "standard input" if config.input_file == "-" else config.input_file
         word_column = predictor.word_column if config.word_column is None else config.word_column
         records = checked(data.read_records(file, name, input_format, word_column), predictor, name)
         patience = None if stat.S_ISREG(os.fstat(file.fileno()).st_mode) else PATIENCE
         total, words, seconds = 0, 0, 0.0
         for chunk in data.in_chunks(records, CHUNK, patience):
-            # 4. Their answers.
+            # 4. Label a chunk, and write its answers.
             began = time.perf_counter()
             answers = predictor([record.sample for record in chunk])
             for record, answer in zip(chunk, answers, strict=True):
@@ -107,19 +117,19 @@ def predict_stream(config: PredictConfig) -> int:
 
 
 def formats(config: PredictConfig) -> tuple[str, str]:
-    """The formats of input and output, deduced where the flags leave them open."""
+    """The formats of input and output. For `auto`, the endings of the files decide."""
     given, wanted = str(config.input_format), str(config.output_format)
     if given == "auto":
         endings = {".jsonl": "jsonl", ".json": "jsonl"} | dict.fromkeys(data.CONLL_ENDINGS, "conll")
-        del endings[".txt"]  # which is more often text
+        del endings[".txt"]  # such a file is more often a text than a column file
         ending = Path(config.input_file).suffix.lower()
         if config.input_file != "-" and ending not in endings:
             forms = " or ".join(data.FORMS)
-            raise ValueError(f"--input_file {config.input_file}: say what it holds with --input_format {forms}")
+            raise ValueError(f"--input_file {config.input_file}: give its format with --input_format {forms}")
         given = endings.get(ending, "text")
     if config.word_column is not None and given != "conll":
         raise ValueError(
-            f"--word_column {config.word_column}: the input is {given}, and only a column file has columns"
+            f"--word_column {config.word_column}: only a column file has columns, and the input format is {given}"
         )
     if wanted == "auto":
         ending = Path(config.output_file).suffix.lower()
@@ -128,7 +138,7 @@ def formats(config: PredictConfig) -> tuple[str, str]:
 
 
 def checked(records: Iterator[data.Record], predictor: Any, name: str) -> Iterator[data.Record]:
-    """The records, as far as the model can label them."""
+    """The same records. Raises ValueError at the first one that the model cannot label."""
     for record in records:
         try:
             predictor.check(record.sample)
@@ -138,24 +148,24 @@ def checked(records: Iterator[data.Record], predictor: Any, name: str) -> Iterat
 
 
 def refuse_to_overwrite(record: data.Record, answer: dict[str, Any], name: str) -> None:
-    """For a record that already has a key of the answer, with another value."""
+    """Raises ValueError if a record already has a key of the answer, with another value."""
     for key, value in answer.items():
         if key in record.row and record.row[key] != value:
-            raise ValueError(f"{name}:{record.line}: the answer has a {key!r}, too; give this key another name")
+            raise ValueError(f"{name}:{record.line}: the answer needs the key {key!r}; rename this key in the input")
 
 
 def asks(record: data.Record) -> bool:
-    """Whether it is something to label; what follows the last sentence of a column file is not."""
+    """Whether there is something to label. The lines after the last sentence of a column file are not."""
     return record.sentence is None or bool(record.sample)
 
 
 def as_json(record: data.Record, answer: dict[str, Any]) -> str:
-    """A line of JSON."""
+    """The line of JSON for a record."""
     return json.dumps(record.row | answer, ensure_ascii=False) + "\n" if asks(record) else ""
 
 
 def as_conll(record: data.Record, answer: dict[str, Any]) -> str:
-    """The lines of a column file with the labels in one more column; else a word and its label a line."""
+    """The lines of a column file with the labels in one more column. For other input, a line for each word."""
     if record.sentence is not None:
         return record.sentence.with_column(answer["predicted"])
     lines = zip(answer["tokens"], answer["predicted"], strict=True)
@@ -166,12 +176,12 @@ def as_conll(record: data.Record, answer: dict[str, Any]) -> str:
 def opened_input(name: str) -> Iterator[BinaryIO]:
     """A file, or the standard input."""
     try:
-        # Not sys.stdin: at the end the interpreter would want its lock, which a thread that waits for a line holds.
+        # Not sys.stdin: a thread that waits for a line holds its lock, and the interpreter needs that lock to end.
         file = open(0 if name == "-" else name, "rb", closefd=name != "-")  # noqa: SIM115
     except OSError as error:
         raise ValueError(f"--input_file {name}: {error.strerror}") from error
     yield file
-    file.close()  # not after an error, when a thread may still be reading it
+    file.close()  # after an error it stays open, because a thread may still read it
 
 
 @contextlib.contextmanager
@@ -180,7 +190,7 @@ def opened_output(name: str) -> Iterator[TextIO]:
     if name == "-":
         if isinstance(sys.stdout, io.TextIOWrapper):
             sys.stdout.reconfigure(encoding="utf-8", newline="\n")
-        if sys.stdout.isatty():  # which obeys what the words may hold; files and pipes get every character
+        if sys.stdout.isatty():  # a terminal obeys control characters, so they are escaped; files get every character
             terminal: Any = SimpleNamespace(
                 write=lambda text: sys.stdout.write(printable(text)), flush=sys.stdout.flush
             )
@@ -188,10 +198,10 @@ def opened_output(name: str) -> Iterator[TextIO]:
             return
         yield sys.stdout
         return
-    path = Path(os.path.realpath(name))  # of a link the file that it names
+    path = Path(os.path.realpath(name))  # if it is a link: the file that it points to
     if not name or path.is_dir():
         raise ValueError(f"--output_file {name}: {'give a file' if not name else 'this is a folder; give a file'}")
-    if path.exists() and not path.is_file():  # a pipe, a device: written to as it is
+    if path.exists() and not path.is_file():  # a pipe or a device is written to directly
         with path.open("w", encoding="utf-8", newline="\n") as file:
             yield file
         return
@@ -208,7 +218,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     config = cli.parse(PredictConfig, argv)
     try:
         cli.run(predict_stream, config)
-    except BrokenPipeError:  # whoever read the answers has read enough
+    except BrokenPipeError:  # the program that reads the answers has ended
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         raise SystemExit(1) from None
 

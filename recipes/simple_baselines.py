@@ -1,4 +1,4 @@
-"""The baselines to try before any network: a linear SVM for texts, a dictionary of tags for words.
+"""The first baselines to try, before any network: a linear SVM for texts, and a dictionary for tags of words.
 
 python recipes/compare.py --task sentiment --models svm,bilstm --dataset_name samples
 python recipes/compare.py --task ner --models dictionary,bilstm --dataset_name samples
@@ -6,8 +6,8 @@ python recipes/compare.py --task ner --models dictionary,bilstm --dataset_name s
 from recipes.simple_baselines import train_svm
 train_svm(SentimentConfig(dataset_name="samples", model_name_or_path="svm", output_dir="runs/svm"))
 
-They write what the other recipes write, but for the model: scikit-learn's would have to be unpickled, and nothing
-here ever is. Neither depends on the seed.
+They write the same files as the other recipes, but not the model: scikit-learn stores models as pickles, and finetune
+loads no pickles. Their results do not depend on the seed.
 """
 
 from __future__ import annotations  # names of the lazy parts in signatures would import torch
@@ -22,12 +22,13 @@ import numpy as np
 from finetune import stages, training
 from recipes import ner, sentiment
 
-PENALTIES = (0.03, 0.1, 0.3, 1.0, 3.0)  # the SVM's C, chosen by the accuracy on the validation split
+PENALTIES = (0.03, 0.1, 0.3, 1.0, 3.0)  # values of the SVM's C; the best one on the validation split is taken
 
 
 def train_svm(config: sentiment.SentimentConfig) -> training.RunResult:
-    """TF-IDF of words, word pairs and runs of 2 to 5 characters, and a linear SVM (Joachims, 1998): one for all
-    labels, one for each of several labels, or support vector regression for a number.
+    """Trains a linear SVM (Joachims, 1998) on TF-IDF of words, word pairs and sequences of 2 to 5 characters.
+
+    If a text may have several labels, each label has its own SVM. For a number, it is a support vector regression.
     """
     from sklearn.feature_extraction.text import TfidfVectorizer
     from sklearn.pipeline import make_union
@@ -40,7 +41,7 @@ def train_svm(config: sentiment.SentimentConfig) -> training.RunResult:
     gold = {split: task.gold(dataset, job.labels) for split, dataset in splits.items()}
     texts = {split: [" ".join(words) for words in task.inputs(dataset)[0]] for split, dataset in splits.items()}
 
-    # 2. Train: as many SVMs as there are penalties to choose from.
+    # 2. Train an SVM for each penalty, and keep the best one.
     began = time.perf_counter()
     features = make_union(
         TfidfVectorizer(token_pattern=r"\S+", ngram_range=(1, 2), sublinear_tf=True),
@@ -55,13 +56,13 @@ def train_svm(config: sentiment.SentimentConfig) -> training.RunResult:
             said = _said(svm, features.transform(texts["validation"]), job.settings)
             chosen_by = _scores(job, gold["validation"], said)[task.headline(splits["validation"])]
         found.append((chosen_by, penalty, svm))
-    _, penalty, svm = max(found, key=lambda one: one[0])  # of equally good ones the first
+    _, penalty, svm = max(found, key=lambda one: one[0])  # if several are equally good, the first
     words = sum(len(text.split()) for text in texts["train"])
     seconds = time.perf_counter() - began
-    # A label that every text has needs no weights.
+    # The SVM of a label that all texts have is a constant, without `coef_`.
     weights = sum(one.coef_.size for one in getattr(svm, "estimators_", [svm]) if hasattr(one, "coef_"))
     results = _train_results(run, seconds, words, len(texts["train"]), weights) | {"C": penalty}
-    # For each feature of a text and each output a product and a sum.
+    # Each feature of a text costs one product and one sum for each output.
     flops = 2.0 * rows.nnz / words * (weights / rows.shape[1])
 
     # 3. What it says on the evaluation splits.
@@ -91,11 +92,11 @@ def _svm(problem_type: str, penalty: float) -> Any:
 
 
 def _said(svm: Any, rows: Any, settings: Mapping[str, Any]) -> Any:
-    """What an SVM says, in the form that a network's answers have; it has no probabilities."""
+    """The answers of an SVM, in the form of a network's answers. It has no probabilities."""
     from finetune.tasks.classification import Said
 
     predicted = np.asarray(svm.predict(rows))
-    if settings["problem_type"] == "multi_label_classification":  # of one label in all, a column is left out
+    if settings["problem_type"] == "multi_label_classification":  # with a single label, the array is one-dimensional
         return Said(None, predicted.reshape(rows.shape[0], -1).astype(np.float64))
     if settings["problem_type"] == "regression":
         return Said(None, predicted.astype(np.float64))
@@ -109,7 +110,10 @@ def _scores(job: stages.Job, gold: Any, said: Any) -> dict[str, float]:
 
 
 def tag_by_dictionary(config: ner.NerConfig) -> training.RunResult:
-    """Each word's most frequent tag in the training split, or `O`. If two are equally frequent, the first counts."""
+    """Gives each word its most frequent tag in the training split, and `O` to unknown words.
+
+    If two tags are equally frequent, it takes the one that was seen first.
+    """
     from finetune.tasks import tagging as task
 
     # 1. The run, and its data.

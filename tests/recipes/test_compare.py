@@ -47,7 +47,7 @@ def compared(tmp_path_factory, checkpoints):
 
 
 def test_each_model_takes_the_flags_that_it_has_a_use_for(compared):
-    """Models share flags; what a transformer has no use for is left out of its run."""
+    """Models share flags; a run leaves out the flags that its model does not use."""
     _, _, folder = compared
     for name, expected in (
         ("bert", (200, 100, "cnn")),
@@ -204,7 +204,7 @@ def test_runs_of_other_data_are_not_taken(tmp_path):
     config = CompareConfig({"dictionary": own}, (0,), str(tmp_path / "out"))
     assert compare(config)["models"]["dictionary"]["scores"]["test_f1"]["values"] == [1.0]
     path.write_text(path.read_text().replace("Oslo\tB-LOC", "Oslo\tO"))
-    with pytest.raises(ValueError, match="seed-0: this run saw other data than its files hold now"):
+    with pytest.raises(ValueError, match="seed-0: the data files have changed since this run"):
         compare(config)
     (tmp_path / "out/dictionary/seed-0/data.sha256").unlink()  # as of a run that recipes/ner.py made
     with pytest.raises(ValueError, match="seed-0: this run was tested on other data than its files hold now"):
@@ -220,9 +220,7 @@ def test_runs_of_other_training_data_are_not_taken(tmp_path):
     compare(config)
     compare(config)
     train.write_text(train.read_text().replace("bad\t0", "bad\t1") + "poor\t0\n")
-    with pytest.raises(
-        ValueError, match="seed-0: this run saw other data than its files hold now; remove its folder"
-    ):
+    with pytest.raises(ValueError, match="seed-0: the data files have changed since this run; remove its folder"):
         compare(config)
     compare(replace(config, models={"svm": replace(own, overwrite_output_dir=True)}))
     compare(config)
@@ -279,16 +277,16 @@ def test_a_wrong_file_is_refused(tmp_path, capsys, text, message):
 def test_one_model_for_all_is_refused(capsys):
     with pytest.raises(SystemExit):
         parse(["--task", "ner", "--models", "bilstm,dictionary", "--model_name_or_path=gru"])
-    assert "--model_name_or_path: every model would be this one; name them with --models" in capsys.readouterr().err
+    assert "--model_name_or_path: a comparison has several models; name them with --models" in capsys.readouterr().err
 
 
 def test_what_cannot_be_compared_is_refused(tmp_path):
-    with pytest.raises(ValueError, match="at least one of each"):
+    with pytest.raises(ValueError, match="at least one model and one seed"):
         compare(CompareConfig({}))
     with pytest.raises(ValueError, match="last parts of these names must differ"):
         compare(CompareConfig({"a/x": NerConfig(), "b/x": NerConfig()}, output_dir=str(tmp_path)))
     for name in ("plots", "..", "a/report.html"):
-        with pytest.raises(ValueError, match="is the name of a folder or file of the report"):
+        with pytest.raises(ValueError, match="the report has a file or folder named"):
             compare(CompareConfig({name: NerConfig()}, output_dir=str(tmp_path)))
     with pytest.raises(ValueError, match=r"^--train_file nowhere.conll: no such file"):
         compare(CompareConfig({"x": NerConfig(train_file="nowhere.conll")}, (0,), str(tmp_path)))
@@ -298,13 +296,13 @@ def test_what_cannot_be_compared_is_refused(tmp_path):
     ):
         compare(CompareConfig({"x": own, "y": replace(own, max_train_samples=9)}, (0,), str(tmp_path)))
     with pytest.raises(
-        ValueError, match=r"no run finished; the first one said: ValueError: .*nothing: no such folder"
+        ValueError, match=r"every run failed; the first one said: ValueError: .*nothing: no such folder"
     ):
         compare(CompareConfig({"x": own}, (0,), str(tmp_path)))
     (tmp_path / "train.conll").write_text("Ada\tB-PER\n")
     own = NerConfig(train_file=str(tmp_path / "train.conll"), eval_strategy="no", model_name_or_path="dictionary")
     with pytest.raises(
-        ValueError, match="--test_file, --validation_file: there is neither, so nothing to compare on"
+        ValueError, match="a comparison needs test data or validation data; give --test_file or --validation_file"
     ):
         compare(CompareConfig({"dictionary": own}, (0,), str(tmp_path)))
     assert sorted(path.name for path in tmp_path.iterdir()) == ["train.conll"]

@@ -127,7 +127,7 @@ def test_training_learns_the_task(tmp_path):
         ({"hidden_size": 6}, "--hidden_size 6"),
         ({"learning_rate": 0.0}, "--learning_rate 0"),
         ({"seeds": "0,x"}, "--seeds 0,x"),
-        ({"output_dir": "full", "overwrite_output_dir": True}, "--output_dir full: this folder holds something else"),
+        ({"output_dir": "full", "overwrite_output_dir": True}, "--output_dir full: this folder has other files"),
         ({"output_dir": "full/notes.txt"}, "--output_dir full/notes.txt: this is a file"),
     ],
 )

@@ -217,12 +217,12 @@ def test_texts_with_labels(sentiment_run, tmp_path, capsys):
         ({"model_name_or_path": "gru"}, "--model_name_or_path gru: an untrained baseline"),
         ({"input_file": "{folder}/nope.jsonl"}, "--input_file .*nope.jsonl: No such file"),
         ({"input_file": "{folder}"}, "--input_file .*: Is a directory"),
-        ({"input_file": "{folder}/in.txt", "input_format": "auto"}, "in.txt: say what it holds with --input_format"),
+        ({"input_file": "{folder}/in.txt", "input_format": "auto"}, "in.txt: give its format with --input_format"),
         ({"output_file": "{folder}/no/out.jsonl"}, "--output_file .*out.jsonl: No such file or directory"),
         ({"output_file": "{folder}"}, "--output_file .*: this is a folder; give a file"),
         ({"output_file": ""}, "--output_file : give a file"),
         ({"input_format": "jsonl"}, "in.txt:1: not JSON"),
-        ({"word_column": 1}, "--word_column 1: the input is text, and only a column file has columns"),
+        ({"word_column": 1}, "--word_column 1: only a column file has columns, and the input format is text"),
         ({"word_column": 1, "input_format": "conll"}, r"in.txt:1: 1 column\(s\) where 2 are needed"),
         ({"input_format": "text"}, r"in.txt:2: not UTF-8 \(byte 0xff\)"),
         (
@@ -257,7 +257,9 @@ def test_keys_that_an_answer_would_replace_are_refused(sentiment_run, tmp_path):
         input_file=str(tmp_path / "in.jsonl"),
         output_file=str(tmp_path / "out.jsonl"),
     )
-    with pytest.raises(ValueError, match=r"in.jsonl:2: the answer has a 'score', too; give this key another name"):
+    with pytest.raises(
+        ValueError, match=r"in.jsonl:2: the answer needs the key 'score'; rename this key in the input"
+    ):
         predict_stream(config)
     assert not (tmp_path / "out.jsonl").exists()
 
@@ -320,7 +322,7 @@ def test_the_column_and_the_windows_are_those_of_the_run(tmp_path):
 
 def test_one_process_reads(monkeypatch, ner_run):
     monkeypatch.setenv("WORLD_SIZE", "2")
-    with pytest.raises(ValueError, match="several processes would read the same input"):
+    with pytest.raises(ValueError, match="this recipe runs in one process"):
         predict_stream(PredictConfig(model_name_or_path=str(ner_run)))
 
 
