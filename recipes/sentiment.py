@@ -63,6 +63,7 @@ def finetune_sentiment(config: SentimentConfig) -> training.RunResult:
         words=task.words(job.splits["train"]),
         max_seq_length=config.max_seq_length,
         pooling=config.pooling,
+        pairs=config.text_pair_column_name is not None,
     )
     weights = None
     if config.class_weights is not None:

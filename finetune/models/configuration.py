@@ -21,6 +21,7 @@ class RecurrentConfig(PreTrainedConfig):
     word_dropout: float = 0.05
     crf: bool = False
     pooling: str = "attention"  # mean, max, last, attention
+    pairs: bool = False  # a classifier that reads the two texts of a pair each alone
     pad_token_id: int | None = 0
     unk_token_id: int = 1
 

@@ -53,6 +53,7 @@ def load(
     max_seq_length: int,
     head: Literal["linear", "crf"] = "linear",
     pooling: str = "attention",
+    pairs: bool = False,
 ) -> tuple[PreTrainedModel, Any]:
     """A model for `task` in float32, with `id2label` and `label2id` set, and its tokenizer.
 
@@ -61,6 +62,7 @@ def load(
         max_seq_length: the longest input to come.
         head: for token classification with a transformer, a CRF instead of the softmax.
         pooling: for sequence classification with a baseline: mean, max, last, attention.
+        pairs: for sequence classification: the inputs are pairs of texts. A new baseline reads each text alone.
 
     Raises:
         ValueError: naming the flag, for a checkpoint that cannot be loaded whole, has no fast tokenizer, or
@@ -72,7 +74,7 @@ def load(
         names = {}
     if is_new_baseline(arguments.model_name_or_path):
         names = names and names | {"problem_type": _problem(labels)}
-        baseline, tokenizer = new_baseline(task, arguments, names, words, pooling, head)
+        baseline, tokenizer = new_baseline(task, arguments, names, words, pooling, pairs, head)
         return (answer_within_passage(baseline) if task == "question-answering" else baseline), tokenizer
     path = resolve(arguments.model_name_or_path)
     config = load_config(path, arguments.model_name_or_path, arguments.model_revision)

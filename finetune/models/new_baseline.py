@@ -21,7 +21,7 @@ from finetune.models.names import BASELINES
 from finetune.models.pretrained import load_config, load_pretrained, load_tokenizer, resolve
 from finetune.models.reader import RecurrentForQuestionAnswering
 from finetune.models.recurrent import RecurrentForSequenceClassification, RecurrentForTokenClassification
-from finetune.models.tokenizers import WordTokenizer, add_words, train_word_tokenizer
+from finetune.models.tokenizers import WordTokenizer, add_words, tell_texts_apart, train_word_tokenizer
 
 logger = logging.getLogger(__name__)
 
@@ -37,7 +37,13 @@ _BASELINE: dict[Task, Any] = {
 
 
 def new_baseline(
-    task: Task, arguments: ModelArguments, names: dict[str, Any], words: Iterable[str], pooling: str, head: str
+    task: Task,
+    arguments: ModelArguments,
+    names: dict[str, Any],
+    words: Iterable[str],
+    pooling: str,
+    pairs: bool,
+    head: str,
 ) -> tuple[PreTrainedModel, WordTokenizer]:
     """The baseline that `arguments` name, with a vocabulary of `words`, and its tokenizer.
 
@@ -67,6 +73,8 @@ def new_baseline(
     tokenizer = train_word_tokenizer(words, min_frequency=arguments.min_word_frequency, lowercase=lowercase)
     trained = len(tokenizer)
     add_words(tokenizer, (word.lower() for word in extra) if lowercase else extra)
+    if pairs:
+        tell_texts_apart(tokenizer)
     vocabulary = tokenizer.convert_ids_to_tokens(list(range(len(tokenizer))))
     vectors = vectors_of(vocabulary, trained) if vectors_of else None
     config = RecurrentConfig(
@@ -80,6 +88,7 @@ def new_baseline(
         dropout=arguments.dropout,
         word_dropout=arguments.word_dropout,
         pooling=pooling,
+        pairs=pairs,
         pad_token_id=tokenizer.pad_token_id,
         unk_token_id=tokenizer.unk_token_id,
         **names,

@@ -18,7 +18,14 @@ from torch.nn.functional import relu
 from transformers.modeling_outputs import QuestionAnsweringModelOutput
 
 from finetune.models.configuration import RecurrentConfig
-from finetune.models.recurrent import CELLS, RecurrentModel, RecurrentPreTrainedModel, run_recurrent
+from finetune.models.recurrent import (
+    CELLS,
+    RecurrentModel,
+    RecurrentPreTrainedModel,
+    places_of,
+    run_recurrent,
+    values_at,
+)
 
 
 class RecurrentForQuestionAnswering(RecurrentPreTrainedModel):
@@ -63,9 +70,9 @@ class RecurrentForQuestionAnswering(RecurrentPreTrainedModel):
         asked = real.bool() & (token_type_ids == 0)
         told = real.bool() & (token_type_ids == 1)
         words = self.encoder.features(input_ids, real, char_ids)  # (B, T, E)
-        question_at, question_real = _places(asked)
-        passage_at, passage_real = _places(told)
-        question, passage = _gather(words, question_at), _gather(words, passage_at)
+        question_at, question_real = places_of(asked)
+        passage_at, passage_real = places_of(told)
+        question, passage = values_at(words, question_at), values_at(words, passage_at)
 
         hidden_q = self.encoder.run_layers(question, question_real.sum(1).clamp(min=1))
         weights = self.question_weights(hidden_q).squeeze(2).float()  # (B, Q)
@@ -90,19 +97,6 @@ class RecurrentForQuestionAnswering(RecurrentPreTrainedModel):
             whole = whole.scatter_add(1, passage_at, at_passage * passage_real)
             logits.append(torch.cat([none[:, i : i + 1].to(whole.dtype), whole[:, 1:]], dim=1))
         return QuestionAnsweringModelOutput(start_logits=logits[0], end_logits=logits[1])
-
-
-def _places(chosen: Tensor) -> tuple[Tensor, Tensor]:
-    """bool (B, T) -> int64 (B, n), where a row's chosen tokens stand, and bool (B, n), which of these are real."""
-    counts = chosen.sum(1)
-    n = max(int(counts.max()), 1)
-    order = chosen.int().argsort(dim=1, descending=True, stable=True)[:, :n]
-    return order, torch.arange(n, device=chosen.device) < counts[:, None]
-
-
-def _gather(values: Tensor, at: Tensor) -> Tensor:
-    """(B, T, E), (B, n) -> (B, n, E)."""
-    return values.gather(1, at[..., None].expand(-1, -1, values.shape[2]))
 
 
 def _words(input_ids: Tensor, char_ids: Tensor | None, unknown: int) -> Tensor:

@@ -71,6 +71,19 @@ def _packed(cells: Sequence[Any], features: Tensor, lengths: Tensor, dropout: nn
     return pad_packed_sequence(packed, batch_first=True, total_length=features.shape[1])[0]
 
 
+def places_of(chosen: Tensor) -> tuple[Tensor, Tensor]:
+    """bool (B, T) -> int64 (B, n), where a row's chosen tokens stand, and bool (B, n), which of these are real."""
+    counts = chosen.sum(1)
+    n = min(max(int(counts.max()), 1), chosen.shape[1])
+    order = chosen.int().argsort(dim=1, descending=True, stable=True)[:, :n]
+    return order, torch.arange(n, device=chosen.device) < counts[:, None]
+
+
+def values_at(values: Tensor, at: Tensor) -> Tensor:
+    """(B, T, E), (B, n) -> (B, n, E)."""
+    return values.gather(1, at[..., None].expand(-1, -1, values.shape[2]))
+
+
 class CharacterCnn(nn.Module):
     """A convolution over a word's bytes and the maximum over its positions (Ma and Hovy, 2016)."""
 
@@ -246,7 +259,11 @@ class RecurrentForTokenClassification(RecurrentPreTrainedModel):
 
 
 class RecurrentForSequenceClassification(RecurrentPreTrainedModel):
-    """A label for every text: the words pooled, then a linear layer."""
+    """A label for every text: the words pooled, then a linear layer.
+
+    If the config says `pairs`, the same layers read each text of a pair alone. The linear layer sees the vectors u
+    and v of the two texts, |u - v| and u * v (Conneau et al., 2017, section 3.1).
+    """
 
     def __init__(self, config: RecurrentConfig) -> None:
         super().__init__(config)
@@ -256,7 +273,7 @@ class RecurrentForSequenceClassification(RecurrentPreTrainedModel):
             self.attention = nn.Linear(H, H)
             self.attention_context = nn.Linear(H, 1, bias=False)
         self.dropout = nn.Dropout(config.dropout)
-        self.classifier = nn.Linear(H, len(labels_of(config)))
+        self.classifier = nn.Linear(4 * H if config.pairs else H, len(labels_of(config)))
         self.post_init()
 
     def forward(
@@ -265,20 +282,49 @@ class RecurrentForSequenceClassification(RecurrentPreTrainedModel):
         attention_mask: Tensor | None = None,
         char_ids: Tensor | None = None,
         labels: Tensor | None = None,
+        token_type_ids: Tensor | None = None,
         **kwargs: Any,
     ) -> SequenceClassifierOutput:
-        """As `RecurrentModel`, and `labels` int64 (B,).
+        """As `RecurrentModel`, `labels` int64 (B,), and for pairs `token_type_ids` int64 (B, T): 0 is the first text.
 
-        Returns: `logits` (B, L); with attention pooling, `attentions` is a tuple of one (B, T) of weights.
+        Returns: `logits` (B, L); with attention pooling, `attentions` is a tuple of one (B, T) of weights, which sum
+            to 1 over each text.
         """
         mask = torch.ones_like(input_ids) if attention_mask is None else attention_mask
+        B, T = input_ids.shape
+        if self.config.pairs:
+            at, real, input_ids, char_ids = self._texts_alone(input_ids, mask, char_ids, token_type_ids)
+            mask = real.long()
         if not mask.any(1).all():
             input_ids, mask, char_ids = self._with_a_word(input_ids, mask, char_ids)
         hidden = self.encoder(input_ids, mask, char_ids).last_hidden_state
         pooled, weights = self._pool(hidden, mask.bool())
+        if self.config.pairs:
+            u, v = pooled.chunk(2)
+            pooled = torch.cat([u, v, (u - v).abs(), u * v], dim=1)
+            if weights is not None:  # each at its word's place in the pair
+                weights = weights[:, : at.shape[1]].masked_fill(~real, 0.0)
+                weights = weights.new_zeros(2 * B, T).scatter_add(1, at, weights).unflatten(0, (2, B)).sum(0)
         logits = self.classifier(self.dropout(pooled))
         loss = None if labels is None else cross_entropy(logits.float(), labels)
         return SequenceClassifierOutput(loss=loss, logits=logits, attentions=None if weights is None else (weights,))
+
+    def _texts_alone(
+        self, input_ids: Tensor, mask: Tensor, char_ids: Tensor | None, token_type_ids: Tensor | None
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor | None]:
+        """The B first texts of the pairs, then the B second ones.
+
+        Returns:
+            Where their words stand in the pair, int64 (2B, n); which of these are real, bool (2B, n); their
+            `input_ids` and `char_ids`.
+        """
+        if token_type_ids is None:
+            raise ValueError("this baseline reads pairs of texts: it needs token_type_ids, 0 and 1")
+        at, real = places_of(torch.cat([mask.bool() & (token_type_ids == text) for text in (0, 1)]))
+        input_ids = input_ids.repeat(2, 1).gather(1, at).masked_fill(~real, self.config.pad_token_id or 0)
+        if char_ids is not None:
+            char_ids = values_at(char_ids.repeat(2, 1, 1), at).masked_fill(~real[..., None], 0)
+        return at, real, input_ids, char_ids
 
     def _with_a_word(
         self, input_ids: Tensor, mask: Tensor, char_ids: Tensor | None

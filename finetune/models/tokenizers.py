@@ -106,6 +106,15 @@ def train_word_tokenizer(words: Iterable[str], *, min_frequency: int = 1, lowerc
     return WordTokenizer(tokenizer_object=tokenizer, pad_token=PAD, unk_token=UNK, sep_token=SEP)
 
 
+def tell_texts_apart(tokenizer: WordTokenizer) -> None:
+    """Gives the words of a pair token types, 0 for the first text and 1 for the second, and nothing between them."""
+    tokenizer.backend_tokenizer.post_processor = processors.TemplateProcessing(
+        single="$A", pair="$A $B:1", special_tokens=[]
+    )
+    names = [*tokenizer.model_input_names, "token_type_ids"]
+    tokenizer.model_input_names = tokenizer.init_kwargs["model_input_names"] = names  # the latter is saved
+
+
 def add_words(tokenizer: WordTokenizer, words: Iterable[str]) -> None:
     """Appends words that have pretrained vectors to the words that a tokenizer was trained on."""
     known = dict.fromkeys(tokenizer.convert_ids_to_tokens(list(range(len(tokenizer))))) | dict.fromkeys(words)

@@ -24,7 +24,7 @@ TEXTS = [
 WORDS = [word for text in TEXTS for word in text.split()]
 
 
-def a_model(task="token-classification", pooling="attention", **arguments):
+def a_model(task="token-classification", pooling="attention", pairs=False, **arguments):
     torch.manual_seed(0)
     settings = {
         "model_name_or_path": "bilstm",
@@ -35,7 +35,7 @@ def a_model(task="token-classification", pooling="attention", **arguments):
     labels = LABELS if task == "token-classification" else ["neg", "pos"]
     words = WORDS if task == "token-classification" else TEXTS
     model, tokenizer = load(
-        task, ModelArguments(**settings), labels, words=words, max_seq_length=128, pooling=pooling
+        task, ModelArguments(**settings), labels, words=words, max_seq_length=128, pooling=pooling, pairs=pairs
     )
     return model.eval(), tokenizer
 
@@ -247,6 +247,38 @@ def test_empty_texts_are_one_unknown_word(pooling):
     assert torch.allclose(together[0], alone, atol=1e-6)
     unknown = {"input_ids": torch.tensor([[tokenizer.unk_token_id]]), "char_ids": torch.zeros(1, 1, 24).long()}
     assert torch.allclose(alone, model(**unknown).logits[0], atol=1e-6)
+
+
+@pytest.mark.parametrize("pooling", ["mean", "max", "last", "attention"])
+def test_pairs_are_read_one_text_alone(pooling, tmp_path):
+    """Against a classifier of single texts with the same weights: the head sees u, v, |u - v|, u * v."""
+    saved, tokenizer = a_model("sequence-classification", pooling, pairs=True)
+    saved.save_pretrained(tmp_path)
+    tokenizer.save_pretrained(tmp_path)
+    model, tokenizer = (
+        AutoModelForSequenceClassification.from_pretrained(tmp_path),
+        AutoTokenizer.from_pretrained(tmp_path),
+    )
+    alone, its_own = a_model("sequence-classification", pooling)
+    alone.load_state_dict({k: v for k, v in model.state_dict().items() if "classifier" not in k}, strict=False)
+    alone.classifier = torch.nn.Identity()
+
+    def vector(text):
+        return alone(**{k: v.long() for k, v in its_own([text], return_tensors="pt").items()})
+
+    firsts = [TEXTS[0], "a <sep> b", "", TEXTS[2], ""]
+    seconds = [TEXTS[1], TEXTS[0], TEXTS[1], TEXTS[2], ""]
+    together = model(**tokenizer(firsts, seconds, padding=True, return_tensors="pt"))
+    for i, (first, second) in enumerate(zip(firsts, seconds, strict=True)):
+        u, v = (vector(text).logits[0] for text in (first, second))
+        expected = model.classifier(torch.cat([u, v, abs(u - v), u * v]))
+        assert torch.allclose(together.logits[i], expected, atol=1e-6)
+        assert torch.equal(u, v) is (first == second)
+        if pooling == "attention":
+            weights = torch.cat([torch.zeros(0), *(vector(t).attentions[0][0] for t in (first, second) if t)])
+            assert torch.allclose(together.attentions[0][i, : len(weights)], weights, atol=1e-6)
+    one = {k: v.long() for k, v in tokenizer([""], [""], return_tensors="pt").items()}
+    assert torch.allclose(model(**one).logits[0], together.logits[4], atol=1e-6)
 
 
 def test_a_crf_head_for_any_cell_and_new_labels_start_anew(tmp_path):
