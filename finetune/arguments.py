@@ -1,12 +1,14 @@
-"""The dataclasses that are the flags.
+"""The flags that several recipes have, as dataclasses.
 
-A recipe's config joins the three classes below with its own fields:
+A recipe's config has the fields of these three classes, and its own:
 
     @dataclass
     class NerConfig(TrainingArguments, ModelArguments, DataArguments): ...
 
-They hold fields and nothing else. Names are those of `transformers.TrainingArguments` and `run_ner.py`
-where these have one. Precision and the number of processes belong to `accelerate launch`.
+The classes have fields and nothing else. A flag has its name from `transformers.TrainingArguments` or `run_ner.py`,
+if one of them has it. Precision and the number of processes are no flags here: `accelerate launch` sets them.
+
+In a help text, square brackets show the default of a flag whose default depends on something.
 """
 
 from dataclasses import dataclass, field
@@ -16,106 +18,125 @@ DEFAULT_MODEL = "sentence-transformers/all-MiniLM-L6-v2"
 
 
 def flag(default: Any, help: str) -> Any:
-    """A dataclass field that `HfArgumentParser` shows with its help."""
+    """A dataclass field with a help text for `HfArgumentParser`."""
     return field(default=default, metadata={"help": help})
 
 
 @dataclass
 class DataArguments:
-    """Where the data is and how it is cut."""
+    """Where the data is, and how long an input may be."""
 
-    dataset_name: str | None = flag(None, "A data set of the Hub, or a folder written by save_to_disk.")
-    dataset_config_name: str | None = flag(None, "The configuration of the Hub data set.")
+    dataset_name: str | None = flag(
+        None, "A data set: its name on the Hub, a folder written by save_to_disk, or samples (comes with finetune)."
+    )
+    dataset_config_name: str | None = flag(None, "The configuration of a data set on the Hub.")
     train_file: str | None = flag(
         None,
-        "Training data: .conll .jsonl .csv .tsv .parquet, or a saved folder; pretraining: also text, and many files "
-        "(a.txt,b.txt or a pattern).",
+        "Training data: a .conll, .jsonl, .csv, .tsv or .parquet file, or a folder written by save_to_disk. "
+        "Pretraining also takes text files, and several files: a.txt,b.txt or a pattern such as *.txt.",
     )
-    validation_file: str | None = flag(None, "Validation data, in any of these forms.")
-    test_file: str | None = flag(None, "Test data, in any of these forms.")
-    column_names: str | None = flag(None, "Comma-separated names for CSV or TSV files without a header line.")
-    max_seq_length: int = flag(128, "Subwords in one input, special tokens included.")
-    max_train_samples: int | None = flag(None, "Only so many training samples, the first ones.")
-    max_eval_samples: int | None = flag(None, "Only so many validation and test samples, the first ones.")
+    validation_file: str | None = flag(None, "Validation data, in one of the forms of --train_file.")
+    test_file: str | None = flag(None, "Test data, in one of the forms of --train_file.")
+    column_names: str | None = flag(
+        None, "Comma-separated column names, for a CSV or TSV file without a header line."
+    )
+    max_seq_length: int = flag(128, "Largest number of subwords in one input, with the special tokens.")
+    max_train_samples: int | None = flag(None, "Use only the first N training samples.")
+    max_eval_samples: int | None = flag(None, "Use only the first N validation samples and the first N test samples.")
 
 
 @dataclass
 class ModelArguments:
-    """Which model, and for the recurrent baselines its shape."""
+    """Which model to use, and the shape of a recurrent baseline."""
 
     model_name_or_path: str = flag(
         DEFAULT_MODEL,
-        "A Hub id, a directory, or a baseline: rnn, lstm, gru, bilstm, bilstm-crf (not for texts).",
+        "A Hub id, a folder, or a recurrent baseline: rnn, lstm, gru, bilstm, or bilstm-crf (only for words).",
     )
-    model_revision: str = flag("main", "Branch, tag or commit of a Hub checkpoint.")
-    tokenizer_name: str | None = flag(None, "Another tokenizer than the checkpoint's own.")
-    padding_free: bool = flag(True, "BERT, RoBERTa, XLM-R on a CPU: no layer runs on padding; outputs are the same.")
+    model_revision: str = flag("main", "Branch, tag or commit of a checkpoint on the Hub.")
+    tokenizer_name: str | None = flag(None, "A tokenizer that replaces the checkpoint's own: a Hub id or a folder.")
+    padding_free: bool = flag(
+        True, "On a CPU, BERT, RoBERTa and XLM-R compute nothing for padding. It is faster; the outputs are the same."
+    )
     compact_vocabulary: bool = flag(
-        True, "Train only those rows of the word embedding that the data uses; what is saved is the same."
+        True, "Train only the rows of the word embedding that the data uses. The saved model is the same."
     )
     cell: Literal["default", "rnn", "lstm", "gru"] = flag(
-        "default", "Baselines: the recurrent cell, if not the one that the name says (bilstm with gru, say)."
+        "default", "Baselines: the recurrent cell. default: the cell of the model's name (bilstm: lstm)."
     )
-    hidden_size: int = flag(200, "Baselines: units of one direction of one layer.")
-    num_hidden_layers: int = flag(1, "Baselines: recurrent layers.")
-    embedding_size: int = flag(100, "Baselines: word vector size; --embeddings brings its own.")
+    hidden_size: int = flag(200, "Baselines: hidden units of each direction of each layer.")
+    num_hidden_layers: int = flag(1, "Baselines: number of recurrent layers.")
+    embedding_size: int = flag(
+        100, "Baselines: size of the word vectors; with --embeddings, these have their own size."
+    )
     embeddings: str | None = flag(
         None,
-        "Baselines: start the word vectors from a GloVe or word2vec text file, "
-        "or from the input embeddings of a checkpoint.",
+        "Baselines: the first values of the word vectors: a text file of GloVe or word2vec, or a checkpoint (its "
+        "input embeddings).",
     )
     char_features: Literal["none", "cnn", "bilstm"] = flag(
-        "cnn", "Baselines: features of a word's characters (UTF-8 bytes) beside its vector."
+        "cnn",
+        "Baselines: the network for the characters (UTF-8 bytes) of a word; it adds features to the word vector.",
     )
-    char_hidden_size: int = flag(50, "Baselines: size of the character features.")
-    dropout: float = flag(0.5, "Baselines: dropout on word vectors, between layers and before the head.")
-    word_dropout: float = flag(0.05, "Baselines: share of training words replaced by the unknown word.")
-    min_word_frequency: int = flag(1, "Baselines: rarer training words become the unknown word.")
+    char_hidden_size: int = flag(50, "Baselines: number of character features.")
+    dropout: float = flag(0.5, "Baselines: dropout rate on word vectors, between layers and before the head.")
+    word_dropout: float = flag(0.05, "Baselines: share of training words that are replaced by the unknown word.")
+    min_word_frequency: int = flag(1, "Baselines: training words with a lower count become the unknown word.")
 
 
 @dataclass
 class TrainingArguments:
     """The run: its folder, its steps, its evaluations, its checkpoints."""
 
-    output_dir: str = flag("runs/latest", "Where everything of this run is written.")
-    overwrite_output_dir: bool = flag(False, "Replace the run that output_dir holds; what no run wrote is refused.")
+    output_dir: str = flag("runs/latest", "The folder for all files of this run.")
+    overwrite_output_dir: bool = flag(False, "Replace the run in output_dir. A folder with other files is refused.")
     resume_from_checkpoint: str | None = flag(
-        None, "A checkpoint folder, or true for the newest whole one in output_dir (from the start if none)."
+        None, "Continue from this checkpoint folder. true: from the newest in output_dir, or from the start if none."
     )
     num_train_epochs: float | None = flag(
-        None, "Epochs [3 for a checkpoint, 20 for a baseline; pretraining: 3, 10 for a new model]."
+        None,
+        "Number of epochs [3 for a checkpoint, 20 for a baseline; in pretraining 3, or 10 for a new model].",
     )
-    max_steps: int = flag(-1, "Optimizer steps; overrides the epochs where positive.")
-    per_device_train_batch_size: int = flag(16, "Rows of a micro-batch, for each process.")
+    max_steps: int = flag(-1, "Number of optimizer steps. A positive number replaces num_train_epochs.")
+    per_device_train_batch_size: int = flag(16, "Number of rows in a micro-batch of each process.")
     tokens_per_batch: int | None = flag(
-        None, "Instead of so many rows: as many as make up to so many tokens, each counted as long as the longest."
+        None,
+        "Fill each micro-batch with rows up to this number of tokens, padding included. It replaces the number of "
+        "rows.",
     )
     train_sampling_strategy: Literal["random", "group_by_length"] | None = flag(
         None,
-        "Which rows make a step: any, or rows of about the same length [with --tokens_per_batch these, else any].",
+        "Which rows form a batch. random: any rows; group_by_length: rows of similar length [group_by_length with "
+        "--tokens_per_batch, else random].",
     )
-    per_device_eval_batch_size: int = flag(32, "Rows of an evaluation batch, for each process.")
-    gradient_accumulation_steps: int = flag(1, "Micro-batches of one optimizer step.")
+    per_device_eval_batch_size: int = flag(32, "Number of rows in an evaluation batch of each process.")
+    gradient_accumulation_steps: int = flag(1, "Number of micro-batches in one optimizer step.")
     auto_find_batch_size: bool = flag(
-        False, "Out of memory: micro-batches of half as many rows, and twice as many of them, for the same step."
+        False,
+        "If memory runs out, halve the rows of a micro-batch and double the micro-batches of a step. The step stays "
+        "the same.",
     )
     gradient_checkpointing: bool = flag(
-        False, "Compute each layer a second time in the backward pass: less memory, the same weights, more time."
+        False,
+        "Compute each layer again in the backward pass. It saves memory and costs time; the weights are the same.",
     )
-    tf32: bool = flag(True, "On a GPU, products in float32 take TF32, 10 bits after the point, not 23: much faster.")
+    tf32: bool = flag(
+        True, "On a GPU, multiply float32 matrices in TF32: much faster, with 10 bits of the fraction instead of 23."
+    )
     learning_rate: float | None = flag(
         None,
-        "Peak learning rate [5e-5 for a checkpoint, 2e-3 for a baseline; pretraining: 1e-4, 5e-4 for a new model].",
+        "Peak learning rate [5e-5 for a checkpoint, 2e-3 for a baseline; in pretraining 1e-4, or 5e-4 for a new "
+        "model].",
     )
-    head_learning_rate: float | None = flag(None, "Another peak learning rate for the head.")
-    layerwise_lr_decay: float = flag(1.0, "Each layer's learning rate as a multiple of the one above.")
-    freeze_encoder: bool = flag(False, "Train the head alone.")
-    freeze_layers: int = flag(0, "Keep the embeddings and so many lower layers as they are.")
-    weight_decay: float = flag(0.01, "AdamW weight decay, not on biases and norms.")
-    adam_beta1: float = flag(0.9, "AdamW beta 1.")
-    adam_beta2: float = flag(0.999, "AdamW beta 2.")
-    adam_epsilon: float = flag(1e-8, "AdamW epsilon.")
-    max_grad_norm: float = flag(1.0, "Clip the gradient to this norm; 0 does not clip.")
+    head_learning_rate: float | None = flag(None, "Peak learning rate of the head [learning_rate].")
+    layerwise_lr_decay: float = flag(1.0, "Learning rate of each layer, as a multiple of the rate of the layer above it.")
+    freeze_encoder: bool = flag(False, "Train only the head.")
+    freeze_layers: int = flag(0, "Do not train the embeddings and this number of the lowest layers; 0 trains all.")
+    weight_decay: float = flag(0.01, "Weight decay of AdamW. Biases and norms have none.")
+    adam_beta1: float = flag(0.9, "Beta 1 of AdamW.")
+    adam_beta2: float = flag(0.999, "Beta 2 of AdamW.")
+    adam_epsilon: float = flag(1e-8, "Epsilon of AdamW.")
+    max_grad_norm: float = flag(1.0, "The gradient is scaled down to this norm if it is larger; 0 does not clip.")
     lr_scheduler_type: Literal[
         "linear",
         "cosine",
@@ -124,24 +145,37 @@ class TrainingArguments:
         "constant",
         "constant_with_warmup",
         "inverse_sqrt",
-    ] = flag("linear", "A schedule of transformers.get_scheduler.")
-    warmup_steps: float = flag(0, "Warm-up steps; below 1: a share of all steps.")
-    seed: int = flag(42, "All randomness hangs on it.")
+    ] = flag("linear", "The schedule of the learning rate, as in transformers.get_scheduler.")
+    warmup_steps: float = flag(0, "Number of warm-up steps; a number below 1 is a share of all steps.")
+    seed: int = flag(42, "The seed of all random numbers.")
     full_determinism: bool = flag(
         False,
-        "Deterministic kernels on a GPU: slower, and needed there for an exact resume; a CPU's always are.",
+        "On a GPU, use deterministic kernels. They are slower, but an exact resume needs them. A CPU is always "
+        "deterministic.",
     )
-    logging_steps: int = flag(10, "A line of history.jsonl every so many steps.")
-    eval_strategy: Literal["no", "steps", "epoch"] = flag("epoch", "When to evaluate during training.")
-    eval_steps: int = flag(500, "Steps between evaluations, with --eval_strategy steps.")
-    save_strategy: Literal["no", "steps", "epoch"] = flag("epoch", "When to write checkpoints.")
-    save_steps: int = flag(500, "Steps between checkpoints, with --save_strategy steps.")
-    save_total_limit: int = flag(1, "Checkpoints kept beside the best one.")
-    load_best_model_at_end: bool = flag(True, "End with the best evaluated checkpoint, not with the last.")
-    metric_for_best_model: str | None = flag(None, "Such as f1, f1_strict, accuracy, loss [the task's own].")
-    early_stopping_patience: int | None = flag(None, "Stop after so many evaluations without a better one.")
-    dataloader_num_workers: int = flag(0, "Processes that build batches.")
-    report_to: str = flag("none", "Comma-separated trackers of Accelerate: tensorboard, wandb, ...")
-    push_to_hub: bool = flag(False, "Upload the finished folder to the Hub, after it was saved locally.")
-    hub_model_id: str | None = flag(None, "The Hub repository [the name of output_dir].")
-    disable_tqdm: bool = flag(False, "No progress bar; without a terminal, no line a minute.")
+    logging_steps: int = flag(10, "Number of steps between two lines of history.jsonl.")
+    eval_strategy: Literal["no", "steps", "epoch"] = flag(
+        "epoch", "When to evaluate during training: never, every eval_steps, or after each epoch."
+    )
+    eval_steps: int = flag(500, "Number of steps between two evaluations, with --eval_strategy steps.")
+    save_strategy: Literal["no", "steps", "epoch"] = flag(
+        "epoch", "When to write a checkpoint: never, every save_steps, or after each epoch."
+    )
+    save_steps: int = flag(500, "Number of steps between two checkpoints, with --save_strategy steps.")
+    save_total_limit: int = flag(1, "Number of newest checkpoints to keep; the best one is kept, too.")
+    load_best_model_at_end: bool = flag(True, "Save the best evaluated model at the end, instead of the last one.")
+    metric_for_best_model: str | None = flag(
+        None, "The score that chooses the best model, such as f1, accuracy or loss [the main score of the task]."
+    )
+    early_stopping_patience: int | None = flag(
+        None, "Stop after this number of evaluations in a row without a better score."
+    )
+    dataloader_num_workers: int = flag(
+        0, "Number of processes that prepare batches; 0: the training process does it."
+    )
+    report_to: str = flag("none", "Comma-separated trackers that Accelerate knows, such as tensorboard or wandb.")
+    push_to_hub: bool = flag(False, "Upload the folder to the Hub at the end.")
+    hub_model_id: str | None = flag(None, "The repository on the Hub [the name of output_dir].")
+    disable_tqdm: bool = flag(
+        False, "Show no progress: neither the bar in a terminal, nor the line each minute elsewhere."
+    )

@@ -1,4 +1,4 @@
-"""Named entities: fine-tune BERT, RoBERTa, XLM-R or train a recurrent baseline on words with a tag each.
+"""Named entities, parts of speech: fine-tune BERT, RoBERTa, XLM-R or train a recurrent baseline to tag each word.
 
 python recipes/ner.py --dataset_name samples --output_dir runs/ner
 python recipes/ner.py --dataset_name samples --model_name_or_path bilstm --output_dir runs/bilstm
@@ -24,31 +24,39 @@ from finetune.arguments import DataArguments, ModelArguments, TrainingArguments,
 class NerConfig(TrainingArguments, ModelArguments, DataArguments):
     """All flags of this recipe."""
 
-    text_column_name: str = flag("tokens", "Column of the words; in column files a number [the first].")
-    label_column_name: str = flag("ner_tags", "Column of the tags; in column files a number [the last].")
-    tagging: Literal["auto", "plain", "entities"] = flag(
-        "auto", "Tags: plain, such as parts of speech, or of entities, also without B- and I- [what the data says]."
+    text_column_name: str = flag(
+        "tokens", "Column of the words; in column files a number, counted from 0 [the first; the second of CoNLL-U]."
     )
-    label_all_tokens: bool = flag(False, "Train on every subword of a word, not only on the first.")
-    doc_stride: int | None = flag(None, "Subwords that neighbouring windows share [half a window].")
-    head: Literal["linear", "crf"] = flag("linear", "A CRF over the words instead of one softmax for each.")
+    label_column_name: str = flag(
+        "ner_tags", "Column of the tags; in column files a number, counted from 0 [the last]."
+    )
+    tagging: Literal["auto", "plain", "entities"] = flag(
+        "auto",
+        "What the tags are: plain (such as parts of speech) or entities (with or without B- and I-). auto: entities "
+        "if the training data has such prefixes, else plain.",
+    )
+    label_all_tokens: bool = flag(False, "Train on all subwords of a word, not only on the first one.")
+    doc_stride: int | None = flag(None, "Number of subwords that two neighbouring windows share [half a window].")
+    head: Literal["linear", "crf"] = flag(
+        "linear", "linear: each word is tagged alone. crf: a CRF also learns which tag follows which."
+    )
 
 
 def resolved(config: NerConfig) -> NerConfig:
-    """The config with the defaults of its model. Raises ValueError for flags that this model has no use for."""
+    """The config with the defaults of its model. Raises ValueError for flags that this model does not use."""
     resolved: NerConfig = stages.with_defaults(config)
     return resolved
 
 
 def finetune_ner(config: NerConfig) -> training.RunResult:
-    """Trains, evaluates and saves a tagger. Raises ValueError for what a user can mend."""
+    """Trains, evaluates and saves a tagger. Raises ValueError for a mistake that the user can correct."""
     from finetune.tasks import tagging as task
 
-    # 1. The run (processes, precision, seed, a folder that holds nothing else), and its data.
+    # 1. Start the run (processes, precision, seed, its folder), and read its data.
     job = stages.begin(resolved(config), task)
     config = job.config
 
-    # 2. The model and its tokenizer.
+    # 2. Load the model and its tokenizer.
     model, tokenizer = models.load(
         "token-classification",
         config,
@@ -59,17 +67,17 @@ def finetune_ner(config: NerConfig) -> training.RunResult:
     )
     if hasattr(model, "crf") and (config.label_all_tokens or config.doc_stride == 0):
         raise ValueError(
-            "--label_all_tokens, --doc_stride 0: a CRF works on words, so it labels first subwords only, and windows "
-            "must overlap"
+            "--label_all_tokens, --doc_stride 0: a CRF tags whole words, so only first subwords have labels, and "
+            "windows must overlap"
         )
 
-    # 3. Words to subwords: windows without padding.
+    # 3. Turn words into subwords, in windows without padding.
     stages.encode(job, model, tokenizer)
 
     # 4. Train, and evaluate as often as the flags say.
     outcome = stages.fit(job, model)
 
-    # 5. Save the model, what it says on the evaluation splits, its scores, its card.
+    # 5. Save the model, its predictions on the evaluation splits, its scores and its card.
     return stages.report(job, outcome)
 
 
