@@ -129,7 +129,7 @@ class TrainingArguments:
         "model].",
     )
     head_learning_rate: float | None = flag(None, "Peak learning rate of the head [learning_rate].")
-    layerwise_lr_decay: float = flag(1.0, "Learning rate of each layer, as a multiple of the rate of the layer above it.")
+    layerwise_lr_decay: float = flag(1.0, "Learning rate of a layer, as a multiple of the rate of the layer above.")
     freeze_encoder: bool = flag(False, "Train only the head.")
     freeze_layers: int = flag(0, "Do not train the embeddings and this number of the lowest layers; 0 trains all.")
     weight_decay: float = flag(0.01, "Weight decay of AdamW. Biases and norms have none.")
