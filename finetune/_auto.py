@@ -24,22 +24,39 @@ def register_when_imported() -> None:
 
 
 def _register_configs(auto: ModuleType) -> None:
-    from finetune.models.configuration import EncoderCrfConfig, RecurrentConfig
+    from finetune.models.configuration import (
+        EncoderCrfConfig,
+        RecurrentConfig,
+        RecurrentSeq2SeqConfig,
+        TransformerSeq2SeqConfig,
+    )
 
-    for config in (RecurrentConfig, EncoderCrfConfig):
+    for config in (RecurrentConfig, EncoderCrfConfig, RecurrentSeq2SeqConfig, TransformerSeq2SeqConfig):
         auto.AutoConfig.register(config.model_type, config, exist_ok=True)
 
 
 def _register_models(auto: ModuleType) -> None:
-    from finetune.models.configuration import EncoderCrfConfig, RecurrentConfig
+    from transformers.models.auto.configuration_auto import AutoConfig
+
+    from finetune.models.configuration import (
+        EncoderCrfConfig,
+        RecurrentConfig,
+        RecurrentSeq2SeqConfig,
+        TransformerSeq2SeqConfig,
+    )
     from finetune.models.crf import EncoderCrfForTokenClassification
+    from finetune.models.encoder_decoders import RecurrentForSeq2Seq
     from finetune.models.reader import RecurrentForQuestionAnswering
     from finetune.models.recurrent import (
         RecurrentForSequenceClassification,
         RecurrentForTokenClassification,
         RecurrentModel,
     )
+    from finetune.models.seq2seq_transformer import TransformerForSeq2Seq
+    from finetune.models.warm_started import SharedEncoderDecoderConfig, SharedEncoderDecoderModel
 
+    # Its base class needs the models, so it comes with them.
+    AutoConfig.register(SharedEncoderDecoderConfig.model_type, SharedEncoderDecoderConfig, exist_ok=True)
     auto.AutoModel.register(RecurrentConfig, RecurrentModel, exist_ok=True)
     auto.AutoModelForTokenClassification.register(RecurrentConfig, RecurrentForTokenClassification, exist_ok=True)
     auto.AutoModelForTokenClassification.register(EncoderCrfConfig, EncoderCrfForTokenClassification, exist_ok=True)
@@ -47,6 +64,9 @@ def _register_models(auto: ModuleType) -> None:
         RecurrentConfig, RecurrentForSequenceClassification, exist_ok=True
     )
     auto.AutoModelForQuestionAnswering.register(RecurrentConfig, RecurrentForQuestionAnswering, exist_ok=True)
+    auto.AutoModelForSeq2SeqLM.register(RecurrentSeq2SeqConfig, RecurrentForSeq2Seq, exist_ok=True)
+    auto.AutoModelForSeq2SeqLM.register(TransformerSeq2SeqConfig, TransformerForSeq2Seq, exist_ok=True)
+    auto.AutoModelForSeq2SeqLM.register(SharedEncoderDecoderConfig, SharedEncoderDecoderModel, exist_ok=True)
 
 
 def _register_tokenizer(auto: ModuleType) -> None:

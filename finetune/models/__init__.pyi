@@ -29,8 +29,16 @@ from .reader import RecurrentForQuestionAnswering as RecurrentForQuestionAnsweri
 from .recurrent import RecurrentForSequenceClassification as RecurrentForSequenceClassification
 from .recurrent import RecurrentForTokenClassification as RecurrentForTokenClassification
 from .recurrent import RecurrentModel as RecurrentModel
+from .seq2seq_arguments import SEQ2SEQ as SEQ2SEQ
+from .seq2seq_arguments import Seq2SeqModelArguments as Seq2SeqModelArguments
+from .seq2seq_arguments import check_seq2seq_flags as check_seq2seq_flags
+from .seq2seq_arguments import is_new_seq2seq as is_new_seq2seq
+from .seq2seq_arguments import teacher_forcing_in as teacher_forcing_in
+from .seq2seq_loading import load_seq2seq as load_seq2seq
 from .spans import answer_within_passage as answer_within_passage
 from .spans import best_spans as best_spans
+from .target_loss import set_target_loss as set_target_loss
+from .target_loss import start_and_end as start_and_end
 from .tokenizer_fit import first_position as first_position
 from .tokenizer_fit import position_limit as position_limit
 from .tokenizers import SUBWORDS as SUBWORDS

@@ -28,6 +28,16 @@ def run_recurrent(
 ) -> Tensor:
     """Runs recurrent layers over each row without padding. Returns (B, T, H), with 0 past a row's length.
 
+    See `run_recurrent_with_states` for the arguments.
+    """
+    return run_recurrent_with_states(cells, features, lengths, dropout)[0]
+
+
+def run_recurrent_with_states(
+    cells: Sequence[Any], features: Tensor, lengths: Tensor, dropout: nn.Module | None = None
+) -> tuple[Tensor, list[Any]]:
+    """Runs recurrent layers over each row without padding.
+
     `pack_padded_sequence` does this for any lengths, but on a CPU it does not use the fused kernels. So if a batch
     has few lengths (see `--train_sampling_strategy`), the rows of each length run alone.
 
@@ -37,6 +47,9 @@ def run_recurrent(
         lengths: int64 (B,), at least 1.
         dropout: between two layers. A cell's own dropout would draw from cuDNN's generator on a GPU, and no
             checkpoint saves that generator.
+
+    Returns:
+        (B, T, H), with 0 past a row's length, and the last state of each layer in the form of its cell.
     """
     if features.device.type != "cpu":
         # Under autocast, cuDNN would run a recurrent cell in float16 without a scaler of the loss, even for bfloat16.
@@ -46,29 +59,59 @@ def run_recurrent(
     distinct = lengths.unique().tolist()
     if len(distinct) * _ROWS_OF_A_LENGTH > len(lengths):
         return _packed(cells, features, lengths, dropout)
-    # The fused kernels refuse bfloat16 on a processor without it.
-    bf16 = torch.is_autocast_enabled("cpu") and torch.ops.mkldnn._is_mkldnn_bf16_supported()
-    with torch.autocast("cpu", enabled=bf16):
-        groups = [(lengths == length).nonzero()[:, 0] for length in distinct]
-        outputs = []
-        for rows, length in zip(groups, distinct, strict=True):
-            output = features[rows, :length]
-            for layer, cell in enumerate(cells):
-                output = dropout(output) if layer and dropout else output
-                output = cell(output.to(cell.weight_hh_l0.dtype))[0]
-            outputs.append(output)
+    groups = [(lengths == length).nonzero()[:, 0] for length in distinct]
+    outputs, states = [], []
+    for rows, length in zip(groups, distinct, strict=True):
+        output, state = run_cells(cells, features[rows, :length], dropout=dropout)
+        outputs.append(output)
+        states.append(state)
     T = features.shape[1]
     padded = [nn.functional.pad(output, (0, 0, 0, T - output.shape[1])) for output in outputs]
-    return torch.cat(padded)[torch.cat(groups).argsort()]
+    order = torch.cat(groups).argsort()
+    return torch.cat(padded)[order], [_joined(of_layer, order) for of_layer in zip(*states, strict=True)]
 
 
-def _packed(cells: Sequence[Any], features: Tensor, lengths: Tensor, dropout: nn.Module | None) -> Tensor:
+def run_cells(
+    cells: Sequence[Any], features: Tensor, states: Sequence[Any] | None = None, dropout: nn.Module | None = None
+) -> tuple[Tensor, list[Any]]:
+    """Runs recurrent layers over rows of one length, with the fused kernels. Arguments: `run_recurrent_with_states`.
+
+    Args:
+        states: the state that each layer begins with, in the form of its cell. Default: zeros.
+
+    Returns:
+        (B, T, H), and the last state of each layer.
+    """
+    device = features.device.type
+    # On a CPU, the fused kernels refuse bfloat16 if the processor does not have it. On a GPU: see above.
+    bf16 = device == "cpu" and torch.is_autocast_enabled("cpu") and torch.ops.mkldnn._is_mkldnn_bf16_supported()
+    last = []
+    with torch.autocast(device, enabled=bf16):
+        for layer, cell in enumerate(cells):
+            features = dropout(features) if layer and dropout else features
+            features, state = cell(features.to(cell.weight_hh_l0.dtype), None if states is None else states[layer])
+            last.append(state)
+    return features, last
+
+
+def _joined(states: Sequence[Any], order: Tensor) -> Any:
+    """The states of several groups of rows, as one state of all rows in the given order."""
+    if isinstance(states[0], tuple):  # an LSTM has two
+        return tuple(torch.cat(part, dim=1)[:, order] for part in zip(*states, strict=True))
+    return torch.cat(list(states), dim=1)[:, order]
+
+
+def _packed(
+    cells: Sequence[Any], features: Tensor, lengths: Tensor, dropout: nn.Module | None
+) -> tuple[Tensor, list[Any]]:
     packed = pack_padded_sequence(features, lengths.cpu(), batch_first=True, enforce_sorted=False)
+    states = []
     for layer, cell in enumerate(cells):
         if layer and dropout:
             packed = PackedSequence(dropout(packed.data), *packed[1:])
-        packed = cell(packed)[0]
-    return pad_packed_sequence(packed, batch_first=True, total_length=features.shape[1])[0]
+        packed, state = cell(packed)
+        states.append(state)
+    return pad_packed_sequence(packed, batch_first=True, total_length=features.shape[1])[0], states
 
 
 def places_of(chosen: Tensor) -> tuple[Tensor, Tensor]:
