@@ -1,7 +1,7 @@
 """Fine-tune BERT, RoBERTa and XLM-R, beside recurrent baselines given the same chance.
 
-`import finetune` costs no torch: the parts are imported when they are first used. It also makes the
-package's own models known to `AutoModelFor...` and `pipeline()`.
+`import finetune` costs no torch: the parts are imported when they are first used (`__init__.pyi` lists them). It also
+makes the package's own models known to `AutoModelFor...` and `pipeline()`.
 """
 
 import os
@@ -11,14 +11,7 @@ import lazy_loader
 from finetune._auto import register_when_imported
 
 __version__ = "0.1.0"
-__getattr__, __dir__, __all__ = lazy_loader.attach(
-    __name__,
-    submodules=["data", "metrics", "models", "prediction", "reporting", "stages", "tasks", "training"],
-    submod_attrs={
-        "models": ["fill_in", "generate", "trim_vocabulary"],
-        "prediction": ["attention", "load_predictor", "predict"],
-    },
-)
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)
 
 # OpenMP reads this once, when torch is loaded, which is later. By default threads that wait for each other spin for
 # milliseconds. Beside another process this makes steps several times slower, up to a hundred times. After so short a

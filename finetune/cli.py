@@ -9,20 +9,20 @@ import dataclasses
 import difflib
 import errno
 import gc
+import inspect
 import logging
-import numbers
 import os
 import sys
 import time
-import types
 import warnings
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
+from typing import Any, TypeVar
 
 import yaml
 
 from finetune.files import printable
+from finetune.flag_help import HelpFormatter, group_flags
 
 Config = TypeVar("Config")
 
@@ -42,18 +42,25 @@ def parse(config_class: type[Config], argv: Sequence[str] | None = None) -> Conf
     words = list(sys.argv[1:] if argv is None else argv)
     parser = HfArgumentParser(
         config_class,  # type: ignore[arg-type]  # a dataclass
+        prog=program(),
         description=(sys.modules[config_class.__module__].__doc__ or "").strip(),
         usage="%(prog)s [--config FILE.yaml] [--flag value ...]   (--help lists the flags)",
-        formatter_class=_HelpFormatter,
+        formatter_class=HelpFormatter,
         allow_abbrev=False,
     )
-    parser.add_argument("--config", metavar="FILE.yaml", help="Flags from a YAML file; the others override them.")
+    parser.add_argument(
+        "--config",
+        metavar="FILE.yaml",
+        help="Flags from a YAML file, or from a config of the recipes by its name (ner/wnut17); others override it.",
+    )
+    group_flags(parser, config_class)
 
     files, words = _take_config_flags(parser, words)
     known = {field.name for field in dataclasses.fields(config_class)}  # type: ignore[arg-type]
     if files:
+        folder = Path(str(sys.modules[config_class.__module__].__file__)).with_name("configs")
         try:
-            words = [word for file in files for word in yaml_to_argv(file, known)] + words
+            words = [word for name in files for word in yaml_to_argv(config_file(name, folder), known)] + words
         except ValueError as error:
             parser.error(printable(str(error)))
     namespace, unknown = parser.parse_known_args(words)
@@ -64,6 +71,43 @@ def parse(config_class: type[Config], argv: Sequence[str] | None = None) -> Conf
     values = vars(namespace)
     values.pop("config")
     return config_class(**values)
+
+
+def program() -> str:
+    """What was typed to start this program: `finetune ner`, or `ner.py`."""
+    path = Path(sys.argv[0])
+    if (path.name == "finetune" or path.parts[-2:] == ("recipes", "__main__.py")) and len(sys.argv) > 1:
+        return f"finetune {sys.argv[1]}"
+    return path.name
+
+
+def command(recipe: str) -> str | None:
+    """How to start another recipe, in the way in which this one was started; None if it was called from Python."""
+    path = Path(sys.argv[0])
+    if path.name == "finetune":
+        return f"finetune {recipe}"
+    if path.parts[-2:] == ("recipes", "__main__.py"):
+        return f"python -m recipes {recipe}"
+    return f"python {path.with_name(recipe)}.py" if path.parts[-2:-1] == ("recipes",) else None
+
+
+def named_configs(folder: Path) -> list[str]:
+    """The names that `--config` takes for the YAML files of a folder, such as `ner/wnut17`."""
+    return sorted(path.relative_to(folder).with_suffix("").as_posix() for path in folder.rglob("*.yaml"))
+
+
+def config_file(name: str, folder: Path) -> Path:
+    """The YAML file of that name, or the one with that name in `folder`.
+
+    Raises:
+        ValueError: if there is neither.
+    """
+    if Path(name).is_file():
+        return Path(name)
+    inside = folder / f"{name.removesuffix('.yaml')}.yaml"
+    if not inside.is_file() and not Path(name).exists():
+        raise ValueError(f"--config {name}: No such file{did_you_mean(name, named_configs(folder))}")
+    return inside if inside.is_file() else Path(name)
 
 
 def yaml_to_argv(file: str | Path, known: set[str]) -> list[str]:
@@ -179,52 +223,6 @@ def did_you_mean(word: str, known: Iterable[str], before: str = "") -> str:
     return f"; did you mean {before}{names[found[0]]}?" if found else ""
 
 
-def typed(config: Config) -> Config:
-    """The config with values of the types that its flags have: what the command line does, for configs from Python.
-
-    Paths become strings, whole numbers become floats where a float is meant, and numbers of numpy those of Python, so
-    that `run.yaml` holds plain values.
-
-    Raises:
-        ValueError: naming the field, for a value of another type, or outside the choices.
-    """
-    hints = get_type_hints(type(config))
-    names = [field.name for field in dataclasses.fields(config)]  # type: ignore[arg-type]
-    values = {name: _typed(name, getattr(config, name), hints[name]) for name in names}
-    return dataclasses.replace(config, **values)  # type: ignore[type-var]
-
-
-def _typed(name: str, value: Any, hint: Any) -> Any:
-    kinds = get_args(hint) if get_origin(hint) in (Union, types.UnionType) else (hint,)
-    if value is None and type(None) in kinds:
-        return None
-    for kind in kinds:
-        if get_origin(kind) is Literal:
-            if isinstance(value, str) and value in get_args(kind):
-                return value
-        elif kind is str and isinstance(value, (str, Path)):
-            return str(value)
-        elif kind is bool and isinstance(value, bool):
-            return value
-        elif kind in _NUMBERS and isinstance(value, _NUMBERS[kind]) and not isinstance(value, bool):
-            return kind(value)
-    told = [
-        "one of " + ", ".join(map(repr, get_args(kind))) if get_origin(kind) is Literal else _KINDS[kind]
-        for kind in kinds
-    ]
-    raise ValueError(f"{name}={value!r:.100}: must be {' or '.join(told)}")
-
-
-_NUMBERS: dict[Any, Any] = {int: numbers.Integral, float: numbers.Real}
-_KINDS: dict[Any, str] = {
-    int: "a whole number",
-    float: "a number",
-    bool: "True or False",
-    str: "a string",
-    type(None): "None",
-}
-
-
 def _take_config_flags(parser: Any, words: list[str]) -> tuple[list[str], list[str]]:
     """The files of all `--config` flags, of which a later one overrides, and the other words."""
     files: list[str] = []
@@ -254,7 +252,7 @@ def run(recipe: Callable[[Any], Any], config: Any) -> Any:
             handler.addFilter(_clean)
     try:
         _check_launch_file()
-        result = recipe(config)
+        result = inspect.unwrap(recipe)(config)  # messages name flags here
         _end_processes()
         return result
     except (ValueError, FloatingPointError, MemoryError) as error:
@@ -333,7 +331,13 @@ def _launched() -> argparse.Namespace | None:
     launcher.add_argument("--num_processes", "--num-processes", type=int)
     launcher.add_argument("--config_file", "--config-file")
     launcher.add_argument("--cpu", "--use_cpu", "--use-cpu", action="store_true")
-    return launcher.parse_known_args(words[: _index(words, sys.argv[0])])[0]
+    return launcher.parse_known_args(words[: _index(words, _module() or sys.argv[0])])[0]
+
+
+def _module() -> str | None:
+    """The module that `python -m` was given; None for a script."""
+    spec = sys.modules["__main__"].__spec__
+    return None if spec is None else spec.name.removesuffix(".__main__")
 
 
 def _start_missing_processes() -> None:
@@ -358,8 +362,9 @@ def _start_missing_processes() -> None:
             "--standalone",
             f"--nproc_per_node={asked}",
         ]
+        module = _module()
         sys.stdout.flush()
-        os.execv(sys.executable, command + sys.argv)
+        os.execv(sys.executable, command + (sys.argv if module is None else ["-m", module, *sys.argv[1:]]))
 
 
 def _check_launch_file() -> None:
@@ -380,7 +385,3 @@ def _check_launch_file() -> None:
 
 def _index(words: list[str], word: str) -> int:
     return words.index(word) if word in words else len(words)
-
-
-class _HelpFormatter(argparse.ArgumentDefaultsHelpFormatter, argparse.RawDescriptionHelpFormatter):
-    """Defaults shown, the recipe's docstring left as it is written."""

@@ -309,13 +309,18 @@ def _command() -> str:
     """The command that started this comparison. It shows no folders of this machine, except those in the flags."""
     if Path(sys.argv[0]).name == Path(__file__).name:
         return f"python recipes/compare.py {shlex.join(sys.argv[1:])}"
+    if cli.program() == "finetune compare":
+        return f"finetune {shlex.join(sys.argv[1:])}"
     return "recipes.compare.compare(...)"
 
 
 def parse(argv: Sequence[str] | None = None) -> CompareConfig:
     """Builds the config from the command line and the YAML files that it names."""
     parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
+        prog=cli.program(),
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
     )
     parser.add_argument("--task", choices=list(RECIPES), help="The recipe that trains the models.")
     parser.add_argument(
@@ -336,7 +341,8 @@ def parse(argv: Sequence[str] | None = None) -> CompareConfig:
     models: dict[str, list[str]] = {}
     try:
         for file in parser.parse_known_args(words)[0].config:
-            more, own = cli.yaml_to_argvs(file, "models", known)
+            named = cli.config_file(file, Path(__file__).with_name("configs"))
+            more, own = cli.yaml_to_argvs(named, "models", known)
             general, models = general + more, models | own
     except ValueError as error:
         parser.error(str(error))

@@ -3,6 +3,7 @@
 python recipes/demo.py
 """
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -34,5 +35,10 @@ def demo(folder: str = "runs/demo") -> dict[str, Any]:
     return report
 
 
-if __name__ == "__main__":
+def main(argv: Sequence[str] | None = None) -> None:
+    """The command line."""
     demo()
+
+
+if __name__ == "__main__":
+    main()

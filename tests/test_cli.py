@@ -207,3 +207,37 @@ def test_waiting_threads_spin_for_a_short_time_where_nothing_else_was_asked_for(
             assert min(said) > 10**9
         else:
             assert said == {int(given.get("GOMP_SPINCOUNT", 1000))}
+
+
+def test_help_shows_each_flag_once_and_the_first_ones_first(capsys):
+    for config_class in RECIPES.values():
+        with pytest.raises(SystemExit):
+            cli.parse(config_class, ["--help"])
+        shown = re.findall(r"^  --(\w[\w-]*)", capsys.readouterr().out, re.MULTILINE)
+        fields = {field.name for field in dataclasses.fields(config_class)}
+        assert sorted(shown) == sorted(fields | {"config", "help"})
+        assert shown[:4] == ["dataset_name", "train_file", "validation_file", "test_file"]
+
+
+def test_configs_by_name_and_a_slip_in_one(capsys, monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    config = cli.parse(NerConfig, ["--config", "ner/wnut17"])
+    assert config == cli.parse(NerConfig, ["--config", str(ROOT / "recipes/configs/ner/wnut17.yaml")])
+    assert list(compare.parse(["--config", "compare/wnut17"]).models)
+    with pytest.raises(SystemExit):
+        cli.parse(NerConfig, ["--config", "ner/wnut71"])
+    assert "--config ner/wnut71: No such file; did you mean ner/wnut17?" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("argv", "program", "command"),
+    [
+        (["/venv/bin/finetune", "ner"], "finetune ner", "finetune predict"),
+        (["/x/recipes/__main__.py", "ner"], "finetune ner", "python -m recipes predict"),
+        (["recipes/ner.py"], "ner.py", "python recipes/predict.py"),
+        (["/home/me/script.py"], "script.py", None),
+    ],
+)
+def test_a_command_is_told_as_this_one_was_started(monkeypatch, argv, program, command):
+    monkeypatch.setattr(sys, "argv", argv)
+    assert (cli.program(), cli.command("predict")) == (program, command)

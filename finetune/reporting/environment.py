@@ -8,7 +8,9 @@ from pathlib import Path
 import psutil
 import torch
 
-PACKAGES = ("finetune", "torch", "transformers", "accelerate", "datasets", "tokenizers", "scikit-learn", "numpy")
+from finetune import __version__
+
+PACKAGES = ("torch", "transformers", "accelerate", "datasets", "tokenizers", "scikit-learn", "numpy")
 
 
 def machine() -> dict[str, str]:
@@ -28,5 +30,10 @@ def machine() -> dict[str, str]:
         found["GPU"] = torch.cuda.get_device_name()
     found["precision"] = os.environ.get("ACCELERATE_MIXED_PRECISION", "no").replace("no", "float32")
     found["system"] = f"{platform.system()}, Python {platform.python_version()}"
-    found["packages"] = ", ".join(f"{name} {metadata.version(name)}" for name in PACKAGES)
+    found["packages"] = ", ".join(f"{name} {version}" for name, version in versions().items())
     return found
+
+
+def versions() -> dict[str, str]:
+    """The versions of this project and of the packages that a figure may depend on."""
+    return {"finetune": __version__} | {name: metadata.version(name) for name in PACKAGES}

@@ -8,6 +8,7 @@ from typing import Any
 from huggingface_hub import EvalResult, ModelCardData
 
 from finetune.files import write_text
+from finetune.reporting.environment import versions
 
 _OWN = ("recurrent", "encoder-crf")  # the package's own kinds, which transformers alone does not know
 _TOLD = (
@@ -119,6 +120,7 @@ def write_model_card(
         *([f"- steps trained: {results['train_steps']:,}"] if "train_steps" in results else []),
         *([f"- best epoch: {results['best_epoch']}"] if "best_epoch" in results else []),
         f"- parameters: {results['total_parameters']:,}",
+        f"- with {', '.join(f'{package} {version}' for package, version in versions().items())}",
         "",
         "## Use",
         "",

@@ -31,8 +31,9 @@ from accelerate.utils import (
 )
 
 from finetune.arguments import TrainingArguments
-from finetune.cli import did_you_mean, to_yaml, turn_bars_off, typed
+from finetune.cli import did_you_mean, to_yaml, turn_bars_off
 from finetune.files import match_modes, printable, remove, sync, write_text
+from finetune.from_python import typed
 from finetune.training import folder as own
 from finetune.training.resume import checkpoint_to_resume
 from finetune.training.saving import is_full_disk, unwrapped, weights_of
