@@ -1,7 +1,7 @@
 """YAML file and command line -> one dataclass.
 
-`--config file.yaml` becomes flags placed before the real ones, so a YAML value passes the same type and
-choice checks as a flag, and a flag overrides it.
+The values of `--config file.yaml` become flags, which come before the flags of the command line. So the same checks
+hold for a YAML value and a flag, and a flag overrides a YAML value.
 """
 
 import argparse
@@ -31,11 +31,11 @@ _PATIENCE = 10.0  # seconds
 
 
 def parse(config_class: type[Config], argv: Sequence[str] | None = None) -> Config:
-    """Builds a `config_class` from `argv` (default: the program's own arguments).
+    """Builds a `config_class` from `argv` (default: the arguments of the program).
 
     Raises:
-        SystemExit: with status 2 and one sentence, for an unknown flag or key, a value of the wrong type
-            or one outside the choices.
+        SystemExit: with status 2 and one sentence, for an unknown flag or key, and for a value of a wrong type or
+            outside the choices.
     """
     from transformers import HfArgumentParser
 
@@ -74,7 +74,7 @@ def parse(config_class: type[Config], argv: Sequence[str] | None = None) -> Conf
 
 
 def program() -> str:
-    """What was typed to start this program: `finetune ner`, or `ner.py`."""
+    """The command that started this program: `finetune ner`, or `ner.py`."""
     path = Path(sys.argv[0])
     if (path.name == "finetune" or path.parts[-2:] == ("recipes", "__main__.py")) and len(sys.argv) > 1:
         return f"finetune {sys.argv[1]}"
@@ -82,7 +82,7 @@ def program() -> str:
 
 
 def command(recipe: str) -> str | None:
-    """How to start another recipe, in the way in which this one was started; None if it was called from Python."""
+    """The command that starts another recipe in the same way as this one; None if it was called from Python."""
     path = Path(sys.argv[0])
     if path.name == "finetune":
         return f"finetune {recipe}"
@@ -111,20 +111,20 @@ def config_file(name: str, folder: Path) -> Path:
 
 
 def yaml_to_argv(file: str | Path, known: set[str]) -> list[str]:
-    """Turns the keys of a YAML file into `--key=value` words; null means: leave the default.
+    """Turns the keys of a YAML file into words `--key=value`. A key with the value null keeps its default.
 
     Raises:
-        ValueError: if the file cannot be read, is not a mapping of flags to plain values, or has a key
-            that is not in `known`. The message names file and line.
+        ValueError: if the file cannot be read, is not a mapping of flags to plain values, or has a key that is not in
+            `known`. The message names file and line.
     """
     return _to_argv(file, _compose(file), known)
 
 
 def yaml_to_argvs(file: str | Path, key: str, known: set[str]) -> tuple[list[str], dict[str, list[str]]]:
-    """As `yaml_to_argv`, where `key` holds a mapping of names to flags of their own, or names between commas.
+    """As `yaml_to_argv`, for a file in which `key` has names with their own flags, or comma-separated names.
 
     Returns:
-        The words of the file, and those of every name.
+        The words for all, and the words of each name.
     """
     root = _compose(file)
     if not isinstance(root, yaml.MappingNode):
@@ -144,16 +144,16 @@ def yaml_to_argvs(file: str | Path, key: str, known: set[str]) -> tuple[list[str
 
 
 def read_settings(file: Path) -> dict[str, Any]:
-    """The plain values of a YAML file, such as the run.yaml of a folder that came from somebody else.
+    """The plain values of a YAML file, such as a run.yaml. The file may come from a stranger.
 
-    Lists, mappings and aliases are left out: nothing of a run.yaml is one, and some hundred bytes can stand for
-    gigabytes.
+    Lists, mappings and aliases are left out. A run.yaml has none of them, and with aliases a file of some hundred
+    bytes can become gigabytes.
 
     Raises:
-        ValueError: naming the file, and the line where one is known.
+        ValueError: naming the file, and the line if it is known.
     """
     if file.stat().st_size > _LARGEST:
-        raise ValueError(f"{file}: larger than any that a run writes")
+        raise ValueError(f"{file}: too large for a file that a run writes")
     root = _compose(file, f"{file}")
     found: dict[str, Any] = {}
     for key, value in root.value if isinstance(root, yaml.MappingNode) else ():
@@ -162,7 +162,7 @@ def read_settings(file: Path) -> dict[str, Any]:
                 found[key.value] = yaml.SafeLoader("").construct_object(value)
             except (ValueError, yaml.YAMLError) as error:
                 where = f"{file}:{value.start_mark.line + 1}"
-                raise ValueError(f"{where}: {key.value!r:.100} is {value.value!r:.100}, which is no value") from error
+                raise ValueError(f"{where}: {key.value!r:.100} has the invalid value {value.value!r:.100}") from error
     return found
 
 
@@ -188,16 +188,16 @@ def _to_argv(file: str | Path, root: yaml.Node | None, known: set[str]) -> list[
     for key, value in root.value:
         where = f"{file}:{key.start_mark.line + 1}"
         if not isinstance(key, yaml.ScalarNode):
-            raise ValueError(f"{where}: the name of a flag is one plain value")
+            raise ValueError(f"{where}: the name of a flag must be a plain value")
         if key.value not in known:
             hint = did_you_mean(key.value.lstrip("-").replace("-", "_"), known) or "; --help lists the flags"
             raise ValueError(f"{where}: unknown flag {key.value!r}{hint}")
         if not isinstance(value, yaml.ScalarNode):
             raise ValueError(f"{where}: {key.value} takes one plain value")
         if key.value in seen:
-            raise ValueError(f"{where}: {key.value} stands here a second time")
+            raise ValueError(f"{where}: {key.value} is given a second time")
         seen.add(key.value)
-        # The text as it is written: YAML would turn `eval_strategy: no` into a boolean.
+        # Take the text as it is written, because YAML would turn `eval_strategy: no` into a boolean.
         if value.tag != "tag:yaml.org,2002:null":
             infinite = value.tag == "tag:yaml.org,2002:float" and value.value.lower().endswith((".inf", ".nan"))
             argv.append(f"--{key.value}={value.value.replace('.', '') if infinite else value.value}")
@@ -205,18 +205,18 @@ def _to_argv(file: str | Path, root: yaml.Node | None, known: set[str]) -> list[
 
 
 def to_yaml(config: Any) -> str:
-    """The config as a YAML text that `--config` takes back."""
+    """The config as a YAML text that `--config` can read."""
     values = dataclasses.asdict(config)
-    # YAML breaks a line at these characters, too, unless they are written as escapes.
+    # For YAML these characters end a line, too, unless they are written as escapes.
     breaks = any(mark in value for value in values.values() if isinstance(value, str) for mark in "\x85\u2028\u2029")
     return yaml.safe_dump(values, sort_keys=False, allow_unicode=not breaks)
 
 
 def did_you_mean(word: str, known: Iterable[str], before: str = "") -> str:
-    """`; did you mean --seed?` for a word that looks like a known one, else nothing.
+    """`; did you mean --seed?` for a word that is similar to a known word, else the empty string.
 
     Args:
-        before: what is put before the known word.
+        before: the text before the known word, such as `--`.
     """
     names = {name.lower(): name for name in known}
     found = difflib.get_close_matches(word.lower(), names, n=1, cutoff=0.7)
@@ -224,7 +224,7 @@ def did_you_mean(word: str, known: Iterable[str], before: str = "") -> str:
 
 
 def _take_config_flags(parser: Any, words: list[str]) -> tuple[list[str], list[str]]:
-    """The files of all `--config` flags, of which a later one overrides, and the other words."""
+    """The files of all `--config` flags (a later file overrides an earlier one), and the other words."""
     files: list[str] = []
     others: list[str] = []
     rest = iter(words)
@@ -241,10 +241,10 @@ def _take_config_flags(parser: Any, words: list[str]) -> tuple[list[str], list[s
 
 
 def run(recipe: Callable[[Any], Any], config: Any) -> Any:
-    """Calls a recipe function; what a user can mend becomes one line on standard error, with exit status 1.
+    """Calls a recipe function. A mistake that the user can correct becomes one line on standard error, and status 1.
 
-    Ctrl-C exits with status 130; SIGTERM during training with 143, by the recipe's own SystemExit.
-    From Python, call the recipe function itself: there the exception has its traceback.
+    Ctrl-C exits with status 130. SIGTERM during training exits with 143, by a SystemExit of the recipe. In Python,
+    call the recipe function itself to get the exception with its traceback.
     """
     _start_missing_processes()
     for handler in (logging.lastResort, *logging.getLogger("transformers").handlers):
@@ -258,9 +258,9 @@ def run(recipe: Callable[[Any], Any], config: Any) -> Any:
     except (ValueError, FloatingPointError, MemoryError) as error:
         _let_the_first_process_speak()
         raise SystemExit(printable(f"error: {error}")) from error
-    except BrokenPipeError:  # whoever read the output has left; recipes/predict.py ends quietly
+    except BrokenPipeError:  # the program that reads the output has ended; recipes/predict.py then ends quietly
         raise
-    except OSError as error:  # no room, no permission, no connection
+    except OSError as error:  # a full disk, no permission, no connection
         place = error.filename
         if (
             place is None
@@ -276,28 +276,29 @@ def run(recipe: Callable[[Any], Any], config: Any) -> Any:
 
 
 def _clean(record: logging.LogRecord) -> bool:
-    """A filter of log lines, which also tell of what stands in files."""
+    """A filter for log lines, because they may contain text from files."""
     record.msg, record.args = printable(record.getMessage()), ()
     return True
 
 
 def _let_the_first_process_speak() -> None:
-    """Several processes mostly end for the same reason, which one of them should tell.
+    """Lets the first process print its error before the others print theirs.
 
-    The others wait. Once the first one has ended, the launcher ends them; one that is alone with its error tells it.
+    Usually all processes fail for the same reason, and one message is enough. The others wait here. When the first
+    process has ended, the launcher ends them. If only another process has failed, it prints its error after the wait.
     """
     if os.environ.get("LOCAL_RANK", "0") != "0":
         time.sleep(_PATIENCE)
 
 
 def turn_bars_off() -> Callable[[], None]:
-    """Turns off the progress bars of transformers, which would break up ours; returns what puts them back."""
+    """Turns off the progress bars of transformers, which would disturb ours. Returns a function to restore them."""
     from transformers.utils import logging as transformers_logging
 
     def put_back() -> None:
         if before:
             with warnings.catch_warnings():
-                warnings.simplefilter("ignore")  # where the environment keeps the Hub's own ones off
+                warnings.simplefilter("ignore")  # it warns if an environment variable turns off the Hub's bars
                 transformers_logging.enable_progress_bar()
 
     before = transformers_logging.is_progress_bar_enabled()
@@ -306,10 +307,10 @@ def turn_bars_off() -> Callable[[], None]:
 
 
 def _end_processes() -> None:
-    """Takes leave of the other processes, and ends the threads that talk to them.
+    """Leaves the process group, and ends the threads that communicate with the other processes.
 
-    One that wants Python's lock once the interpreter is ending would have the process aborted. They end with their
-    group, and that with what holds it, such as a wrapped model in a cycle.
+    If such a thread needs Python's lock while the interpreter is ending, the process is aborted. The threads end with
+    their group. The group ends when nothing refers to it, so first collect garbage, such as a wrapped model.
     """
     distributed = sys.modules.get("torch.distributed")
     if distributed is not None and distributed.is_available() and distributed.is_initialized():
@@ -318,7 +319,7 @@ def _end_processes() -> None:
 
 
 def _launched() -> argparse.Namespace | None:
-    """What `accelerate launch` was told that started this process; None where something else did."""
+    """The flags of the `accelerate launch` that started this process; None if something else started it."""
     import psutil  # a dependency of accelerate
 
     try:
@@ -341,10 +342,11 @@ def _module() -> str | None:
 
 
 def _start_missing_processes() -> None:
-    """`accelerate launch --cpu --num_processes 2` starts one process and says nothing (accelerate issue 2741), also
-    where a `--config_file` asks for them.
+    """Starts as many processes on a CPU as the user asked for.
 
-    So the one that it started becomes torch's launcher of as many as were asked for.
+    `accelerate launch --cpu --num_processes 2` starts only one process, without a message (accelerate issue 2741).
+    The same happens if a `--config_file` asks for several. This process then becomes torch's launcher and starts
+    them.
     """
     if "WORLD_SIZE" in os.environ or os.environ.get("ACCELERATE_USE_CPU", "").lower() != "true":
         return
@@ -368,7 +370,7 @@ def _start_missing_processes() -> None:
 
 
 def _check_launch_file() -> None:
-    """A launch file for GPUs would run on the CPU where there are none, without a word."""
+    """Raises ValueError for a launch file for GPUs on a machine without one. It would run on the CPU silently."""
     launched = _launched() if "ACCELERATE_MIXED_PRECISION" in os.environ else None  # accelerate launch sets it
     if launched is None or launched.config_file is None or launched.cpu:
         return
@@ -378,7 +380,7 @@ def _check_launch_file() -> None:
 
     if not torch.accelerator.is_available():
         raise ValueError(
-            f"--config_file {launched.config_file}: this launch file is for GPUs (use_cpu: false), and torch finds "
+            f"--config_file {launched.config_file}: this launch file is for GPUs (use_cpu: false), but torch finds "
             "none here; give recipes/configs/accelerate/cpu.yaml, or add --cpu to accelerate launch"
         )
 

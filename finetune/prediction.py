@@ -1,7 +1,7 @@
-"""Using a fine-tuned model: texts or words in, labels, scores and entities out.
+"""Uses a fine-tuned model: it takes texts, words or questions, and gives labels, entities or answers with scores.
 
-Words and texts take the way that they take in an evaluation (the same windows, the same subword of a word, the same
-batches), so that they get the same labels.
+Inputs are processed as in an evaluation: the same windows, the same subword of each word, the same batches. So they
+get the same labels.
 """
 
 from __future__ import annotations  # names of the lazy parts in signatures would import torch
@@ -33,7 +33,7 @@ def predict(
     max_seq_length: int | None = None,
     doc_stride: int | None = None,
 ) -> list[dict[str, Any]]:
-    """What a model says of each text: `load_predictor(model_dir, ...)(texts)`, where both are explained.
+    """The model's answer for each text: `load_predictor(model_dir, ...)(texts)`. See these two for details.
 
     >>> predict("runs/ner", ["Grace Hopper was born in New York."])[0]["entities"][0]["text"]  # doctest: +SKIP
     'Grace Hopper'
@@ -51,20 +51,21 @@ def load_predictor(
     revision: str = "main",
     task: Any = None,
 ) -> Predictor:
-    """Loads a model to label words or texts with. It computes in the precision of its run, as the evaluation did.
+    """Loads a model for prediction. It computes in the precision of its run, as the evaluation did.
 
     Args:
-        model_dir: the folder of a run of `recipes/ner.py`, `recipes/sentiment.py` or `recipes/question_answering.py`,
-            or any other model for token or sequence classification or question answering: a folder or a Hub id.
-        batch_size: windows, or texts, in one batch.
-        max_seq_length: subwords in a window, special tokens included [the run's; without one 128, or what the model
-            has positions for].
-        doc_stride: subwords that neighbouring windows share [the run's; without one, half a window].
-        revision: branch, tag or commit of a Hub model.
-        task: a module with the names of `finetune.tasks` [the one that the model's head is for].
+        model_dir: the folder of a run of `recipes/ner.py`, `recipes/sentiment.py` or `recipes/question_answering.py`;
+            or a folder or a Hub id of another model for token classification, sequence classification or question
+            answering.
+        batch_size: the number of windows or texts in one batch.
+        max_seq_length: the largest number of subwords in a window, with the special tokens [as in the run; if there
+            was no run, 128, or the number of the model's positions if that is less].
+        doc_stride: the number of subwords that two neighbouring windows share [as in the run, else half a window].
+        revision: branch, tag or commit of a model on the Hub.
+        task: a module with the functions that `finetune/stages.py` lists [the task of the model's head].
 
     Raises:
-        ValueError: naming the flag of `recipes/predict.py`, for what does not load, or cannot be meant.
+        ValueError: naming the flag of `recipes/predict.py`, for a model that does not load and for a wrong value.
     """
     from accelerate import Accelerator
     from torch import accelerator as hardware
@@ -86,7 +87,7 @@ def load_predictor(
     )
     head, labels, model, tokenizer = models.load_finetuned(arguments, max_seq_length=max_seq_length)
     if hasattr(model, "crf") and doc_stride == 0:
-        raise ValueError("--doc_stride 0: a CRF works on words, so windows must overlap")
+        raise ValueError("--doc_stride 0: a CRF tags whole words, so windows must overlap")
     if max_seq_length is None:
         max_seq_length = min(128, models.position_limit(model) or 128)
     accelerator = Accelerator(cpu=not hardware.is_available())
@@ -101,23 +102,23 @@ def load_predictor(
         max_seq_length=max_seq_length,
         doc_stride=doc_stride,
         accelerator=accelerator,
-        # Column 0 is the default, and as such may be the second in another file (`finetune/data/conll.py`).
+        # Column 0 is the default. For a CoNLL-U file, the default means the second column (`finetune/data/conll.py`).
         word_column=data.column_number(settings.get("text_column_name")) or None,
     )
     paired = predictor.pairs or head == "question-answering"
-    predictor([("", "") if paired else ""])  # lengths that cannot be meant are refused now
+    predictor([("", "") if paired else ""])  # refuses a wrong max_seq_length or doc_stride now
     return predictor
 
 
 def attention(model: Any, text: str | Sequence[str], *, tokenizer: Any = None) -> reporting.AttentionMaps:
-    """What a model looks at: `finetune.reporting.attention`, which explains it, of a folder or a Hub id, too.
+    """The attention of a model to each word: as `finetune.reporting.attention`, but also for a folder or a Hub id.
 
     Args:
-        model: a folder or a Hub id; or a loaded model, whose `tokenizer` is then needed.
+        model: a folder or a Hub id; or a loaded model, which then needs its `tokenizer`.
         text: a text, or its words.
 
     Raises:
-        ValueError: also for a checkpoint that does not load.
+        ValueError: as `finetune.reporting.attention`, and for a checkpoint that does not load.
     """
     if isinstance(model, (str, Path)):
         model, its_own = models.load_as_saved(str(model), for_words=not isinstance(text, str), flag="attention:")
@@ -135,13 +136,13 @@ class Predictor:
     tokenizer: Any
     task: Any  # a module of `finetune.tasks`
     labels: list[str]
-    settings: dict[str, Any]  # of the task, as the model's config has them
-    pairs: bool | None  # whether it learned from pairs of texts; None: unknown
+    settings: dict[str, Any]  # settings of the task, from the model's config
+    pairs: bool | None  # whether the model was trained on pairs of texts; None: unknown
     batch_size: int
     max_seq_length: int
     doc_stride: int | None
     accelerator: Any
-    word_column: int | None = None  # of column files, as the run read them; None: the first, of CoNLL-U the second
+    word_column: int | None = None  # the run's column of words; None: the first, or the second of a CoNLL-U file
 
     @property
     def labels_words(self) -> bool:
@@ -149,55 +150,55 @@ class Predictor:
         return self.task is tasks.tagging
 
     def __call__(self, samples: Sequence[Sample]) -> list[dict[str, Any]]:
-        """One answer a sample, in their order.
+        """One answer for each sample, in the same order.
 
         Args:
-            samples: a model that answers questions takes tuples of a question and its passage; one that labels
-                words takes texts, which `finetune.data.split_words` splits, or lists of words; one that labels
-                texts takes texts, which are cut at `max_seq_length` as in training, or tuples of two texts.
+            samples: for a model that answers questions, tuples of a question and its passage. For a model that labels
+                words, lists of words, or texts, which `finetune.data.split_words` splits. For a model that labels
+                texts, texts or tuples of two texts; they are cut at `max_seq_length` as in training.
 
         Returns:
             For texts:
 
             | key | |
             |---|---|
-            | `predicted` | the label; a list of labels where a text may have several; or the number |
-            | `score` | its probability; of several labels, that of the answer on the least certain one |
-            | `scores` | of several labels, the probability of each |
+            | `predicted` | the label; a list of labels if a text may have several; or the number |
+            | `score` | its probability; with several labels, the probability of the least certain decision |
+            | `scores` | only with several labels: the probability of each |
 
             For questions:
 
             | key | |
             |---|---|
-            | `answer` | the characters of the passage; empty: it does not hold an answer |
-            | `start`, `end` | where it is in the passage: `passage[start:end]`; null without an answer |
-            | `score` | its probability among the spans of `nbest` and no answer |
-            | `nbest` | up to 20 spans, the likeliest first, with the same keys |
+            | `answer` | the characters of the passage; empty if the passage has no answer |
+            | `start`, `end` | the place in the passage: `passage[start:end]`; null without an answer |
+            | `score` | its probability among the spans of `nbest` and "no answer" |
+            | `nbest` | up to 20 spans with the same keys, the most probable first |
 
             For words:
 
             | key | |
             |---|---|
             | `tokens` | the words |
-            | `predicted` | the label of each; `O` where the tokenizer makes nothing of a word |
+            | `predicted` | the label of each word; `O` if the tokenizer makes no subword of it |
             | `scores` | the probability of each label; 0 for these words |
-            | `entities` | see below; `finetune.data.tags_of_labels` says what labels without a prefix are |
+            | `entities` | see below; `finetune.data.tags_of_labels` explains labels without a prefix |
 
-            and for each entity, which is what conlleval takes for one (a stray `I-` starts one):
+            An entity is what conlleval counts as one: an `I-` that continues nothing starts an entity. Its keys:
 
             | key | |
             |---|---|
-            | `text` | the characters, but no invisible ones at its ends; given words have a space between them |
+            | `text` | the characters, without invisible ones at the ends; given words are joined by spaces |
             | `label` | the type |
-            | `start`, `end` | where it is in the text: `text[start:end]`; not of given words |
-            | `words` | its first word, and the one after its last, counted from 0 |
-            | `score` | the lowest of its words' scores |
+            | `start`, `end` | the place in the text: `text[start:end]`; missing if words were given |
+            | `words` | the number of its first word and of the word after its last, counted from 0 |
+            | `score` | the lowest score of its words |
 
-            Scores are rounded to 6 decimals. A CRF labels a sentence as a whole; where that gives a word another
-            label than its likeliest one, the score is the likeliest one's.
+            Scores are rounded to 6 decimals. A CRF labels a sentence as a whole. So it may give a word another label
+            than the most probable one; the score is then that of the most probable one.
 
         Raises:
-            ValueError: as `check`, with the number of the sample, counted from 0.
+            ValueError: as `check`. The message has the number of the sample, counted from 0.
         """
         if isinstance(samples, str):
             raise ValueError("the samples are one string; give a list of them")
@@ -210,11 +211,11 @@ class Predictor:
         return found
 
     def check(self, sample: Sample) -> None:
-        """Raises ValueError, in one sentence, for what this model does not label."""
+        """Raises ValueError with one sentence for a sample that the model cannot label."""
         stages.asked(self.task, "check", sample, self)
 
     def collect(self, rows: Any) -> dict[str, np.ndarray]:
-        """What the task keeps of each row."""
+        """Runs the model on the rows. Returns what the task keeps for each row."""
         nothing: dict[str, float] = {}
         return stages.collect(
             self.accelerator,
@@ -238,13 +239,13 @@ _SETTINGS: dict[str, Any] = {
 
 
 def _settings_of_model(config: Any) -> dict[str, Any]:
-    """The settings of a task that a model's config holds, or what stands for them in a model from elsewhere."""
+    """The settings of the task in a model's config. A model that was not trained here gets the defaults."""
     found = {name: getattr(config, name, None) for name in _SETTINGS}
     return {name: _SETTINGS[name] if value is None else value for name, value in found.items()}
 
 
 def _settings_of_run(folder: Path) -> dict[str, Any]:
-    """What a run's `run.yaml`, or the state of its checkpoint, says of how its inputs were cut; else nothing."""
+    """How a run read and cut its inputs, from its `run.yaml` or the state of its checkpoint; {} if it has neither."""
     file = next((folder / name for name in ("run.yaml", "state.json") if (folder / name).is_file()), None)
     if file is None:
         return {}
@@ -259,16 +260,16 @@ def _settings_of_run(folder: Path) -> dict[str, Any]:
     settings = {key: written[key] for key in kinds if key in written}
     for key, value in settings.items():
         if not isinstance(value, kinds[key]):
-            raise ValueError(f"{file}: {key} is {value!r:.100}, which no run has written")
+            raise ValueError(f"{file}: {key} has the invalid value {value!r:.100}")
     return settings
 
 
 def _flags_of_checkpoint(file: Path) -> dict[str, Any]:
     if file.stat().st_size > _LARGEST_STATE:
-        raise ValueError(f"{file}: larger than any that a run writes")
+        raise ValueError(f"{file}: too large for a file that a run writes")
     try:
         flags = json.loads(file.read_text(encoding="utf-8"))["run"]["flags"]
-    except (LookupError, TypeError):  # of something else
+    except (LookupError, TypeError):  # the file belongs to another program
         return {}
     except (ValueError, RecursionError) as error:
         raise ValueError(f"{file}: not JSON: {' '.join(str(error).split())[:300]}") from error

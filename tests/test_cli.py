@@ -118,9 +118,9 @@ def test_every_launch_file_is_known_to_accelerate():
     ("text", "message"),
     [
         ("a: " + "[" * 100_000, "run.yaml: not a YAML file: "),
-        ("max_seq_length: 2001-13-45\n", "run.yaml:1: 'max_seq_length' is '2001-13-45', which is no value"),
+        ("max_seq_length: 2001-13-45\n", "run.yaml:1: 'max_seq_length' has the invalid value '2001-13-45'"),
         ("a: 1\nb: !!python/object/apply:os.getcwd []\n", None),
-        ("x: '" + "x" * 2**18 + "'", "run.yaml: larger than any that a run writes"),
+        ("x: '" + "x" * 2**18 + "'", "run.yaml: too large for a file that a run writes"),
         ("a: \0", "run.yaml: not a YAML file: "),
         ("[1, 2]", None),
         ("", None),
@@ -179,7 +179,7 @@ def test_a_launch_file_for_gpus_needs_one(tmp_path):
     for name, answer in (
         (
             "one_gpu_bf16",
-            "one_gpu_bf16.yaml: this launch file is for GPUs (use_cpu: false), and torch finds none here",
+            "one_gpu_bf16.yaml: this launch file is for GPUs (use_cpu: false), but torch finds none here",
         ),
         ("cpu", "error: --model_name_or_path is missing"),
     ):

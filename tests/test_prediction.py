@@ -312,7 +312,7 @@ def test_nothing_in_nothing_out(ner_runs):
         ({"max_seq_length": 65}, "--max_seq_length 65: .* has positions for 64 tokens"),
         ({"max_seq_length": 7}, "--max_seq_length 7: 8 is the least"),
         ({"doc_stride": 10}, "--doc_stride 10: must be from 0 to 9"),
-        ({"doc_stride": 0}, "--doc_stride 0: a CRF works on words"),
+        ({"doc_stride": 0}, "--doc_stride 0: a CRF tags whole words"),
         ({"batch_size": 0}, "batch_size=0: must be at least 1"),
         ({"batch_size": "8"}, "batch_size='8': must be a whole number"),
     ],

@@ -1,4 +1,4 @@
-"""Several models, several seeds, side by side: from the files of finished runs to the numbers of a report."""
+"""Compares models with several seeds: from the files of finished runs to the numbers of a report."""
 
 import lazy_loader
 

@@ -1,7 +1,7 @@
-"""What finished runs left behind.
+"""Reads the files of finished runs.
 
-All is read back from `all_results.json`, `history.jsonl` and `predictions_<split>`, so that a report can be made
-again without training, and says what the files say.
+All numbers of a report come from `all_results.json`, `history.jsonl` and `predictions_<split>`. So a report can be
+made again without training, and it agrees with the files.
 """
 
 import json
@@ -12,27 +12,27 @@ from typing import Any
 
 @dataclass
 class Run:
-    """What one run left behind."""
+    """The settings, scores and predictions of a finished run."""
 
     config: Any
     folder: Path
     results: dict[str, float]
     history: list[dict[str, float]]
     words: list[list[str]]  # of each sample
-    gold: list[Any]  # what is right for each sample, as the task's `reread` has it
+    gold: list[Any]  # the correct answer for each sample, in the form of the task's `reread`
     predicted: list[Any]
-    scores: list[float]  # of each prediction, where the run wrote them
+    scores: list[float]  # of each prediction; empty if the run did not write them
 
 
 def read_run(config: Any, split: str, task: Any) -> Run:
-    """Reads what a run wrote.
+    """Reads the files of a run.
 
     Args:
-        split: `test`, or `eval`.
+        split: `test` or `eval`.
         task: a module of `finetune.tasks`.
 
     Raises:
-        ValueError: if it has no predictions for this split.
+        ValueError: if the run has no predictions for this split.
     """
     folder = Path(config.output_dir)
     results = json.loads((folder / "all_results.json").read_text())
@@ -44,20 +44,20 @@ def read_run(config: Any, split: str, task: Any) -> Run:
         samples = task.reread(folder, split)
     except FileNotFoundError as error:
         raise ValueError(
-            f"{folder}: no {Path(error.filename).name}, which runs of an older version lack; remove its folder, or "
-            "give --overwrite_output_dir"
+            f"{folder}: no {Path(error.filename).name}, because an older version did not write it; remove the folder, or give "
+            "--overwrite_output_dir"
         ) from error
     return Run(config, folder, results, history, *samples)
 
 
 def check_data(run: Run, dataset: Any, task: Any) -> None:
-    """A finished run is not run again, so its data must be what the files hold now.
+    """Checks that the data files have not changed since a finished run, because it is not run again.
 
     Raises:
-        ValueError: if it is other data.
+        ValueError: if they have changed.
     """
     if (run.words, run.gold) != task.inputs(dataset):
         raise ValueError(
-            f"{run.folder}: this run was tested on other data than its files hold now; remove its folder, or give "
+            f"{run.folder}: the data for evaluation has changed since this run; remove the folder, or give "
             "--overwrite_output_dir"
         )

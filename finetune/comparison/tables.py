@@ -30,7 +30,7 @@ TOLD = (
     "pooling",
     "head",
 )
-# Flags of the data, which the report describes, and those that change no score.
+# Flags of the data (the report describes it elsewhere), and flags that do not change a score.
 _NOT_TOLD = {field.name for field in fields(DataArguments)} | {
     "output_dir", "overwrite_output_dir", "resume_from_checkpoint", "seed", "train_sampling_strategy",
     "text_column_name", "text_pair_column_name", "label_column_name", "disable_tqdm", "report_to", "push_to_hub",
@@ -39,7 +39,7 @@ _NOT_TOLD = {field.name for field in fields(DataArguments)} | {
 _BASELINE_ONLY = ("embeddings", "hidden_size", "num_hidden_layers", "dropout", "char_features", "pooling")
 _NO_SCORES = ("runtime", "tokens", "words")  # of the keys in all_results.json that begin with a split
 
-# What a score can be, where that is not from 0 to 1.
+# The least and the greatest value of a score, if they are not 0 and 1.
 _LIMITS = {
     **dict.fromkeys(("loss", "mse", "words_scored", "questions", "questions_scored"), (-math.inf, math.inf)),
     **dict.fromkeys(("pearson", "spearman"), (-1.0, 1.0)),
@@ -52,13 +52,13 @@ def comparison_of(
     """Statistics, costs and breakdowns of finished runs.
 
     Args:
-        runs: for each (model, seed) its config; all of one task and of the same data.
+        runs: (model, seed) -> config; all runs have the same task and the same data.
         splits: the data as the task reads it.
-        split: which predictions to compare: `test`, or `eval`.
+        split: which predictions to compare: `test` or `eval`.
         task: a module of `finetune.tasks`.
 
     Raises:
-        ValueError: if a run has no predictions there, or others than for the samples of the first.
+        ValueError: if a run has no predictions for this split, or predictions for other samples than the first run.
     """
     found: dict[str, dict[int, Run]] = {}
     for (name, seed), config in runs.items():
@@ -67,8 +67,8 @@ def comparison_of(
     for (name, seed), run in each(found):
         if run.words != some.words or run.gold != some.gold:
             raise ValueError(
-                f"{run.folder}: {name} with seed {seed} was tested on other sentences than {some.folder}; compare "
-                "runs of the same data"
+                f"{run.folder}: {name} with seed {seed} was evaluated on other sentences than {some.folder}; compare "
+                "runs with the same data"
             )
     check_data(some, splits["test" if split == "test" else "validation"], task)
     compared = task.compared(found, splits)
@@ -78,8 +78,8 @@ def comparison_of(
             said, counted = run.results[f"{split}_{metric}"], float(score(table.sum(0)))
             if not math.isclose(said, counted, abs_tol=1e-9):
                 raise ValueError(
-                    f"{run.folder}: all_results.json says {split}_{metric} {said:.4f}, predictions_{split} give "
-                    f"{counted:.4f}; one of them was changed, run it again"
+                    f"{run.folder}: all_results.json has {split}_{metric} {said:.4f}, but predictions_{split} give "
+                    f"{counted:.4f}; one of the files was changed; run it again"
                 )
     told = _told([run.config for _, run in each(found)])
     pairs = metrics.compare_models(counts, score=score) if len(counts) > 1 else []
@@ -114,7 +114,7 @@ def _describe(dataset: Any, task: Any) -> dict[str, Any]:
 
 
 def _told(configs: Sequence[Any]) -> list[str]:
-    """The flags that a report tells of: the usual ones, and what any model has otherwise than by default."""
+    """The flags that a report shows: the usual ones, and each flag that is not the default for some model."""
     changed = {
         field.name
         for config in configs
@@ -148,7 +148,7 @@ def _model(runs: Sequence[Run], seeds: Sequence[int], split: str, metric: str, t
     flops = results[0].get("flops_per_token")
     if flops is None:
         letters = sum(len(word.encode()) for sentence in runs[0].words for word in sentence) / max(words, 1)
-        row = min(float(tokens[0]) / max(sentences, 1), config.max_seq_length)  # a long sentence is several windows
+        row = min(float(tokens[0]) / max(sentences, 1), config.max_seq_length)  # a long sentence has several windows
         flops = metrics.flops_per_token(runs[0].folder, row, letters)
     cost |= {
         "predict_tokens_per_second": float(np.mean(tokens / seconds)),
@@ -157,13 +157,13 @@ def _model(runs: Sequence[Run], seeds: Sequence[int], split: str, metric: str, t
         "flops_per_word": flops * float(tokens[0]) / max(words, 1),
     }
     baseline = models.is_baseline(config.model_name_or_path)
-    if "flops_per_token" in results[0]:  # no network
+    if "flops_per_token" in results[0]:  # the SVM or the dictionary
         told = ["model_name_or_path"]
     else:
         told = [key for key in told if hasattr(config, key) and (baseline or key not in _BASELINE_ONLY)]
     return {
         "seeds": list(seeds),
-        "depends_on_seed": "flops_per_token" not in results[0],  # the dictionary and the SVM do not
+        "depends_on_seed": "flops_per_token" not in results[0],  # the SVM and the dictionary do not
         "settings": {key: getattr(config, key) for key in told if getattr(config, key) is not None},
         "scores": scores,
         "cost": cost,
@@ -172,7 +172,7 @@ def _model(runs: Sequence[Run], seeds: Sequence[int], split: str, metric: str, t
 
 
 def _curve(histories: Sequence[Sequence[Mapping[str, float]]], key: str) -> list[dict[str, float]]:
-    """Mean, least and greatest score at every evaluation that all seeds have."""
+    """The mean, the least and the greatest score over the seeds, at each evaluation that all seeds have."""
     lines = [{line["epoch"]: line[key] for line in history if key in line} for history in histories]
     common = sorted(set.intersection(*(set(line) for line in lines))) if lines else []
     found = []

@@ -1,4 +1,4 @@
-"""Entities of several models side by side: by type, by length, by what training has shown; and the errors.
+"""Compares the entities of several models: by type, by sentence length, seen in training or not; and their errors.
 
 Shapes: N sentences.
 """
@@ -14,7 +14,7 @@ from finetune.tasks.samples import EXAMPLES, Runs, each, first_run, in_order
 
 
 def compared(read: Runs, splits: Mapping[str, Any]) -> dict[str, Any]:
-    """What models have in common and where they differ, from what each of their runs said."""
+    """Compares models by the predictions of their runs: counts for the scores, breakdowns, confusions and errors."""
     some = first_run(read)
     gold = [metrics.entity_spans(tags) for tags in some.gold]
     spans = {key: [metrics.entity_spans(tags) for tags in run.predicted] for key, run in each(read)}
@@ -80,11 +80,11 @@ def compared(read: Runs, splits: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _subwords(read: Runs) -> tuple[list[np.ndarray], int, bool] | None:
-    """How many subwords the first transformer's tokenizer makes of each word, or else the first baseline's.
+    """The number of subwords of each word, by the tokenizer of the first transformer, or else of the first baseline.
 
     Returns:
-        These, how many of them an input holds beside its special tokens, and whether a word may be several; None
-        where no model is a network.
+        These numbers for each sentence, the largest number of subwords in an input without its special tokens, and
+        whether a word may have several subwords. None if no model is a network.
     """
     import pyarrow as pa
 
@@ -102,12 +102,12 @@ def _subwords(read: Runs) -> tuple[list[np.ndarray], int, bool] | None:
 
 
 def _kept(subwords: np.ndarray, limit: int) -> int:
-    """How many words begin within the first `limit` subwords."""
+    """The number of words that begin within the first `limit` subwords."""
     return int((np.cumsum(subwords) - subwords < limit).sum())
 
 
 def _by(read: Runs, gold: Any, spans: Any, group: Callable[[int, metrics.Span], Hashable]) -> dict[str, Any]:
-    """For each group: its gold entities, and each model's F1, the mean over its seeds."""
+    """For each group: the number of correct entities, and the F1 of each model as a mean over its seeds."""
     counts = {key: metrics.entities_by(gold, said, group) for key, said in spans.items()}
     sizes = Counter(str(group(sentence, span)) for sentence, found in enumerate(gold) for span in found)
     nothing = np.zeros(3, np.int64)
@@ -126,7 +126,7 @@ def _mean_f1(gold: Any, predicted: Sequence[Any]) -> float:
 
 
 def _entity_examples(read: Runs, gold: Any, spans: Any, some: Any) -> list[dict[str, Any]]:
-    """The sentences with most entities missed, made up or misnamed, a mean over the models' first seeds."""
+    """The sentences with the most wrong entities: missed, invented or with a wrong type; for each model's first seed."""
     first = {name: spans[name, next(iter(seeds))] for name, seeds in read.items()}
     found = []
     for sentence, right in enumerate(gold):

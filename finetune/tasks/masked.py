@@ -1,6 +1,6 @@
-"""Masked tokens, and what is asked of a pair of segments: do they follow each other?
+"""Masked tokens, and a question about a pair of segments: does the second follow the first?
 
-The model is one of `finetune.models.project_masked_positions`.
+The model is one that `finetune.models.project_masked_positions` made.
 """
 
 from collections.abc import Mapping
@@ -15,7 +15,7 @@ USE = 'fill = pipeline("fill-mask", model=FOLDER)\nfill(f"The committee {fill.to
 
 
 def targets(inputs: Mapping[str, Tensor]) -> dict[str, float]:
-    """How many masked tokens, and pairs, a batch asks for."""
+    """The number of masked tokens in a batch, and the number of pairs."""
     masked = int((inputs["labels"] != -100).sum())
     if "next_sentence_label" not in inputs:
         return {"loss": masked}
@@ -23,8 +23,9 @@ def targets(inputs: Mapping[str, Tensor]) -> dict[str, float]:
 
 
 def collect(output: Any, batch: Any) -> dict[str, Tensor]:
-    """How many masked tokens of each row the model predicts, int64 (B,), and whether its answer on the pair is right,
-    int64 (B,).
+    """For each row: how many masked tokens the model predicts correctly, and whether its answer on the pair is right.
+
+    Both are int64 (B,).
     """
     labels = batch.inputs["labels"]
     masked = labels != -100
@@ -40,8 +41,8 @@ def score(found: Any, pairs: str = "nsp") -> dict[str, float]:
     """The scores of an evaluation.
 
     Args:
-        found: as `finetune.training.collect` gives it.
-        pairs: what the question on pairs is called, `nsp` or `sop`.
+        found: the result of `finetune.training.collect`.
+        pairs: the name of the question on pairs, `nsp` or `sop`.
     """
     correct = {name: int(found.arrays["nsp" if name == "nsp_loss" else "mlm"].sum()) for name in found.losses}
     return metrics.language_modelling_scores(found.losses, found.targets, correct, pairs)

@@ -27,14 +27,14 @@ USE = (
     'tagger("Grace Hopper was born in New York.")'
 )
 
-# White space, spaces of no width, marks of the direction of writing, the byte-order mark.
+# White space, zero-width spaces, marks for the direction of writing, and the byte-order mark.
 _INVISIBLE = r"[\s\u200b\u2060\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069\ufeff]*"
 _WITHIN = re.compile(rf"{_INVISIBLE}(.*?){_INVISIBLE}", re.DOTALL)
 
 
 @dataclass(frozen=True)
 class Gold:
-    """The tags of a split as they should be."""
+    """The correct tags of a split."""
 
     tags: np.ndarray  # int64 (W,)
     offsets: np.ndarray  # int64 (S + 1,), in words
@@ -42,14 +42,14 @@ class Gold:
 
 @dataclass(frozen=True)
 class Windows:
-    """The rows of a split, and what a tokenizer made of its words."""
+    """The rows of a split, and a report on how the tokenizer split its words."""
 
     alignment: data.Alignment
     report: data.AlignmentReport
 
     @property
     def rows(self) -> data.Rows:
-        """What a model is given."""
+        """The inputs of the model."""
         return self.alignment.rows
 
     def __str__(self) -> str:
@@ -58,10 +58,10 @@ class Windows:
 
 @dataclass(frozen=True)
 class Said:
-    """The tags of a split as a model has them."""
+    """The tags that a model gave to the words of a split."""
 
     tags: np.ndarray  # int64 (W,)
-    scores: np.ndarray  # float32 (W,): the probability of each; 0 where the tokenizer makes nothing of a word
+    scores: np.ndarray  # float32 (W,): the probability of each; 0 if the tokenizer makes no subword of the word
     words_scored: int
 
 
@@ -71,9 +71,9 @@ def read(config: Any) -> dict[str, Any]:
 
 
 def labels(splits: Mapping[str, Any]) -> list[str]:
-    """The labels of the training split; refuses others in the other splits.
+    """The labels of the training split. Raises ValueError if another split has other labels.
 
-    Of plain tags, `O` comes first where there is one: it stands for words that the tokenizer makes nothing of.
+    If plain tags include `O`, it comes first: label 0 is given to words of which the tokenizer makes no subword.
     """
     if data.is_plain(splits["train"]):
         found = sorted(data.plain_labels(splits["train"]), key=lambda label: label != "O")
@@ -89,7 +89,7 @@ def headline(dataset: Any) -> str:
 
 
 def settings(splits: Mapping[str, Any], config: Any) -> dict[str, Any]:
-    """What a model must know beside its weights: whether its tags are plain."""
+    """What is saved with the weights: whether the tags are plain."""
     return {"plain_tags": True} if data.is_plain(splits["train"]) else {}
 
 
@@ -99,7 +99,7 @@ def told(dataset: Any) -> str:
 
 
 def words(train: Any) -> Iterable[str]:
-    """What a baseline's vocabulary is made from."""
+    """All words of the training split, for the vocabulary of a baseline."""
     return (word for sentence in train["tokens"] for word in sentence)
 
 
@@ -128,19 +128,19 @@ def collect(output: Any, batch: Any, settings: Mapping[str, Any]) -> dict[str, T
 
 
 def decode(encoded: Windows, found: Mapping[str, np.ndarray]) -> Said:
-    """Labels of tokens -> one label a word, from the window that shows the word best."""
+    """Labels of tokens -> one label for each word, from the window that shows the word with the most context."""
     return _of_words(encoded.alignment, found)
 
 
 def _of_words(alignment: data.Alignment, found: Mapping[str, np.ndarray], outside: int = 0) -> Said:
-    """As `decode`; `outside` is the label of a word that the tokenizer makes nothing of."""
+    """As `decode`. `outside` is the label of words of which the tokenizer makes no subword."""
     labels, scores = found.get("labels", np.zeros(0, np.int64)), found.get("scores", np.zeros(0, np.float32))
     chosen, scored = alignment.to_words(labels, outside)
     return Said(chosen, alignment.to_words(scores)[0], scored)
 
 
 def counts(gold: Gold, said: Said, labels: Sequence[str], settings: Mapping[str, Any]) -> np.ndarray:
-    """What each sentence adds to the scores: (S, 3 K + 5) of entities, (S, 3 L + 2) of plain tags."""
+    """What each sentence adds to the scores: (S, 3 K + 5) for entities, (S, 3 L + 2) for plain tags."""
     if settings.get("plain_tags"):
         return metrics.tag_counts(gold.tags, said.tags, gold.offsets, len(labels))
     return metrics.entity_table(gold.tags, said.tags, gold.offsets, labels)
@@ -166,27 +166,27 @@ def write(
     labels: Sequence[str],
     settings: Mapping[str, Any],
 ) -> None:
-    """Writes `predictions_<name>.conll`: a word, its tag, the model's tag."""
+    """Writes `predictions_<name>.conll`. Its columns are the word, the correct tag and the model's tag."""
     offsets = np.concatenate([[0], np.cumsum([len(row) for row in dataset["tokens"]])])
     predicted = ([labels[tag] for tag in said.tags[a:b]] for a, b in itertools.pairwise(offsets))
     data.write_conll(file(f"predictions_{name}.conll"), dataset["tokens"], dataset["ner_tags"], predicted)
 
 
 def reread(folder: Path, name: str) -> tuple[list[list[str]], list[Any], list[Any], list[float]]:
-    """Words, gold tags and predicted tags of each sentence, from `predictions_<name>.conll`; no scores."""
+    """Words, correct tags and predicted tags of each sentence, from `predictions_<name>.conll`. There are no scores."""
     path = folder / f"predictions_{name}.conll"
     right, said = (data.read_conll(path, tag_column=column, written_here=True, any_tag=True) for column in (1, 2))
     return right.words, right.tags, said.tags, []
 
 
 def inputs(dataset: Any) -> tuple[list[list[str]], list[Any]]:
-    """Words and tags of each sentence, as `reread` has them: a column file holds no sentence without words."""
+    """Words and tags of each sentence that has words: `reread` finds only these in a column file."""
     words, tags = ([row for row in dataset[column] if row] for column in ("tokens", "ner_tags"))
     return words, tags
 
 
 def label_numbers(dataset: Any) -> dict[str, int]:
-    """How many entities of each type there are, or words of each plain tag."""
+    """The number of entities of each type, or of words with each plain tag."""
     if data.is_plain(dataset):
         return dict(sorted(Counter(tag for tags in dataset["ner_tags"] for tag in tags).items()))
     found = Counter(span[2] for tags in dataset["ner_tags"] for span in metrics.entity_spans(tags))
@@ -194,14 +194,14 @@ def label_numbers(dataset: Any) -> dict[str, int]:
 
 
 def compared(runs: Any, splits: Mapping[str, Any]) -> dict[str, Any]:
-    """What models have in common and where they differ, from what each of their runs said."""
+    """Compares models by the predictions of their runs: counts for the scores, breakdowns, confusions and errors."""
     if data.is_plain(splits["train"]):
         return label_errors.compared_tags(runs, labels(splits))
     return entity_errors.compared(runs, splits)
 
 
 def check(sample: Any, predictor: Any) -> None:
-    """Raises ValueError, in one sentence, for what this model does not label."""
+    """Raises ValueError with one sentence for a sample that this model cannot label."""
     words = sample if isinstance(sample, list) else []
     if not isinstance(sample, (str, list)) or not all(isinstance(word, str) for word in words):
         raise ValueError("this model labels words: give a text or a list of words")
@@ -211,7 +211,7 @@ def check(sample: Any, predictor: Any) -> None:
 
 
 def answer(samples: Sequence[Any], predictor: Any) -> list[dict[str, Any]]:
-    """An answer for each sample, as `finetune.prediction` explains them."""
+    """An answer for each sample. `finetune.prediction` explains the keys."""
     spans = [data.split_words(sample) if isinstance(sample, str) else None for sample in samples]
     sentences = [
         sample if places is None else [sample[begin:end] for begin, end in places]
@@ -251,15 +251,15 @@ def decode_entities(
     text: Any = None,
     places: Sequence[tuple[int, int]] | None = None,
 ) -> list[dict[str, Any]]:
-    """The entities of one sentence, as `Predictor` explains them.
+    """The entities of one sentence. `Predictor` explains their keys.
 
     Args:
-        tags: of each word, in any scheme.
-        scores: of each word.
-        text, places: the text of the words, and where each begins and ends in it; no places where words were given.
+        tags: a tag for each word, in any scheme.
+        scores: a score for each word.
+        text, places: the text, and where each word begins and ends in it; no places if words were given.
     """
     found = []
-    # In IOB2 every scheme has the same entities. IOBES is the one that takes every prefix.
+    # Tags of every scheme keep their entities in IOB2. `to_iob2` accepts all prefixes for IOBES.
     for begin, end, kind in metrics.entity_spans(data.to_iob2(tags, "IOBES")):
         entity: dict[str, Any]
         if places is None:
@@ -274,7 +274,10 @@ def decode_entities(
 
 
 def _visible(text: str) -> tuple[int, int]:
-    """Where a text begins and ends without what is invisible at its ends; a text of nothing else stays as it is."""
+    """Where a text begins and ends without the invisible characters at its ends.
+
+    If all characters are invisible, the text stays as it is.
+    """
     found = _WITHIN.fullmatch(text)
     assert found is not None
     return found.span(1) if found[1] else (0, len(text))

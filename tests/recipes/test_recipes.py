@@ -285,7 +285,7 @@ def test_one_two_and_three_processes_agree(checkpoints, tmp_path):
             {"validation_file": "{unknown}"},
             r"unknown.conll:1: the label 'B-NEW' does not occur in the training data",
         ),
-        ({"head": "crf", "label_all_tokens": True}, "--label_all_tokens, .*: a CRF works on words"),
+        ({"head": "crf", "label_all_tokens": True}, "--label_all_tokens, .*: a CRF tags whole words"),
         ({"train_file": "{outside}"}, "the training split has no entity"),
     ],
 )
