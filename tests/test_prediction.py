@@ -149,7 +149,7 @@ def test_the_run_says_how_inputs_are_cut_and_arguments_override_it(ner_runs, tmp
             (tmp_path / file.name).write_bytes(file.read_bytes())
     assert finetune.load_predictor(tmp_path).max_seq_length == 64  # all that it has positions for
     (tmp_path / "run.yaml").write_text("max_seq_length: some\n")
-    with pytest.raises(ValueError, match=r"run.yaml: max_seq_length is 'some'"):
+    with pytest.raises(ValueError, match=r"run.yaml: max_seq_length has the invalid value 'some'"):
         finetune.load_predictor(tmp_path)
 
 
