@@ -1,6 +1,4 @@
-"""Configs and calls from Python get what the command line has: types that are checked, flags that are explained, and
-messages with the names that were used.
-"""
+"""Gives calls from Python what the command line has: checked types, explained fields, and messages with their names."""
 
 import dataclasses
 import functools
@@ -21,17 +19,17 @@ Result = TypeVar("Result")
 
 
 def documented(config: Kind) -> Kind:
-    """A decorator for the class of a config: `help()` tells what each field means, as `--help` does for the flags."""
+    """A decorator for the class of a config: its docstring explains each field, as `--help` explains each flag."""
     fields = "".join(f"\n    {field.name}: {field.metadata['help']}" for field in dataclasses.fields(config))
     config.__doc__ = f"{(config.__doc__ or '').strip()}\n\nFields:{fields.replace('--', '')}\n"
     return config
 
 
 def names_of_python(function: Callable[Arguments, Result]) -> Callable[Arguments, Result]:
-    """A decorator for what users call: a ValueError about `--seed` is one about `seed` in a call from Python.
+    """A decorator for public functions: in a call from Python, a ValueError says `seed` instead of `--seed`.
 
-    A flag keeps its dashes where it is none of the function or of its config, and in a recipe's command, since
-    `finetune.cli.run` calls the function without this decorator.
+    A name keeps its dashes if it is no parameter of the function and no field of its config. In the command of a
+    recipe all names keep them, because `finetune.cli.run` calls the function without this decorator.
     """
 
     @functools.wraps(function)
@@ -50,10 +48,10 @@ def names_of_python(function: Callable[Arguments, Result]) -> Callable[Arguments
 
 
 def typed(config: Config) -> Config:
-    """The config with values of the types that its flags have: what the command line does, for configs from Python.
+    """A config from Python, with values of the types of its flags. For the command line, the parser does this.
 
-    Paths become strings, whole numbers become floats where a float is meant, and numbers of numpy those of Python, so
-    that `run.yaml` holds plain values.
+    Paths become strings, whole numbers become floats if the flag is a float, and numbers of numpy become numbers of
+    Python. So `run.yaml` has plain values.
 
     Raises:
         ValueError: naming the field, for a value of another type, or outside the choices.
