@@ -1,4 +1,4 @@
-"""Gives calls from Python what the command line has: checked types, explained fields, and messages with their names."""
+"""For calls from Python, as for the command line: checked types, explained fields, and names in messages."""
 
 import dataclasses
 import functools

@@ -126,7 +126,7 @@ def _mean_f1(gold: Any, predicted: Sequence[Any]) -> float:
 
 
 def _entity_examples(read: Runs, gold: Any, spans: Any, some: Any) -> list[dict[str, Any]]:
-    """The sentences with the most wrong entities: missed, invented or with a wrong type; for each model's first seed."""
+    """The sentences with the most wrong entities (missed, invented, or of a wrong type), over all first seeds."""
     first = {name: spans[name, next(iter(seeds))] for name, seeds in read.items()}
     found = []
     for sentence, right in enumerate(gold):

@@ -173,7 +173,7 @@ def write(
 
 
 def reread(folder: Path, name: str) -> tuple[list[list[str]], list[Any], list[Any], list[float]]:
-    """Words, correct tags and predicted tags of each sentence, from `predictions_<name>.conll`. There are no scores."""
+    """Words, correct tags and predicted tags of each sentence, from `predictions_<name>.conll`; no scores."""
     path = folder / f"predictions_{name}.conll"
     right, said = (data.read_conll(path, tag_column=column, written_here=True, any_tag=True) for column in (1, 2))
     return right.words, right.tags, said.tags, []
