@@ -6,8 +6,8 @@
 
 Sides: `finetune`, the recipe; `stock`, `stock_questions.py`, from the same checkpoint with the same epochs, batches,
 rate and warm-up; `bilstm`, the recurrent reader, whose word vectors start from the checkpoint's. The model of the
-last epoch is tested. All answers are scored by the same function. Every question must have its answer, or the run fails.
-Each run is written to questions.json, beside this file, as soon as it is done, and is not run again.
+last epoch is tested. All answers are scored by the same function. Every question must have its answer, or the run
+fails. Each run is written to questions.json, beside this file, as soon as it is done, and is not run again.
 """
 
 import argparse

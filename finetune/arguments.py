@@ -33,6 +33,7 @@ class DataArguments:
     train_file: str | None = flag(
         None,
         "Training data: a .conll, .jsonl, .csv, .tsv or .parquet file, or a folder written by save_to_disk. "
+        "Questions also come as SQuAD's .json. "
         "Pretraining also takes text files, and several files: a.txt,b.txt or a pattern such as *.txt.",
     )
     validation_file: str | None = flag(None, "Validation data, in one of the forms of --train_file.")

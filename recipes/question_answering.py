@@ -1,6 +1,7 @@
 """Questions about passages: fine-tune BERT, RoBERTa or XLM-R, or train a recurrent reader.
 
-python recipes/question_answering.py --train_file train.json --validation_file dev.json --output_dir runs/questions
+python recipes/question_answering.py --dataset_name samples --output_dir runs/questions
+python recipes/question_answering.py --train_file train.json --validation_file dev.json --output_dir runs/squad
 python recipes/question_answering.py --train_file train.json --validation_file dev.json --model_name_or_path bilstm
 accelerate launch --num_processes 2 --cpu recipes/question_answering.py --train_file train.json ...
 
@@ -11,6 +12,7 @@ result.results["eval_f1"]
 
 from __future__ import annotations  # names of the lazy parts in signatures would import torch
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -22,19 +24,26 @@ from finetune.arguments import DataArguments, ModelArguments, TrainingArguments,
 class QuestionConfig(TrainingArguments, ModelArguments, DataArguments):
     """All flags of this recipe."""
 
-    question_column_name: str = flag("question", "Column of the questions, in a table.")
-    context_column_name: str = flag("context", "Column of the passages, in a table.")
-    answer_column_name: str = flag("answers", "Column of the answers, in a table.")
+    question_column_name: str = flag("question", "The column of a table that holds the questions.")
+    context_column_name: str = flag("context", "The column of a table that holds the passages.")
+    answer_column_name: str = flag("answers", "The column of a table that holds the answers.")
     max_seq_length: int = flag(384, "Subwords of question and passage in one window, special tokens included.")
-    doc_stride: int | None = flag(None, "Passage subwords that neighbouring windows share [half a window].")
-    max_answer_length: int = flag(30, "Subwords of the longest answer that is predicted.")
+    doc_stride: int | None = flag(None, "Subwords of the passage that neighbouring windows share [half a window].")
+    max_answer_length: int = flag(30, "The longest answer that is predicted, in subwords.")
     null_score_diff_threshold: float | None = flag(
-        None, "Answer where the best span is so much likelier (in nats) than none [tuned on the validation split]."
+        None,
+        "Give an answer if its log-odds against no answer are above this [tuned on the validation split; without one "
+        "0, or no limit if all training questions have an answer].",
     )
 
 
 def resolved(config: QuestionConfig) -> QuestionConfig:
     """The config with the defaults of its model. Raises ValueError for flags that this model has no use for."""
+    threshold = config.null_score_diff_threshold
+    if config.max_answer_length < 1:
+        raise ValueError(f"--max_answer_length {config.max_answer_length}: must be at least 1")
+    if threshold is not None and math.isnan(threshold):
+        raise ValueError("--null_score_diff_threshold nan: must be a number")
     resolved: QuestionConfig = stages.with_defaults(config)
     return resolved
 

@@ -4,7 +4,7 @@
 |---|---|---|
 | `id` | str | as the data has it, else the number of the row |
 | `question`, `context` | str | |
-| `answers` | list of str | each right answer; none: the passage does not hold one; null: not known |
+| `answers` | list of str | each right answer; none: the passage does not hold one |
 | `answer_starts` | list of int | where each begins in the passage, in characters |
 | `source`, `line` | str, int | where the row comes from, for messages |
 
@@ -15,6 +15,7 @@ data sets) whose column `answers` holds `{"text": [...], "answer_start": [...]}`
 
 import json
 import logging
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -24,7 +25,7 @@ import pyarrow as pa
 
 from finetune.arguments import DataArguments
 from finetune.data.conll import read_lines
-from finetune.data.messages import shown
+from finetune.data.messages import listed, shown
 from finetune.data.readers import json_rows, load_saved_split, open_parquet, read_columns, sources_of
 
 logger = logging.getLogger(__name__)
@@ -42,15 +43,25 @@ def read_questions(
         ValueError: naming file and question, for anything that cannot be read, and for an answer that does not
             stand where its offset says.
     """
+    columns = {"question": question, "context": context, "answer": answers}
     splits = {}
     for split, source in sources_of(config, "questions").items():
         squad = isinstance(source, Path) and source.is_file() and source.suffix.lower() == ".json"
-        rows = list(_squad_rows(source) if squad else _table_rows(source, question, context, answers))
+        rows = list(_squad_rows(source) if squad else _table_rows(source, columns))
         if not rows:
             raise ValueError(f"{_name(source)}: no question in this data")
-        if split == "train" and any(row["answers"] is None for row in rows):
-            row = next(row for row in rows if row["answers"] is None)
-            raise ValueError(f"{_name(source)}: question {shown(row['id'])} has no answers; training needs them")
+        unknown = [row["id"] for row in rows if row["answers"] is None]
+        if len(unknown) == len(rows) and split != "train":
+            logger.warning("the %s split has no answers; it is left out", split)
+            continue
+        if unknown:
+            raise ValueError(
+                f"{_name(source)}: question {shown(unknown[0])} has no answers; an empty list says that its passage "
+                "does not answer it"
+            )
+        counts = Counter(row["id"] for row in rows)
+        if twice := [name for name, count in counts.items() if count > 1]:
+            raise ValueError(f"{_name(source)}: two questions have the id {shown(twice[0])}")
         splits[split] = _dataset(split, rows, config, _name(source))
     return splits
 
@@ -75,14 +86,24 @@ def _squad_rows(path: Path) -> Iterator[dict[str, Any]]:
         yield _row(f"{path}: question {name}", name, -number, asked["question"], passage, given)
 
 
-def _table_rows(source: Any, question: str, context: str, answers: str) -> Iterator[dict[str, Any]]:
-    names = [question, context, answers] + (["id"] if "id" in _names(source) else [])
-    columns, lines = read_columns(source, names, None)
-    ids = columns.get("id") or [None] * len(lines)
+def _table_rows(source: Any, columns: dict[str, str]) -> Iterator[dict[str, Any]]:
+    if isinstance(source, Path) and source.is_file() and source.suffix.lower() not in (".jsonl", ".parquet"):
+        raise ValueError(f"{source}: questions come as SQuAD's .json, as .jsonl, as .parquet or as a saved folder")
+    present = _names(source)
+    for kind, name in columns.items():
+        if present and name not in present:
+            raise ValueError(
+                f"{_name(source)}: no column {shown(name)}; it has: {listed(present)}. Name the right one with "
+                f"--{kind}_column_name"
+            )
+    names = [*columns.values(), *(["id"] if "id" in present else [])]
+    values, lines = read_columns(source, names, None)
+    question, context, answers = (values[name] for name in columns.values())
+    ids = values.get("id") or [None] * len(lines)
     for number, line in enumerate(lines):
         place = f"{_name(source)}:{line}" if line > 0 else f"{_name(source)}, row {-line}"
         name = str(number + 1 if ids[number] is None else ids[number])
-        yield _row(place, name, line, columns[question][number], columns[context][number], columns[answers][number])
+        yield _row(place, name, line, question[number], context[number], answers[number])
 
 
 def _names(source: Any) -> list[str]:

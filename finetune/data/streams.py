@@ -71,7 +71,8 @@ def _sample(row: Any, where: str) -> str | tuple[str, str] | list[str]:
         if text is None and pair is None and isinstance(tokens, list):
             return tokens
     raise ValueError(
-        f'{where}: a line holds {{"text": "..."}}, or with it "text_pair": "...", or {{"tokens": ["...", ...]}}'
+        f'{where}: a line holds {{"text": "..."}}, or with it "text_pair": "...", or {{"tokens": ["...", ...]}}, or '
+        '{"question": "...", "context": "..."}'
     )
 
 

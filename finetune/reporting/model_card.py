@@ -66,7 +66,8 @@ def write_model_card(
         key: value
         for key, value in results.items()
         if key.startswith(("eval_", "test_"))
-        and not key.endswith(("_runtime", "_tokens", "_words", "_words_scored", "_masked", "eval_loss", "test_loss"))
+        and not key.endswith(("_runtime", "_tokens", "_words", "_questions", "_scored", "_masked"))
+        and key not in ("eval_loss", "test_loss")
     }
     card = ModelCardData(
         model_name=name,

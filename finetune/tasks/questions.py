@@ -33,6 +33,7 @@ class QuestionSplit:
 
     windows: QuestionWindows
     passages: Sequence[str]  # Q
+    unanswered: int = 0  # questions without an answer
 
     @property
     def rows(self) -> data.Rows:
@@ -40,7 +41,7 @@ class QuestionSplit:
         return self.windows.rows
 
     def __str__(self) -> str:
-        return str(self.windows)
+        return str(self.windows) + (f"; {self.unanswered:,} have no answer" if self.unanswered else "")
 
 
 @dataclass(frozen=True)
@@ -70,23 +71,20 @@ def headline(dataset: Any) -> str:
     return "f1"
 
 
-def told(dataset: Any) -> str:
-    """How many questions have an answer."""
-    answered, without = label_numbers(dataset).values()
-    return f"{answered:,} questions with an answer, {without:,} without"
-
-
 def words(train: Any) -> Iterable[str]:
     """What a baseline's vocabulary is made from."""
     return (text for column in ("context", "question") for text in train[column])
 
 
 def settings(splits: Mapping[str, Any], config: Any) -> dict[str, Any]:
-    """What a model must know beside its weights: how long an answer may be, and when not to give one."""
-    return {
-        "max_answer_length": config.max_answer_length,
-        "null_score_diff_threshold": config.null_score_diff_threshold,
-    }
+    """What a model must know in addition to its weights: how long an answer may be, and when not to give one.
+
+    A validation split overrides the threshold, unless a flag gives it (`tune`).
+    """
+    threshold = config.null_score_diff_threshold
+    if threshold is None and label_numbers(splits["train"])["no answer"]:
+        threshold = 0.0
+    return {"max_answer_length": config.max_answer_length, "null_score_diff_threshold": threshold}
 
 
 def encode(dataset: Any, tokenizer: Any, labels: Sequence[str], config: Any) -> QuestionSplit:
@@ -101,7 +99,7 @@ def encode(dataset: Any, tokenizer: Any, labels: Sequence[str], config: Any) -> 
         doc_stride=config.doc_stride,
         token_types=models.is_baseline(config.model_name_or_path),
     )
-    return QuestionSplit(windows, passages)
+    return QuestionSplit(windows, passages, label_numbers(dataset)["no answer"])
 
 
 def gold(dataset: Any, labels: Sequence[str]) -> list[list[str]]:

@@ -151,6 +151,8 @@ NER, SENTIMENT, TLM = (
     "pretrain --model_name_or_path model --objective tlm --parallel_columns en,de --train_file",
 )
 PRETRAIN = "pretrain --model_name_or_path model --train_file"
+QUESTIONS = "question_answering --model_name_or_path bilstm --eval_strategy no --train_file"
+ASKED = '{"question": "Who?", "context": "It is Ada.", "answers": {"text": ["Ada"], "answer_start": [6]}}\n'
 MODEL = "ner --dataset_name samples --max_seq_length 32 --model_name_or_path model"
 MORE = "pretrain --dataset_name samples --max_seq_length 32 --model_name_or_path model"
 GOOD = "Ada\tB-PER\nran\tO\n"
@@ -384,6 +386,36 @@ GROUPS: dict[str, list[Case]] = {
         Case("features that are no JSON", f"{SENTIMENT} a.parquet", "a.parquet: not read: …",
              {"a.parquet": lambda path: pq.write_table(
                  pa.table(TEXTS).replace_schema_metadata({"huggingface": "{"}), path)}),
+    ],
+    "Questions": [
+        Case("an answer at another place", f"{QUESTIONS} a.jsonl",
+             "a.jsonl:1: 'Ada' does not stand at character 5 of the passage, but at 6; offsets count characters "
+             "(Unicode code points) from 0", {"a.jsonl": ASKED.replace("[6]", "[5]")}),
+        Case("answers without their places", f"{QUESTIONS} a.jsonl",
+             'a.jsonl:1: answers are a list of {"text": ..., "answer_start": ...}',
+             {"a.jsonl": '{"question": "Who?", "context": "It is Ada.", "answers": ["Ada"]}\n'}),
+        Case("a question whose answers are not known", f"{QUESTIONS} a.jsonl",
+             "a.jsonl: question '2' has no answers; an empty list says that its passage does not answer it",
+             {"a.jsonl": ASKED + '{"question": "Who?", "context": "It is Ada.", "answers": null}\n'}),
+        Case("one id for two questions", f"{QUESTIONS} a.json", "a.json: two questions have the id '1'",
+             {"a.json": '{"data": [{"paragraphs": [{"context": "It is Ada.", "qas": [{"id": 1, "question": "Who?", '
+              '"answers": []}, {"id": "1", "question": "Who is?", "answers": []}]}]}]}'}),
+        Case("a column of another name", f"{QUESTIONS} a.jsonl",
+             "a.jsonl: no column 'question'; it has: 'query', 'context', 'answers'. Name the right one with "
+             "--question_column_name", {"a.jsonl": ASKED.replace("question", "query")}),
+        Case("a form that cannot hold answers", f"{QUESTIONS} a.csv",
+             "a.csv: questions come as SQuAD's .json, as .jsonl, as .parquet or as a saved folder",
+             {"a.csv": "question,context\n"}),
+        Case("JSON lines that are called .json", f"{QUESTIONS} a.json",
+             "a.json: not SQuAD's JSON (JSONDecodeError: …), which has the keys data, paragraphs, context and qas; a "
+             "file with an object a line ends with .jsonl", {"a.json": ASKED + ASKED}),
+        Case("windows that share all that they show", f"{QUESTIONS} a.jsonl --max_seq_length 32 --doc_stride 30",
+             "--doc_stride 30: must be from 0 to …: what a window shows of a passage beside the longest question, "
+             "less one subword", {"a.jsonl": ASKED}),
+        Case("answers of no length", f"{QUESTIONS} a.jsonl --max_answer_length 0",
+             "--max_answer_length 0: must be at least 1", {"a.jsonl": ASKED}),
+        Case("a threshold that is no number", f"{QUESTIONS} a.jsonl --null_score_diff_threshold nan",
+             "--null_score_diff_threshold nan: must be a number", {"a.jsonl": ASKED}),
     ],
     "Flags and --config": [
         Case("a config that is no YAML", "ner --config a.yaml", "--config a.yaml: not a YAML file: …",

@@ -3,11 +3,14 @@
 import hashlib
 import json
 import random
+import re
 
 import pytest
 from processes import ROOT, run_script
 
 import finetune
+from finetune import data
+from finetune.arguments import DataArguments
 from finetune.comparison.runs import read_run
 from finetune.metrics import answer_counts
 from finetune.tasks import questions
@@ -65,7 +68,7 @@ SPLITS = {"train": "train", "validation": "dev", "test": "test"}
 
 
 @pytest.mark.parametrize("name", ["wordpiece", "unigram", "bilstm"])
-def test_every_question_is_answered_once_and_predict_says_the_same(name, checkpoints, files, tmp_path):
+def test_every_question_is_answered_once_and_predict_says_the_same(name, checkpoints, files, tmp_path, monkeypatch):
     model = str(checkpoints[name]) if name in checkpoints else name
     result = finetune_questions(config(files, tmp_path / "run", model))
     asked = [json.loads(line) for line in (files / "test.jsonl").read_text().splitlines()]
@@ -83,7 +86,17 @@ def test_every_question_is_answered_once_and_predict_says_the_same(name, checkpo
         for span in answer["nbest"]:
             assert row["context"][span["start"] : span["end"]] == span["text"]
         assert 0.0 <= answer["score"] <= 1.0
-    assert "import finetune\n" in (tmp_path / "run/README.md").read_text()
+
+    card = (tmp_path / "run/README.md").read_text()
+    assert f"| test_f1 | {result.results['test_f1']:.4f} |" in card
+    assert "questions_scored" not in card  # no score
+    monkeypatch.chdir(tmp_path)
+    snippet = re.search(r"```python\n(.*?)```", card, re.DOTALL)[1].replace(
+        "finetune.predict(", "said = finetune.predict("
+    )
+    names = {}
+    exec(snippet, names)
+    assert names["said"][0]["answer"] in "Grace Hopper was born in New York in 1906."
 
     # The same questions as JSON lines make the same model.
     finetune_questions(config(files, tmp_path / "lines", model, ending="jsonl"))
@@ -145,6 +158,29 @@ def test_answers_that_stand_elsewhere_are_refused(files, tmp_path, change, messa
     with pytest.raises(ValueError, match=message):
         finetune_questions(own)
     assert not (tmp_path / "run").exists()
+
+
+def test_a_test_split_without_answers_is_left_out(files, tmp_path, caplog):
+    lines = [json.loads(line) | {"answers": None} for line in (files / "test.jsonl").read_text().splitlines()]
+    (tmp_path / "test.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    own = config(files, tmp_path / "run", "bilstm", eval_strategy="no", max_steps=1)
+    own.validation_file, own.test_file = None, str(tmp_path / "test.jsonl")
+    result = finetune_questions(own)
+    assert "the test split has no answers; it is left out" in caplog.text
+    assert "test_f1" not in result.results
+    # Nothing tunes the threshold, and some training questions have no answer.
+    assert json.loads((tmp_path / "run/config.json").read_text())["null_score_diff_threshold"] == 0.0
+
+
+def test_the_samples_are_read_and_no_passage_is_in_two_splits():
+    splits = data.read_questions(DataArguments(dataset_name="samples"))
+    assert {name: questions.label_numbers(split) for name, split in splits.items()} == {
+        "train": {"answer": 141, "no answer": 24},
+        "validation": {"answer": 32, "no answer": 6},
+        "test": {"answer": 41, "no answer": 9},
+    }
+    passages = [set(split["context"]) for split in splits.values()]
+    assert len(set.union(*passages)) == sum(map(len, passages)) == 52
 
 
 def test_a_threshold_that_a_flag_gives_is_not_tuned(files, tmp_path):
