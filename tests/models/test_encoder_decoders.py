@@ -132,10 +132,10 @@ def test_recurrent_ones_against_their_equations(name):
     for row, inputs in enumerate(decoder_inputs(LABELS, model.config)):
         ids, T = SOURCE[row][MASK[row].bool()].tolist(), int((LABELS[row] != -100).sum())
         slow, attention = slow_logits(model, ids, inputs[:T].tolist())
-        torch.testing.assert_close(output.logits[row, :T], slow, atol=1e-5, rtol=1e-4)
+        torch.testing.assert_close(output.logits[row, :T], slow, atol=1e-4, rtol=1e-4)
         for t, weights in enumerate(attention):
             seen = output.cross_attentions[0][row, 0, t]
-            torch.testing.assert_close(seen[: len(ids)], weights, atol=1e-5, rtol=1e-4)
+            torch.testing.assert_close(seen[: len(ids)], weights, atol=1e-4, rtol=1e-4)
             assert not seen[len(ids) :].any()
     assert (output.cross_attentions is None) == ("attention" not in name)
 
@@ -183,8 +183,8 @@ def test_the_transformer_against_torchs_own(name):
     )
     real = LABELS != -100
     expected = model.output(hidden)[real]
-    torch.testing.assert_close(model(**BATCH).logits[real], expected, atol=1e-5, rtol=1e-4)
-    torch.testing.assert_close(model(**BATCH, output_attentions=True).logits[real], expected, atol=1e-5, rtol=1e-4)
+    torch.testing.assert_close(model(**BATCH).logits[real], expected, atol=1e-4, rtol=1e-4)
+    torch.testing.assert_close(model(**BATCH, output_attentions=True).logits[real], expected, atol=1e-4, rtol=1e-4)
 
 
 def test_loss_and_gradients_do_not_depend_on_padding(model):
@@ -225,7 +225,7 @@ def test_the_loss_is_the_mean_over_the_targets_and_smoothed_in_training_only(mod
     smoothed = 0.8 * right + 0.2 * -log_p.mean()
     trained = model.train()(**BATCH)
     assert trained.loss.item() == pytest.approx(smoothed.item(), rel=1e-5)
-    torch.testing.assert_close(trained.logits, logits[real], atol=1e-5, rtol=1e-4)
+    torch.testing.assert_close(trained.logits, logits[real], atol=1e-4, rtol=1e-4)
 
 
 def test_no_position_sees_a_later_one(model):
@@ -309,10 +309,10 @@ def test_scheduled_sampling_gives_the_decoder_its_own_words(name):
             T = int((LABELS[row] != -100).sum())
             rows.append(slow_logits(model, SOURCE[row][MASK[row].bool()].tolist(), inputs[:T], choose)[0])
         slow = torch.cat(rows)
-        torch.testing.assert_close(found.logits, slow, atol=1e-5, rtol=1e-4)
+        torch.testing.assert_close(found.logits, slow, atol=1e-4, rtol=1e-4)
         assert found.loss.item() == pytest.approx(cross_entropy(slow, LABELS[LABELS != -100]).item(), rel=1e-5)
     assert found.loss.item() != pytest.approx(given.loss.item(), rel=1e-5)
-    assert model.eval()(**BATCH, teacher_forcing=torch.zeros(3)).loss.item() == pytest.approx(given.loss.item())
+    assert model.eval()(**BATCH, teacher_forcing=torch.zeros(3)).loss.item() == pytest.approx(given.loss.item(), rel=1e-5)
 
 
 def test_the_share_of_given_words_falls_in_equal_steps():
