@@ -312,7 +312,9 @@ def test_scheduled_sampling_gives_the_decoder_its_own_words(name):
         torch.testing.assert_close(found.logits, slow, atol=1e-4, rtol=1e-4)
         assert found.loss.item() == pytest.approx(cross_entropy(slow, LABELS[LABELS != -100]).item(), rel=1e-5)
     assert found.loss.item() != pytest.approx(given.loss.item(), rel=1e-5)
-    assert model.eval()(**BATCH, teacher_forcing=torch.zeros(3)).loss.item() == pytest.approx(given.loss.item(), rel=1e-5)
+    assert model.eval()(**BATCH, teacher_forcing=torch.zeros(3)).loss.item() == pytest.approx(
+        given.loss.item(), rel=1e-5
+    )
 
 
 def test_the_share_of_given_words_falls_in_equal_steps():
