@@ -27,7 +27,7 @@ from transformers import BertConfig, BertForTokenClassification, DataCollatorFor
 
 from finetune import data, models
 from finetune.arguments import DEFAULT_MODEL, DataArguments
-from finetune.training.run import peak_memory_mb
+from finetune.training import peak_memory_mb
 
 ROOT = HERE.parent
 TOKENS = 2048

@@ -45,7 +45,8 @@ from finetune import data, models, training
 from finetune.arguments import DEFAULT_MODEL, DataArguments
 from finetune.models import RecurrentConfig, RecurrentForTokenClassification
 from finetune.tasks import masked, tagging
-from finetune.training.run import cpu_has_bf16, peak_memory_mb
+from finetune.training import peak_memory_mb
+from finetune.training.precision import cpu_has_bf16
 from recipes.pretrain import PretrainConfig
 
 HERE = Path(__file__).parent

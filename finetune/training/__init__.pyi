@@ -4,6 +4,7 @@ from .loop import TrainOutcome as TrainOutcome
 from .loop import train as train
 from .manifest import damage as damage
 from .memory import gradients_that_fit as gradients_that_fit
+from .memory import peak_memory_mb as peak_memory_mb
 from .optimizers import build_optimizer as build_optimizer
 from .optimizers import build_schedule as build_schedule
 from .precision import prepare_to_predict as prepare_to_predict
@@ -11,7 +12,6 @@ from .resume import check_metric as check_metric
 from .resume import find_checkpoint as find_checkpoint
 from .run import Run as Run
 from .run import RunResult as RunResult
-from .run import peak_memory_mb as peak_memory_mb
 from .run import start_run as start_run
 from .run import with_defaults as with_defaults
 from .saving import checkpoints as checkpoints

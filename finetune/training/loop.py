@@ -2,7 +2,7 @@
 
 import math
 import time
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator
 from contextlib import closing, nullcontext
 from dataclasses import asdict, dataclass, field
 from typing import Any, NoReturn, Protocol
@@ -17,12 +17,13 @@ from finetune.training.memory import (
     checkpoint_gradients,
     gradients_that_fit,
     memory_errors_explained,
+    peak_memory_mb,
 )
 from finetune.training.optimizers import build_optimizer, build_schedule
 from finetune.training.precision import note_precision
 from finetune.training.progress import progress_bar
 from finetune.training.resume import check_data, find_best, training_of
-from finetune.training.run import Run, peak_memory_mb
+from finetune.training.run import Run
 from finetune.training.saving import (
     load_checkpoint,
     load_state,
@@ -33,12 +34,13 @@ from finetune.training.saving import (
 from finetune.training.sharding import prepare_for_sharding
 from finetune.training.signals import Signals, leave, name_of, noted_signals
 from finetune.training.steps import (
-    Number,
+    StepNumbers,
     StepSums,
     accumulate_gradients,
     allow_unused_parameters,
+    check_finite,
     clip_gradients,
-    read_numbers,
+    numbers_of_step,
 )
 from finetune.training.waits import short_waits
 
@@ -218,22 +220,9 @@ def _take_steps(
     return signal
 
 
-@dataclass
-class _Seen:
-    """The numbers of a step, in the computer's memory and not on the device."""
-
-    losses: dict[str, float]  # each summed over its targets and over all processes
-    targets: dict[str, float]
-    tokens: int
-    rows: int
-    norm: float  # of the gradient, before it was clipped
-    arrived: list[float]  # how many processes got each signal
-    rate: float
-
-
 def _take_step(
     training: _Training, micro_batches: list[Any], steps: Iterator[list[Any]], signals: Signals
-) -> tuple[_Seen, list[Any] | None]:
+) -> tuple[StepNumbers, list[Any] | None]:
     """Takes one optimizer step. It reads from the device's memory only once.
 
     Returns:
@@ -246,8 +235,8 @@ def _take_step(
     norm = clip_gradients(accelerator, training.model, config.max_grad_norm or math.inf)  # 0: measure only
     asked = signals.asked()
     upcoming = next(steps, None)
-    seen = _look(sums, norm, asked, float(max(training.schedule.get_last_lr())))
-    _check_finite(state.step + 1, seen, accelerator.scaler is None)
+    seen = numbers_of_step(sums, norm, asked, float(max(training.schedule.get_last_lr())))
+    check_finite(state.step + 1, seen, accelerator.scaler is None)
     with memory_errors_explained(f"in the optimizer at step {state.step + 1}", SMALLER_OPTIMIZER):
         training.optimizer.step()
     if accelerator.scaler is None or math.isfinite(seen.norm):  # else the scaler skipped this step
@@ -278,27 +267,7 @@ def _add_gradients(training: _Training, micro_batches: list[Any]) -> StepSums:
     return sums
 
 
-def _look(sums: StepSums, norm: Number, asked: Sequence[Number], rate: float) -> _Seen:
-    """Reads all numbers of a step from the device at once."""
-    losses, targets = list(sums.losses.values()), list(sums.targets.values())
-    found = iter(read_numbers([*losses, *targets, sums.tokens, sums.rows, norm, *asked]))
-    return _Seen(
-        losses={name: next(found) for name in sums.losses},
-        targets={name: _whole(next(found)) for name in sums.targets},
-        tokens=int(next(found)),
-        rows=int(next(found)),
-        norm=next(found),
-        arrived=list(found),
-        rate=rate,
-    )
-
-
-def _whole(count: float) -> float:
-    """A number of targets as an int; a sum of their weights stays what it is."""
-    return int(count) if count.is_integer() else count
-
-
-def _log(training: _Training, position: float, seen: _Seen) -> None:
+def _log(training: _Training, position: float, seen: StepNumbers) -> None:
     """Adds a line to the history: the mean losses since the last such line."""
     state = training.state
     means = {name: summed / (state.targets_since_log[name] or 1) for name, summed in state.losses_since_log.items()}
@@ -379,19 +348,6 @@ def _due(strategy: str, every: int, step: int, epoch_ends: bool, stop: bool) -> 
     if strategy == "no":
         return False
     return stop or (epoch_ends if strategy == "epoch" else step % every == 0)
-
-
-def _check_finite(step: int, seen: _Seen, check_gradient: bool) -> None:
-    # With float16 loss scaling, an infinite gradient is normal: the scaler skips that step.
-    what = "gradient" if check_gradient and not math.isfinite(seen.norm) else None
-    if not math.isfinite(sum(seen.losses.values())):
-        what = "loss"
-    if what is not None:
-        raise FloatingPointError(
-            f"the {what} is not finite at step {step} (learning rate {seen.rate:.3g}); nothing was changed by this "
-            "step and the checkpoints before it stay. A lower --learning_rate, more --warmup_steps or a smaller "
-            "--max_grad_norm may help"
-        )
 
 
 def _better(value: float, best: float | None, improvement: float) -> bool:

@@ -1,7 +1,11 @@
-"""Cuts a step that does not fit into memory into smaller micro-batches. It stays the same step."""
+"""Measures memory. Cuts a step that does not fit into memory into smaller micro-batches; it stays the same step."""
 
+import re
+import resource
+import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -19,6 +23,19 @@ SMALLER_OPTIMIZER = (
     "need less"
 )
 SMALLER_EVALUATION = "a smaller --per_device_eval_batch_size needs less"
+
+
+def peak_memory_mb(device: torch.device) -> float:
+    """The peak in megabytes (2^20 bytes): memory allocated on a GPU, or memory of this process on a CPU."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device) / 2**20
+    status = Path("/proc/self/status")
+    if status.exists():  # getrusage would also count the parent's memory at the time it started this process
+        found = re.search(r"VmHWM:\s*(\d+) kB", status.read_text())
+        if found is not None:
+            return int(found.group(1)) / 2**10
+    unit = 1 if sys.platform == "darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 2**20
 
 
 def gradients_that_fit(

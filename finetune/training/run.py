@@ -3,12 +3,8 @@
 import errno
 import json
 import logging
-import math
 import os
-import re
-import resource
 import sys
-import time
 import warnings
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
@@ -18,23 +14,22 @@ from typing import Any
 
 import torch
 from accelerate import Accelerator
-from accelerate.tracking import get_available_trackers
 from accelerate.utils import (
     DistributedDataParallelKwargs,
     DistributedType,
     GradientAccumulationPlugin,
     InitProcessGroupKwargs,
-    LoggerType,
     ProjectConfiguration,
     broadcast_object_list,
     set_seed,
 )
 
-from finetune.arguments import TrainingArguments
-from finetune.cli import did_you_mean, to_yaml, turn_bars_off
+from finetune.cli import to_yaml, turn_bars_off
 from finetune.files import match_modes, printable, remove, sync, write_text
 from finetune.from_python import typed
 from finetune.training import folder as own
+from finetune.training.checks import check_flags, check_hub, check_output_dir, check_trackers, trackers
+from finetune.training.precision import bf16_slowdown, cpu_has_bf16, use_tf32
 from finetune.training.resume import checkpoint_to_resume
 from finetune.training.saving import is_full_disk, unwrapped, weights_of
 from finetune.training.signals import end_with_launcher
@@ -109,7 +104,7 @@ class Run:
         try:
             folder.mkdir(parents=True, exist_ok=True)
             own.lock(folder)
-            _check_output_dir(self.config)  # again, now that nobody else can change it
+            check_output_dir(self.config)  # again, now that nobody else can change it
             if self.config.overwrite_output_dir and not self.config.resume_from_checkpoint:
                 own.empty(folder)
         except ValueError as error:
@@ -123,7 +118,7 @@ class Run:
         processes = "1 process" if here.num_processes == 1 else f"{here.num_processes} processes"
         launched = f"# mixed precision {here.mixed_precision}, {processes}, on a {here.device.type}\n"
         write_text(folder / "run.yaml", launched + to_yaml(repeatable))
-        if _trackers(self.config):
+        if trackers(self.config):
             own.note_written(folder, [own.TRACKED_AS])
             if (folder / own.TRACKED_AS).is_symlink():  # TensorBoard would write through it
                 remove(folder / own.TRACKED_AS)
@@ -166,7 +161,7 @@ class Run:
         if not any(key.startswith(("eval_", "test_")) for key in results):
             self.print(_without_scores(results, history))
         self.accelerator.wait_for_everyone()
-        if _trackers(self.config):
+        if trackers(self.config):
             self.accelerator.end_training()
         self.release()
         if self.config.push_to_hub and self.accelerator.is_main_process:
@@ -216,7 +211,7 @@ def start_run(config: Any, *, metrics: Sequence[str]) -> Run:
         ValueError: naming the flag. Also if the checkpoint to resume from is damaged, or belongs to another run.
     """
     _changed.close()  # undoes the changes of an earlier run that failed in this process
-    _check_flags(config)
+    check_flags(config)
     if os.environ.get("ACCELERATE_USE_DEEPSPEED", "false").lower() == "true":
         raise ValueError(
             "DeepSpeed takes the optimizer's step inside the backward pass, where a loss that is NaN cannot stop it, "
@@ -225,10 +220,10 @@ def start_run(config: Any, *, metrics: Sequence[str]) -> Run:
         )
     if config.metric_for_best_model not in (None, *metrics):
         raise ValueError(f"--metric_for_best_model {config.metric_for_best_model}: choose from {', '.join(metrics)}")
-    _check_trackers(_trackers(config))
-    _check_output_dir(config)
+    check_trackers(trackers(config))
+    check_output_dir(config)
     if config.push_to_hub:
-        _check_hub()
+        check_hub()
     end_with_launcher()
     # Huge pages make a CPU a tenth faster, if nothing has been allocated yet (benchmarks/README.md).
     os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")
@@ -239,7 +234,7 @@ def start_run(config: Any, *, metrics: Sequence[str]) -> Run:
         cpu=not torch.accelerator.is_available(),
         # Accumulation is done in steps.py, where the number of targets is known.
         gradient_accumulation_plugin=GradientAccumulationPlugin(num_steps=1),
-        log_with=_trackers(config) or None,
+        log_with=trackers(config) or None,
         project_config=ProjectConfiguration(project_dir=config.output_dir),
         kwargs_handlers=[
             # The buffers are constants; processes may run different numbers of micro-batches between steps.
@@ -292,154 +287,6 @@ def _without_scores(results: dict[str, float], history: list[dict[str, float]]) 
     return f"train: {'  '.join(parts)}"
 
 
-def use_tf32(use: bool) -> Callable[[], None]:
-    """Sets whether a GPU may use TF32 for float32.
-
-    This covers matrix products, and cuDNN's recurrent layers and convolutions. Torch's default is no for matrix
-    products, and yes for cuDNN.
-
-    Returns:
-        A function that restores both settings.
-    """
-    products, cudnn = torch.get_float32_matmul_precision(), torch.backends.cudnn.allow_tf32
-
-    def put_back() -> None:
-        torch.set_float32_matmul_precision(products)
-        torch.backends.cudnn.allow_tf32 = cudnn
-
-    torch.set_float32_matmul_precision("high" if use else "highest")
-    torch.backends.cudnn.allow_tf32 = use
-    return put_back
-
-
-def cpu_has_bf16() -> bool:
-    """Whether the processor multiplies bfloat16 matrices itself."""
-    return bool(torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())
-
-
-def bf16_slowdown() -> float:
-    """How many times as long a linear layer takes in bfloat16 as in float32 on this processor. Takes 0.1 s."""
-    times = {}
-    for dtype in (torch.float32, torch.bfloat16):
-        x, weight = torch.ones(256, 768, dtype=dtype), torch.ones(768, 768, dtype=dtype)
-        torch.nn.functional.linear(x, weight)
-        began = time.perf_counter()
-        torch.nn.functional.linear(x, weight)
-        times[dtype] = time.perf_counter() - began
-    return times[torch.bfloat16] / times[torch.float32]
-
-
-def peak_memory_mb(device: torch.device) -> float:
-    """The peak in megabytes (2^20 bytes): memory allocated on a GPU, or memory of this process on a CPU."""
-    if device.type == "cuda":
-        return torch.cuda.max_memory_allocated(device) / 2**20
-    status = Path("/proc/self/status")
-    if status.exists():  # getrusage would also count the parent's memory at the time it started this process
-        found = re.search(r"VmHWM:\s*(\d+) kB", status.read_text())
-        if found is not None:
-            return int(found.group(1)) / 2**10
-    unit = 1 if sys.platform == "darwin" else 1024
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 2**20
-
-
-def _trackers(config: TrainingArguments) -> list[str]:
-    return [name.strip() for name in config.report_to.split(",") if name.strip() not in ("", "none")]
-
-
-def _check_trackers(names: Sequence[str]) -> None:
-    """Refuses a tracker that is not installed. Accelerate would ignore it without a message."""
-    known = [str(name) for name in LoggerType if name != LoggerType.ALL]
-    for name in names:
-        if name not in known:
-            hint = did_you_mean(name, known) or f"; choose from {', '.join(known)}, none"
-            raise ValueError(f"--report_to {name}: no tracker of Accelerate{hint}")
-        if name not in map(str, get_available_trackers()):
-            raise ValueError(
-                f"--report_to {name}: this tracker is not installed here; install its package, or leave it out"
-            )
-
-
-def _check_flags(config: TrainingArguments) -> None:
-    for name in (
-        "per_device_train_batch_size",
-        "per_device_eval_batch_size",
-        "gradient_accumulation_steps",
-        "logging_steps",
-        "eval_steps",
-        "save_steps",
-        "save_total_limit",
-    ):
-        if getattr(config, name) < 1:
-            raise ValueError(f"--{name} {getattr(config, name)}: must be at least 1")
-    for name in ("tokens_per_batch", "max_train_samples", "max_eval_samples", "early_stopping_patience"):
-        value = getattr(config, name, None)
-        if value is not None and value < 1:
-            raise ValueError(f"--{name} {value}: must be at least 1")
-    if not 0 <= config.seed < 2**32:
-        raise ValueError(f"--seed {config.seed}: must be from 0 to {2**32 - 1}")
-    for name in ("adam_beta1", "adam_beta2"):
-        if not 0 <= getattr(config, name) < 1:
-            raise ValueError(f"--{name} {getattr(config, name)}: must be at least 0 and below 1")
-    for name in ("learning_rate", "num_train_epochs", "layerwise_lr_decay", "adam_epsilon"):
-        if not 0 < getattr(config, name) < math.inf:
-            raise ValueError(f"--{name} {getattr(config, name)}: must be positive")
-    for name in (
-        "max_grad_norm",
-        "warmup_steps",
-        "weight_decay",
-        "head_learning_rate",
-        "freeze_layers",
-        "dataloader_num_workers",
-    ):
-        value = getattr(config, name)
-        if value is not None and not 0 <= value < math.inf:
-            raise ValueError(f"--{name} {value}: must not be negative")
-    if config.load_best_model_at_end:
-        if config.save_strategy != config.eval_strategy:
-            raise ValueError(
-                "--load_best_model_at_end needs a checkpoint at each evaluation: give --save_strategy the value of "
-                f"--eval_strategy ({config.eval_strategy}), or --load_best_model_at_end false"
-            )
-        if config.save_strategy == "steps" and config.eval_steps % config.save_steps:
-            raise ValueError(
-                f"--eval_steps {config.eval_steps}: --load_best_model_at_end needs a checkpoint at each evaluation, "
-                f"so give a multiple of --save_steps ({config.save_steps})"
-            )
-    if config.early_stopping_patience is not None and config.eval_strategy == "no":
-        raise ValueError("--early_stopping_patience needs evaluations: give --eval_strategy epoch or steps")
-
-
-def _check_output_dir(config: TrainingArguments) -> None:
-    folder = Path(config.output_dir)
-    if folder.exists() and not folder.is_dir():
-        raise ValueError(f"--output_dir {folder}: this is a file; give a folder")
-    existing = next(parent for parent in (folder, *folder.absolute().parents) if os.path.exists(parent))
-    if not existing.is_dir():
-        raise ValueError(f"--output_dir {folder}: lies below a file; give a folder")
-    if not os.access(existing, os.W_OK):
-        raise ValueError(f"--output_dir {folder}: {existing} is not writable")
-    if own.holds_nothing(folder):
-        return
-    overwritten = config.overwrite_output_dir and config.resume_from_checkpoint is None
-    if not (folder / "run.yaml").exists() and not (overwritten and own.is_listed(folder)):
-        raise ValueError(f"--output_dir {folder}: this folder holds something that is no run; give another")
-    if not config.overwrite_output_dir and config.resume_from_checkpoint is None:
-        raise ValueError(
-            f"--output_dir {folder}: this folder already holds a run; give another, or continue it with "
-            "--resume_from_checkpoint true, or replace it with --overwrite_output_dir"
-        )
-    if overwritten and not own.is_listed(folder):
-        raise ValueError(
-            f"--overwrite_output_dir: {folder} has no list of what a run wrote there (.written), so nothing in it is "
-            "removed; give another --output_dir"
-        )
-    if overwritten and (foreign := own.not_written(folder)) is not None:
-        raise ValueError(
-            f"--overwrite_output_dir: no run wrote {foreign}, which would be lost; move it, or give another "
-            "--output_dir"
-        )
-
-
 def _busy(folder: Path) -> str | None:
     """Why this process may not write in a run's folder, or None. The lock itself is taken later."""
     try:
@@ -447,12 +294,3 @@ def _busy(folder: Path) -> str | None:
     except ValueError as error:
         return str(error)
     return None
-
-
-def _check_hub() -> None:
-    from huggingface_hub import HfApi
-
-    try:
-        HfApi().whoami()
-    except Exception as error:
-        raise ValueError(f"--push_to_hub: no access to the Hub: {str(error).strip().splitlines()[0]}") from error

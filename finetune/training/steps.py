@@ -151,6 +151,53 @@ def read_numbers(numbers: Sequence[Number]) -> list[float]:
     return [next(read) if isinstance(value, torch.Tensor) else float(value) for value in numbers]
 
 
+@dataclass
+class StepNumbers:
+    """The numbers of a step, in the computer's memory and not on the device."""
+
+    losses: dict[str, float]  # each summed over its targets and over all processes
+    targets: dict[str, float]
+    tokens: int
+    rows: int
+    norm: float  # of the gradient, before it was clipped
+    arrived: list[float]  # how many processes got each signal
+    rate: float
+
+
+def numbers_of_step(sums: StepSums, norm: Number, asked: Sequence[Number], rate: float) -> StepNumbers:
+    """Reads all numbers of a step from the device at once."""
+    losses, targets = list(sums.losses.values()), list(sums.targets.values())
+    found = iter(read_numbers([*losses, *targets, sums.tokens, sums.rows, norm, *asked]))
+    return StepNumbers(
+        losses={name: next(found) for name in sums.losses},
+        targets={name: _whole(next(found)) for name in sums.targets},
+        tokens=int(next(found)),
+        rows=int(next(found)),
+        norm=next(found),
+        arrived=list(found),
+        rate=rate,
+    )
+
+
+def _whole(count: float) -> float:
+    """A number of targets as an int; a sum of their weights stays what it is."""
+    return int(count) if count.is_integer() else count
+
+
+def check_finite(step: int, seen: StepNumbers, check_gradient: bool) -> None:
+    """Raises FloatingPointError if the loss of a step is not finite, or its gradient if that is checked."""
+    # With float16 loss scaling, an infinite gradient is normal: the scaler skips that step.
+    what = "gradient" if check_gradient and not math.isfinite(seen.norm) else None
+    if not math.isfinite(sum(seen.losses.values())):
+        what = "loss"
+    if what is not None:
+        raise FloatingPointError(
+            f"the {what} is not finite at step {step} (learning rate {seen.rate:.3g}); nothing was changed by this "
+            "step and the checkpoints before it stay. A lower --learning_rate, more --warmup_steps or a smaller "
+            "--max_grad_norm may help"
+        )
+
+
 def clip_gradients(accelerator: Accelerator, model: Any, max_norm: float) -> torch.Tensor:
     """Scales the gradients down to a total norm of `max_norm`. Returns the norm before that, on the device.
 

@@ -17,7 +17,8 @@ from finetune import data, training
 from finetune.arguments import ModelArguments
 from finetune.models import load
 from finetune.training import loop
-from finetune.training.run import peak_memory_mb, start_run
+from finetune.training.memory import peak_memory_mb
+from finetune.training.run import start_run
 from recipes import ner
 from recipes.ner import NerConfig, finetune_ner
 
@@ -379,9 +380,7 @@ def test_resuming_elsewhere_finds_the_best_checkpoint(checkpoints, tmp_path):
 
 def test_peak_memory_is_that_of_the_process_alone():
     """A child of a large parent does not count what the parent holds, as getrusage does."""
-    code = (
-        "import torch; from finetune.training.run import peak_memory_mb; print(peak_memory_mb(torch.device('cpu')))"
-    )
+    code = "import torch; from finetune.training import peak_memory_mb; print(peak_memory_mb(torch.device('cpu')))"
     held = torch.ones(2**28)  # 1024 MB
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert 50 < float(done.stdout) < 900

@@ -10,7 +10,7 @@ from transformers.utils import logging as transformers_logging
 
 from finetune import cli, training
 from finetune.training import loop
-from finetune.training.run import use_tf32
+from finetune.training.precision import use_tf32
 from recipes import ner
 from recipes.ner import NerConfig, finetune_ner
 
