@@ -1,6 +1,6 @@
 """The flags that several recipes have, as dataclasses.
 
-A recipe's config has the fields of these three classes, and its own:
+A recipe's config has the fields of some of these classes, and its own:
 
     @dataclass
     class NerConfig(TrainingArguments, ModelArguments, DataArguments): ...
@@ -83,6 +83,19 @@ class ModelArguments:
     dropout: float = flag(0.5, "Baselines: dropout rate on word vectors, between layers and before the head.")
     word_dropout: float = flag(0.05, "Baselines: share of training words that are replaced by the unknown word.")
     min_word_frequency: int = flag(1, "Baselines: training words with a lower count become the unknown word.")
+
+
+@dataclass
+class LossArguments:
+    """The loss of a model that gives labels to words or texts."""
+
+    class_weights: str | None = flag(
+        None, "Weights of the labels in the loss: balanced (rare labels weigh more), or numbers such as a=1,b=3."
+    )
+    label_smoothing_factor: float = flag(0.0, "Share of each target that is divided equally among all labels.")
+    focal_gamma: float = flag(
+        0.0, "Gamma of the focal loss: the loss of a target is multiplied by (1 - p) ** gamma; 0 is the usual loss."
+    )
 
 
 @dataclass

@@ -113,6 +113,27 @@ def begin(config: Any, task: Any) -> Job:
     return job
 
 
+def set_loss(job: Job, model: Any, column: str) -> None:
+    """Gives the model the loss that the flags ask for. With weights of labels, a mean is taken over these weights.
+
+    Args:
+        column: the column of the labels, in the splits.
+
+    Raises:
+        ValueError: for a model with a CRF, and for labels and weights that make no sense.
+    """
+    config = job.config
+    weights = data.class_weights(config.class_weights, job.splits["train"], job.labels, column)
+    job.targets = partial(job.task.targets, weights=weights)
+    models.set_loss(
+        model,
+        problem_type=job.settings.get("problem_type", "single_label_classification"),
+        class_weights=weights,
+        label_smoothing=config.label_smoothing_factor,
+        focal_gamma=config.focal_gamma,
+    )
+
+
 def encode(job: Job, model: Any, tokenizer: Any) -> None:
     """Makes the rows of all splits, and prints a line about each."""
     job.tokenizer = tokenizer

@@ -17,11 +17,11 @@ from dataclasses import dataclass
 from typing import Literal
 
 from finetune import cli, models, stages, training
-from finetune.arguments import DataArguments, ModelArguments, TrainingArguments, flag
+from finetune.arguments import DataArguments, LossArguments, ModelArguments, TrainingArguments, flag
 
 
 @dataclass
-class NerConfig(TrainingArguments, ModelArguments, DataArguments):
+class NerConfig(TrainingArguments, LossArguments, ModelArguments, DataArguments):
     """All flags of this recipe."""
 
     text_column_name: str = flag(
@@ -70,6 +70,7 @@ def finetune_ner(config: NerConfig) -> training.RunResult:
             "--label_all_tokens, --doc_stride 0: a CRF tags whole words, so only first subwords have labels, and "
             "windows must overlap"
         )
+    stages.set_loss(job, model, "ner_tags")
 
     # 3. Turn words into subwords, in windows without padding.
     stages.encode(job, model, tokenizer)

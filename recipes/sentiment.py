@@ -14,48 +14,49 @@ from __future__ import annotations  # names of the lazy parts in signatures woul
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import partial
 from typing import Literal
 
-from finetune import cli, data, models, stages, training
-from finetune.arguments import DataArguments, ModelArguments, TrainingArguments, flag
+from finetune import cli, models, stages, training
+from finetune.arguments import DataArguments, LossArguments, ModelArguments, TrainingArguments, flag
 
 
 @dataclass
-class SentimentConfig(TrainingArguments, ModelArguments, DataArguments):
+class SentimentConfig(TrainingArguments, LossArguments, ModelArguments, DataArguments):
     """All flags of this recipe."""
 
     text_column_name: str = flag("text", "Column of the texts.")
-    text_pair_column_name: str | None = flag(None, "Column of the second texts, for pairs.")
-    label_column_name: str = flag("label", "Column of the labels; or, with commas, a column of 0 and 1 for each.")
+    text_pair_column_name: str | None = flag(None, "Column of the second texts, for pairs of texts.")
+    label_column_name: str = flag(
+        "label", "Column of the labels; or comma-separated columns of 0 and 1, one for each label."
+    )
     problem_type: Literal["single_label_classification", "multi_label_classification", "regression"] | None = flag(
-        None, "What the labels are: one a text, several, or a number [what the training split says]."
+        None, "Whether a text has one label, several labels, or a number [as in the training data]."
     )
-    label_separator: str | None = flag(None, "What stands between the labels of a cell that holds several.")
+    label_separator: str | None = flag(None, "The character between labels, if a cell of a column has several.")
     long_texts: Literal["cut", "window"] = flag(
-        "cut", "Texts beyond max_seq_length: cut, or windows that overlap by half, whose scores are averaged."
+        "cut",
+        "Texts longer than max_seq_length. cut: drop the rest; window: average the scores of overlapping windows.",
     )
-    class_weights: str | None = flag(None, "Weights of labels in the loss: balanced, or a=1,b=3.")
-    label_smoothing_factor: float = flag(0.0, "Share of each target that all labels get alike.")
-    focal_gamma: float = flag(0.0, "Focal loss: targets count by (1 - p) ** gamma.")
-    pooling: Literal["mean", "max", "last", "attention"] = flag("attention", "Baselines: words to one vector.")
+    pooling: Literal["mean", "max", "last", "attention"] = flag(
+        "attention", "Baselines: how the vectors of the words become one vector."
+    )
 
 
 def resolved(config: SentimentConfig) -> SentimentConfig:
-    """The config with the defaults of its model. Raises ValueError for flags that this model has no use for."""
+    """The config with the defaults of its model. Raises ValueError for flags that this model does not use."""
     resolved: SentimentConfig = stages.with_defaults(config)
     return resolved
 
 
 def finetune_sentiment(config: SentimentConfig) -> training.RunResult:
-    """Trains, evaluates and saves a classifier. Raises ValueError for what a user can mend."""
+    """Trains, evaluates and saves a classifier. Raises ValueError for a mistake that the user can correct."""
     from finetune.tasks import classification as task
 
-    # 1. The run (processes, precision, seed, a folder that holds nothing else), and its data.
+    # 1. Start the run (processes, precision, seed, its folder), and read its data.
     job = stages.begin(resolved(config), task)
     config = job.config
 
-    # 2. The model and its tokenizer.
+    # 2. Load the model and its tokenizer.
     model, tokenizer = models.load(
         "sequence-classification",
         config,
@@ -65,26 +66,16 @@ def finetune_sentiment(config: SentimentConfig) -> training.RunResult:
         pooling=config.pooling,
         pairs=config.text_pair_column_name is not None,
     )
-    weights = None
-    if config.class_weights is not None:
-        weights = data.class_weights(config.class_weights, job.splits["train"], job.labels, "label")
-        job.targets = partial(task.targets, weights=weights)  # the loss is a mean over these weights
-    models.set_loss(
-        model,
-        problem_type=job.settings["problem_type"],
-        class_weights=weights,
-        label_smoothing=config.label_smoothing_factor,
-        focal_gamma=config.focal_gamma,
-    )
+    stages.set_loss(job, model, "label")
     tokenizer.model_max_length = config.max_seq_length  # where pipeline(truncation=True) cuts a text, too
 
-    # 3. Texts to subwords, without padding.
+    # 3. Turn texts into subwords, without padding.
     stages.encode(job, model, tokenizer)
 
     # 4. Train, and evaluate as often as the flags say.
     outcome = stages.fit(job, model)
 
-    # 5. Save the model, what it says on the evaluation splits, its scores, its card.
+    # 5. Save the model, its predictions on the evaluation splits, its scores and its card.
     return stages.report(job, outcome)
 
 

@@ -14,7 +14,7 @@ from __future__ import annotations  # names of the lazy parts in signatures woul
 
 import time
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -35,7 +35,7 @@ def train_svm(config: sentiment.SentimentConfig) -> training.RunResult:
 
     from finetune.tasks import classification as task
 
-    # 1. The run, and its data.
+    # 1. Start the run, and read its data.
     job = stages.begin(sentiment.resolved(config), task)
     run, splits = job.run, job.splits
     gold = {split: task.gold(dataset, job.labels) for split, dataset in splits.items()}
@@ -65,20 +65,13 @@ def train_svm(config: sentiment.SentimentConfig) -> training.RunResult:
     # Each feature of a text costs one product and one sum for each output.
     flops = 2.0 * rows.nnz / words * (weights / rows.shape[1])
 
-    # 3. What it says on the evaluation splits.
-    run.create_folder()
-    for split, name in stages.SPLITS:
-        if split in splits:
-            began = time.perf_counter()
-            said = _said(svm, features.transform(texts[split]), job.settings)
-            scores = _scores(job, gold[split], said)
-            scores |= {"runtime": time.perf_counter() - began, "tokens": sum(len(t.split()) for t in texts[split])}
-            results |= {f"{name}_{key}": value for key, value in scores.items()}
-            score = task.headline(splits[split])
-            run.print(f"{name}: {score} {scores[score]:.4f}  (C {penalty})")
-            if run.accelerator.is_main_process:
-                task.write(run.file, name, splits[split], said, job.labels, job.settings)
-    return run.finish(results | {"flops_per_token": flops}, [])
+    # 3. Save its predictions on the evaluation splits, and its scores.
+    return _report(
+        job,
+        lambda split: _said(svm, features.transform(texts[split]), job.settings),
+        results | {"flops_per_token": flops},
+        f"  (C {penalty})",
+    )
 
 
 def _svm(problem_type: str, penalty: float) -> Any:
@@ -110,17 +103,17 @@ def _scores(job: stages.Job, gold: Any, said: Any) -> dict[str, float]:
 
 
 def tag_by_dictionary(config: ner.NerConfig) -> training.RunResult:
-    """Gives each word its most frequent tag in the training split, and `O` to unknown words.
+    """Gives each word its most frequent tag in the training split. If two are equally frequent, the first one counts.
 
-    If two tags are equally frequent, it takes the one that was seen first.
+    Unknown words get the tag `O`, or the most frequent tag if there is no `O`.
     """
     from finetune.tasks import tagging as task
 
-    # 1. The run, and its data.
+    # 1. Start the run, and read its data.
     job = stages.begin(ner.resolved(config), task)
     run, splits = job.run, job.splits
 
-    # 2. Train: count.
+    # 2. Train: count the tags of each word.
     began = time.perf_counter()
     counts: dict[str, Counter[str]] = {}
     for words, tags in zip(splits["train"]["tokens"], splits["train"]["ner_tags"], strict=True):
@@ -132,22 +125,39 @@ def tag_by_dictionary(config: ner.NerConfig) -> training.RunResult:
     seconds = time.perf_counter() - began
     results = _train_results(run, seconds, words_seen, len(splits["train"]), len(dictionary))
 
-    # 3. What it says on the evaluation splits.
+    # 3. Save its predictions on the evaluation splits, and its scores.
+    def say(split: str) -> Any:
+        predicted = np.array([dictionary.get(word, 0) for words in splits[split]["tokens"] for word in words])
+        return task.Said(predicted, np.zeros(len(predicted)), len(predicted))
+
+    return _report(job, say, results | {"flops_per_token": 0.0})
+
+
+def _report(
+    job: stages.Job, say: Callable[[str], Any], results: dict[str, float], remark: str = ""
+) -> training.RunResult:
+    """Evaluates a baseline, and saves its predictions and its scores.
+
+    Args:
+        say: split -> the answers of the baseline.
+        remark: is added to the printed scores.
+    """
+    run, task = job.run, job.task
     run.create_folder()
     for split, name in stages.SPLITS:
-        if split in splits:
+        if split in job.splits:
+            dataset = job.splits[split]
             began = time.perf_counter()
-            predicted = np.array([dictionary.get(word, 0) for words in splits[split]["tokens"] for word in words])
+            said = say(split)
             runtime = time.perf_counter() - began
-            said = task.Said(predicted, np.zeros(len(predicted)), len(predicted))
-            scores = _scores(job, task.gold(splits[split], job.labels), said)
-            scores |= {"runtime": runtime, "tokens": len(predicted)}
+            scores = _scores(job, task.gold(dataset, job.labels), said)
+            scores |= {"runtime": runtime, "tokens": sum(map(len, task.inputs(dataset)[0]))}
             results |= {f"{name}_{key}": value for key, value in scores.items()}
-            score = task.headline(splits[split])
-            run.print(f"{name}: {score} {scores[score]:.4f}")
+            score = task.headline(dataset)
+            run.print(f"{name}: {score} {scores[score]:.4f}{remark}")
             if run.accelerator.is_main_process:
-                task.write(run.file, name, splits[split], said, job.labels, job.settings)
-    return run.finish(results | {"flops_per_token": 0.0}, [])
+                task.write(run.file, name, dataset, said, job.labels, job.settings)
+    return run.finish(results, [])
 
 
 def _train_results(run: training.Run, seconds: float, words: int, rows: int, parameters: int) -> dict[str, float]:

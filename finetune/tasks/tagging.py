@@ -15,8 +15,7 @@ import numpy as np
 import pyarrow as pa
 from torch import Tensor
 
-from finetune import data, metrics
-from finetune.data import labels_counted as targets  # noqa: F401
+from finetune import data, metrics, models
 from finetune.tasks import entity_errors, label_errors
 
 METRICS = ("f1", "precision", "recall", "f1_strict", "accuracy", "f1_macro", "loss")
@@ -73,10 +72,14 @@ def read(config: Any) -> dict[str, Any]:
 def labels(splits: Mapping[str, Any]) -> list[str]:
     """The labels of the training split. Raises ValueError if another split has other labels.
 
-    If plain tags include `O`, it comes first: label 0 is given to words of which the tokenizer makes no subword.
+    Label 0 is for words of which the tokenizer makes no subword, and for words that a dictionary does not know. It is
+    `O`, or the most frequent tag if plain tags have no `O`.
     """
     if data.is_plain(splits["train"]):
-        found = sorted(data.plain_labels(splits["train"]), key=lambda label: label != "O")
+        numbers = label_numbers(splits["train"])
+        found = data.plain_labels(splits["train"])
+        first = "O" if "O" in numbers else max(found, key=lambda label: numbers[label])
+        found.sort(key=lambda label: label != first)
     else:
         found = data.entity_labels(splits["train"])
     data.check_labels(splits, found, "ner_tags")
@@ -114,6 +117,11 @@ def encode(dataset: Any, tokenizer: Any, labels: Sequence[str], config: Any) -> 
         label_all_tokens=config.label_all_tokens,
     )
     return Windows(alignment, data.alignment_report(dataset, tokenizer, config.max_seq_length, alignment))
+
+
+def targets(inputs: Mapping[str, Tensor], weights: Sequence[float] | None = None) -> dict[str, float]:
+    """The number of labelled tokens in a batch. With weights of labels, the sum of their weights."""
+    return {"loss": models.target_weight(inputs["labels"], class_weights=weights)}
 
 
 def gold(dataset: Any, labels: Sequence[str]) -> Gold:
