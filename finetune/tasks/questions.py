@@ -318,7 +318,10 @@ def compared(read: Runs, splits: Mapping[str, Any]) -> dict[str, Any]:
 def check(sample: Any, predictor: Any) -> None:
     """Raises ValueError, in one sentence, for what this model does not answer."""
     if not is_pair(sample):
-        raise ValueError("this model answers questions: give a question and its passage as a pair")
+        raise ValueError(
+            "this model answers questions: give a question and its passage, as a pair or as a line of JSON, "
+            '{"question": "...", "context": "..."}'
+        )
 
 
 def answer(samples: Sequence[Any], predictor: Any) -> list[dict[str, Any]]:
