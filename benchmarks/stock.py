@@ -24,6 +24,8 @@ from transformers import (
     set_seed,
 )
 
+from finetune import metrics
+
 
 def tokenize_and_align_labels(examples: dict, tokenizer: Any, max_length: int) -> dict:
     """The tutorials' function: truncation, and a loop over tokens that labels first subwords. Tags are numbers."""
@@ -94,7 +96,11 @@ def stock_texts(
     problem_type: str,
     **settings: Any,
 ) -> dict[str, float]:
-    """Trains and scores a classifier of texts or pairs: one label, several (threshold 0.5), or a number."""
+    """Trains and scores a classifier of texts or pairs: one label, several (threshold 0.5), or a number.
+
+    Of several labels, scores whose names end in `_tuned` are those with the threshold that is best on the validation
+    split. Of two labels, `f1` is that of the second one.
+    """
     label2id = {label: i for i, label in enumerate(labels)}
     set_seed(settings["seed"])
     model = AutoModelForSequenceClassification.from_pretrained(
@@ -123,14 +129,29 @@ def stock_texts(
         if problem_type == "regression":
             return {"pearson": float(pearsonr(said.ravel(), gold.ravel()).statistic)}
         if problem_type == "multi_label_classification":
-            return {
-                f"f1_{average}": float(sklearn.metrics.f1_score(gold, said > 0, average=average, zero_division=0))
-                for average in ("micro", "macro")
-            }
-        return {"accuracy": float((np.argmax(said, axis=1) == gold).mean())}
+            return several_f1(gold, said > 0)
+        chosen = np.argmax(said, axis=1)
+        scores = {"accuracy": float((chosen == gold).mean())}
+        return scores | ({"f1": float(sklearn.metrics.f1_score(gold, chosen))} if len(labels) == 2 else {})
+
+    def tuned(validation: Any, test: Any) -> dict[str, float]:
+        (gold_v, p_v), (gold, p) = ((one.label_ids, 1 / (1 + np.exp(-one.predictions))) for one in (validation, test))
+        threshold = metrics.tuned_threshold(gold_v > 0, p_v)
+        return {f"{name}_tuned": value for name, value in several_f1(gold, p >= threshold).items()}
 
     metric = {"regression": "pearson", "multi_label_classification": "f1_micro"}.get(problem_type, "accuracy")
-    return _train(model, encoded, DataCollatorWithPadding(tokenizer), compute_metrics, metric, **settings)
+    collator = DataCollatorWithPadding(tokenizer)
+    more = tuned if problem_type == "multi_label_classification" else None
+    return _train(model, encoded, collator, compute_metrics, metric, more, **settings)
+
+
+def several_f1(gold: np.ndarray, said: np.ndarray) -> dict[str, float]:
+    """F1 of several labels, (N, L) each; the macro mean is over the labels that occur in `gold`."""
+    occurs = np.flatnonzero(gold.any(0))
+    return {
+        "f1_micro": float(sklearn.metrics.f1_score(gold, said, average="micro", zero_division=0)),
+        "f1_macro": float(sklearn.metrics.f1_score(gold, said, labels=occurs, average="macro", zero_division=0)),
+    }
 
 
 def _train(
@@ -139,6 +160,7 @@ def _train(
     collator: Any,
     compute_metrics: Callable,
     metric: str,
+    more: Callable[[Any, Any], dict[str, float]] | None = None,
     **settings: Any,
 ) -> dict[str, float]:
     with tempfile.TemporaryDirectory() as folder:
@@ -163,7 +185,9 @@ def _train(
             compute_metrics=compute_metrics,
         )
         trained = trainer.train()
-        return {
-            "train_runtime": trained.metrics["train_runtime"],
-            **trainer.evaluate(encoded["test"], metric_key_prefix="test"),
-        }
+        test = trainer.predict(encoded["test"])
+        scores = {"train_runtime": trained.metrics["train_runtime"], **test.metrics}
+        if more is not None:
+            found = more(trainer.predict(encoded["validation"]), test)
+            scores |= {f"test_{name}": value for name, value in found.items()}
+        return scores
