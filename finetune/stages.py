@@ -23,7 +23,7 @@ A task may also have:
 
 | name | what it is |
 |---|---|
-| `USE` | for the model card: how to use the model |
+| `USE`, or `use(dataset)` | for the model card: how to use the model that learned from a data set |
 | `told(dataset)` | the labels of a split and their numbers, as a text |
 | `settings(splits, config)` | what a model needs in addition to its weights; saved in its config |
 | `tune(gold, said)` | settings that are chosen on the validation split |
@@ -66,7 +66,7 @@ class Job:
         return self.run.config
 
 
-def asked(task: Any, name: str, *arguments: Any) -> dict[str, Any]:
+def asked(task: Any, name: str, *arguments: Any) -> Any:
     """Calls an optional function of a task. Returns {} if the task does not have it."""
     return getattr(task, name)(*arguments) if hasattr(task, name) else {}
 
@@ -226,7 +226,8 @@ def write_card(job: Job, model: Any, results: Mapping[str, float]) -> None:
         job.run.output_dir,
         task=job.task.PIPELINE,
         metric=job.task.headline(job.splits["train"]),
-        use=getattr(job.task, "USE", 'finetune.predict(FOLDER, ["I would see it again."])'),
+        use=asked(job.task, "use", job.splits["train"])
+        or getattr(job.task, "USE", 'finetune.predict(FOLDER, ["I would see it again."])'),
         base_model=config.model_name_or_path,
         model_type=job.run.accelerator.unwrap_model(model).config.model_type,
         data=config.dataset_name or str(config.train_file),

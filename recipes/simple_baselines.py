@@ -90,7 +90,7 @@ def _said(svm: Any, rows: Any, settings: Mapping[str, Any]) -> Any:
 
     predicted = np.asarray(svm.predict(rows))
     if settings["problem_type"] == "multi_label_classification":  # with a single label, the array is one-dimensional
-        return Said(None, predicted.reshape(rows.shape[0], -1).astype(np.float64))
+        return Said(predicted.reshape(rows.shape[0], -1) > 0, np.full(rows.shape[0], np.nan))
     if settings["problem_type"] == "regression":
         return Said(None, predicted.astype(np.float64))
     return Said(predicted, np.full(len(predicted), np.nan))

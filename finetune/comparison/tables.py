@@ -41,7 +41,8 @@ _NO_SCORES = ("runtime", "tokens", "words")  # of the keys in all_results.json t
 
 # The least and the greatest value of a score, if they are not 0 and 1.
 _LIMITS = {
-    **dict.fromkeys(("loss", "mse", "words_scored", "questions", "questions_scored"), (-math.inf, math.inf)),
+    **dict.fromkeys(("loss", "words_scored", "questions", "questions_scored"), (-math.inf, math.inf)),
+    "mse": (0.0, math.inf),
     **dict.fromkeys(("pearson", "spearman"), (-1.0, 1.0)),
 }
 
@@ -82,7 +83,8 @@ def comparison_of(
                     f"{counted:.4f}; one of the files was changed; run it again"
                 )
     told = _told([run.config for _, run in each(found)])
-    pairs = metrics.compare_models(counts, score=score) if len(counts) > 1 else []
+    low, high = _LIMITS.get(metric, (0.0, 1.0))
+    pairs = metrics.compare_models(counts, score=score, widest=high - low) if len(counts) > 1 else []
     return {
         "task": task.PIPELINE,
         "metric": metric,

@@ -141,7 +141,7 @@ def _read(cells: Sequence[Any], names: Sequence[str], kind: ProblemType, separat
     value, here = cells[0], f"{where}: column {names[0]!r} holds"
     if len(cells) > 1:
         flags = [_yes_or_no(cell, name, where) for cell, name in zip(cells, names, strict=True)]
-        return [plain_label(name) for name, yes in zip(names, flags, strict=True) if yes]
+        return [_name(name) for name, yes in zip(names, flags, strict=True) if yes]
     if kind == "regression":
         number = _number(value)
         if number is None:
@@ -173,11 +173,16 @@ def _label(value: Any, found: str) -> str:
     Args:
         found: how a message about the cell begins.
     """
-    name = plain_label(" ".join(str(value).split()))  # as `predictions_<split>.tsv` has it
+    name = _name(str(value))
     if isinstance(value, (str, int)) and name and not _is_float(value):
         return name
     hint = "; to learn numbers, give --problem_type regression" if _is_float(value) else ""
     raise ValueError(f"{found}; a label is a word or a whole number{hint}")
+
+
+def _name(text: str) -> str:
+    """The label as `predictions_<split>.tsv` has it."""
+    return plain_label(" ".join(text.split()))
 
 
 def _is_float(value: Any) -> bool:

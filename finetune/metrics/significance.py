@@ -45,7 +45,7 @@ class Comparison:
     first: str
     second: str
     difference: float
-    low: float  # 95 % interval, bootstrap, within -1 and 1
+    low: float  # 95 % interval, bootstrap, within what the difference can be
     high: float
     p_bootstrap: float  # two-sided
     p_randomisation: float
@@ -89,6 +89,7 @@ def compare_models(
     counts: Mapping[str, np.ndarray],
     *,
     score: Score = score,
+    widest: float = 1.0,
     resamples: int = 10_000,
     seed: int = 0,
 ) -> list[Comparison]:
@@ -98,6 +99,7 @@ def compare_models(
         counts: for each model (S, N, K): what each sample adds to the score, for each seed. N is the same for all.
             Models may have other numbers of seeds.
         score: of sums (..., K) -> (...) [F1 of correct, predicted and gold entities].
+        widest: the greatest difference that two scores can have.
 
     Raises:
         ValueError: if they have not the same number of sentences.
@@ -116,7 +118,7 @@ def compare_models(
         difference = observed[i] - observed[j]
         stretch = _few_seeds([(variances[at], len(tables[at])) for at in (i, j)])
         draws = means[i] - means[j] + stretch * (deviations[i] - deviations[j])
-        low, high = np.clip(np.quantile(draws, [0.025, 0.975]), -1.0, 1.0)  # which stretched draws may pass
+        low, high = np.clip(np.quantile(draws, [0.025, 0.975]), -widest, widest)  # which stretched draws may pass
         found.append(
             Comparison(
                 names[i],

@@ -23,16 +23,16 @@ from finetune.tasks.samples import is_pair
 
 logger = logging.getLogger(__name__)
 
-METRICS = (
-    *("accuracy", "f1_macro", "recall_macro", "loss"),
-    *("f1_micro", "pearson", "spearman", "mse"),  # of several labels; of a number
-)
 SHOWN = ("accuracy", "f1_micro", "f1_macro", "recall_macro", "pearson", "spearman", "mse")
 PIPELINE = "text-classification"
-USE = (
-    'classifier = pipeline("text-classification", model=FOLDER, truncation=True)\nclassifier("I would see it again.")'
-)
 ONE, SEVERAL, NUMBER = "single_label_classification", "multi_label_classification", "regression"
+# The scores of each kind that `--metric_for_best_model` may name.
+SCORES = {
+    ONE: ("accuracy", "f1_macro", "f1_micro", "recall_macro", "loss"),
+    SEVERAL: ("f1_micro", "f1_macro", "accuracy", "loss"),
+    NUMBER: ("pearson", "spearman", "mse", "loss"),
+}
+METRICS = tuple(dict.fromkeys(score for scores in SCORES.values() for score in scores))
 
 
 @dataclass(frozen=True)
@@ -43,6 +43,7 @@ class Said:
     |---|---|---|
     | one label | int64 (N,) | float32 (N,): its probability |
     | several labels | none | float32 (N, L): of each its probability |
+    | the same of a model without probabilities | bool (N, L): which it gives | float (N,): NaN |
     | a number | none | float32 (N,): the number |
     """
 
@@ -51,8 +52,12 @@ class Said:
 
 
 def read(config: Any) -> dict[str, Any]:
-    """The splits that a config names, as `finetune.data.read_labelled` gives them."""
-    return data.read_labelled(
+    """The splits that a config names, as `finetune.data.read_labelled` gives them.
+
+    Raises:
+        ValueError: also for a `--metric_for_best_model` that is no score of such labels.
+    """
+    splits = data.read_labelled(
         config,
         config.text_column_name,
         config.label_column_name,
@@ -60,6 +65,28 @@ def read(config: Any) -> dict[str, Any]:
         label_separator=config.label_separator,
         problem_type=config.problem_type,
     )
+    kind, metric = data.problem_type_of(splits["train"]), config.metric_for_best_model
+    if metric not in (None, *SCORES[kind]):
+        raise ValueError(
+            f"--metric_for_best_model {metric}: no score of this data ({kind}); choose from {', '.join(SCORES[kind])}"
+        )
+    return splits
+
+
+def use(train: Any) -> str:
+    """For the model card: how to use a model that learned from this data."""
+    several = data.problem_type_of(train) == SEVERAL
+    more, shown = (", top_k=None", "scores = ") if several else ("", "")
+    given = '"I would see it again."'
+    if "text_pair" in train.column_names:
+        given = '{"text": "I would see it again.", "text_pair": "Once was enough."}'
+    lines = [
+        'classifier = pipeline("text-classification", model=FOLDER, truncation=True)',
+        f"{shown}classifier({given}{more})",
+    ]
+    if several:
+        lines.append('[one["label"] for one in scores if one["score"] >= classifier.model.config.threshold]')
+    return "\n".join(lines)
 
 
 def labels(splits: Mapping[str, Any]) -> list[str]:
@@ -160,7 +187,7 @@ def tune(gold: np.ndarray, said: Said) -> dict[str, Any]:
 
 def chosen(said: Said, settings: Mapping[str, Any]) -> np.ndarray:
     """For several labels: which of them the model gives to each text, bool (N, L)."""
-    return said.scores >= settings.get("threshold", 0.5)
+    return said.labels if said.labels is not None else said.scores >= settings.get("threshold", 0.5)
 
 
 def counts(gold: np.ndarray, said: Said, labels: Sequence[str], settings: Mapping[str, Any]) -> np.ndarray:
@@ -198,12 +225,8 @@ def write(
     Several labels are a list in JSON; the score is then that of the least certain label.
     """
     predicted, scores = spoken(said, labels, settings)
-    right = dataset["label"][:]
+    right, predicted = (list(map(written, side)) for side in (dataset["label"], predicted))
     header = [*_columns(dataset), "label", "predicted", "score"]
-    if settings["problem_type"] == NUMBER:  # all their digits
-        right, predicted = (list(map(str, side)) for side in (right, predicted))
-    if settings["problem_type"] == SEVERAL:
-        right, predicted = ([json.dumps(own, ensure_ascii=False) for own in side] for side in (right, predicted))
     told = ["" if math.isnan(own) else own for own in scores]
     rows = zip(*(dataset[column] for column in _columns(dataset)), right, predicted, told, strict=True)
     reporting.write_predictions(file(f"predictions_{name}.tsv"), header, rows)
@@ -217,44 +240,37 @@ def spoken(said: Said, labels: Sequence[str], settings: Mapping[str, Any]) -> tu
     """
     if settings["problem_type"] == NUMBER:
         return said.scores.tolist(), said.scores.tolist()
-    if said.labels is not None:
+    if settings["problem_type"] == ONE:
+        assert said.labels is not None
         return [labels[i] for i in said.labels], said.scores.tolist()
     given = chosen(said, settings)
-    sure = np.where(given, said.scores, 1 - said.scores).min(1)
+    sure = said.scores if said.labels is not None else np.where(given, said.scores, 1 - said.scores).min(1)
     return [[label for label, own in zip(labels, row, strict=True) if own] for row in given], sure.tolist()
 
 
 def reread(folder: Path, name: str) -> tuple[list[list[str]], list[Any], list[Any], list[float]]:
     """Words, label, predicted label and score of each text, from `predictions_<name>.tsv`.
 
-    Several labels are a list; a number is its text.
+    All as they stand in the file: several labels are a list in JSON.
     """
     csv.field_size_limit(2**31 - 1)  # a text may be long
     with (folder / f"predictions_{name}.tsv").open(encoding="utf-8", newline="") as file:
         rows = list(csv.DictReader(file, delimiter="\t", quoting=csv.QUOTE_NONE))
     words = [" ".join(row[key] for key in ("text", "text_pair") if key in row).split() for row in rows]
     scores = [float(row["score"]) if row["score"] else math.nan for row in rows]
-    return words, [_cell(row["label"]) for row in rows], [_cell(row["predicted"]) for row in rows], scores
+    return words, [row["label"] for row in rows], [row["predicted"] for row in rows], scores
 
 
-def _cell(text: str) -> Any:
-    """A list of labels where it is one, as `write` writes it."""
-    if text.startswith("["):
-        try:
-            found = json.loads(text)
-        except ValueError:
-            return text
-        if isinstance(found, list) and all(isinstance(label, str) for label in found):
-            return found
-    return text
-
-
-def inputs(dataset: Any) -> tuple[list[list[str]], list[Any]]:
+def inputs(dataset: Any) -> tuple[list[list[str]], list[str]]:
     """Words and label of each text, as `reread` has them."""
     columns = [dataset[name] for name in _columns(dataset)]
     words = [" ".join(texts).split() for texts in zip(*columns, strict=True)]
-    labels = dataset["label"][:]
-    return words, [str(label) for label in labels] if data.problem_type_of(dataset) == NUMBER else labels
+    return words, [written(label) for label in dataset["label"]]
+
+
+def written(label: Any) -> str:
+    """A label, several or a number as `predictions_<split>.tsv` has them."""
+    return json.dumps(label, ensure_ascii=False) if isinstance(label, list) else str(label)
 
 
 def label_numbers(dataset: Any) -> dict[str, int]:

@@ -5,12 +5,13 @@ Shapes: N sentences.
 
 from collections import Counter
 from collections.abc import Callable, Hashable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
 from finetune import data, metrics, models
-from finetune.tasks.samples import EXAMPLES, Runs, each, first_run, in_order
+from finetune.tasks.samples import Runs, each, first_run, in_order, worst
 
 
 def compared(read: Runs, splits: Mapping[str, Any]) -> dict[str, Any]:
@@ -23,6 +24,10 @@ def compared(read: Runs, splits: Mapping[str, Any]) -> dict[str, Any]:
         (*words[begin:end], kind)
         for words, tags in zip(splits["train"]["tokens"], splits["train"]["ner_tags"], strict=True)
         for begin, end, kind in metrics.entity_spans(tags)
+    }
+    in_spans = {
+        name: {seed: replace(run, gold=gold, predicted=spans[name, seed]) for seed, run in seeds.items()}
+        for name, seeds in read.items()
     }
     cut = _subwords(read)
 
@@ -75,7 +80,8 @@ def compared(read: Runs, splits: Mapping[str, Any]) -> dict[str, Any]:
             for name, seeds in read.items()
         },
         **({"words_kept_by_truncation": sum(kept)} if cut is not None else {}),
-        "examples": _entity_examples(read, gold, spans, some),
+        # The sentences with the most wrong entities (missed, invented, or of a wrong type).
+        "examples": worst(in_spans, lambda right, said: len(set(right) ^ set(said)), shown=list),
     }
 
 
@@ -123,22 +129,3 @@ def _by(read: Runs, gold: Any, spans: Any, group: Callable[[int, metrics.Span], 
 
 def _mean_f1(gold: Any, predicted: Sequence[Any]) -> float:
     return float(np.mean([metrics.score(metrics.sentence_counts(gold, said).sum(0)) for said in predicted]))
-
-
-def _entity_examples(read: Runs, gold: Any, spans: Any, some: Any) -> list[dict[str, Any]]:
-    """The sentences with the most wrong entities (missed, invented, or of a wrong type), over all first seeds."""
-    first = {name: spans[name, next(iter(seeds))] for name, seeds in read.items()}
-    found = []
-    for sentence, right in enumerate(gold):
-        wrong = {name: len(set(right) ^ set(said[sentence])) for name, said in first.items()}
-        if any(wrong.values()):
-            found.append(
-                {
-                    "sentence": sentence,
-                    "words": some.words[sentence],
-                    "gold": right,
-                    "predicted": {name: said[sentence] for name, said in first.items()},
-                    "wrong": wrong,
-                }
-            )
-    return sorted(found, key=lambda one: -sum(one["wrong"].values()))[:EXAMPLES]

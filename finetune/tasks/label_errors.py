@@ -3,15 +3,16 @@
 Shapes: N texts, L labels.
 """
 
-import math
+import json
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
 from finetune import data, metrics
-from finetune.tasks.samples import EXAMPLES, Runs, each, first_run, in_order, worst
+from finetune.tasks.samples import Runs, each, first_run, in_order, worst
 
 
 def compared(read: Runs, splits: Mapping[str, Any]) -> dict[str, Any]:
@@ -65,35 +66,18 @@ def _one(read: Runs, splits: Mapping[str, Any]) -> dict[str, Any]:
                 "scores": {name: dict(zip(groups, map(float, row), strict=True)) for name, row in by_length.items()},
             },
         },
-        "examples": _class_examples(read, some),
+        "examples": worst(read, lambda right, predicted: int(predicted != right), by_confidence=True),
     }
 
 
-def _class_examples(read: Runs, some: Any) -> list[dict[str, Any]]:
-    """The texts that the models' first seeds got wrong with the most confidence (1 where a model tells none)."""
-    first = {name: next(iter(seeds.values())) for name, seeds in read.items()}
-    found = []
-    for at, right in enumerate(some.gold):
-        said = {name: run.predicted[at] for name, run in first.items()}
-        sure = {name: None if math.isnan(run.scores[at]) else run.scores[at] for name, run in first.items()}
-        wrong = {name: int(label != right) for name, label in said.items()}
-        if any(wrong.values()):
-            found.append(
-                {
-                    "sentence": at,
-                    "words": some.words[at],
-                    "gold": right,
-                    "predicted": said,
-                    "confidence": sure,
-                    "wrong": wrong,
-                    "order": sum((1.0 if sure[name] is None else sure[name] or 0.0) for name in said if wrong[name]),
-                }
-            )
-    return sorted(found, key=lambda one: -one.pop("order"))[:EXAMPLES]
-
-
-def _several(read: Runs, splits: Mapping[str, Any]) -> dict[str, Any]:
+def _several(written: Runs, splits: Mapping[str, Any]) -> dict[str, Any]:
     labels = data.class_labels(splits["train"])
+    read = {
+        name: {
+            seed: replace(run, gold=_lists(run.gold), predicted=_lists(run.predicted)) for seed, run in own.items()
+        }
+        for name, own in written.items()
+    }
     gold = _sets(first_run(read).gold, labels)
     said = {key: _sets(run.predicted, labels) for key, run in each(read)}
     tables = {key: metrics.multi_label_counts(gold, own) for key, own in said.items()}
@@ -153,6 +137,11 @@ def _by_label(
         "of": f"{of}, by F1",
         "scores": {name: dict(zip(labels, map(float, row), strict=True)) for name, row in scores.items()},
     }
+
+
+def _lists(cells: Sequence[str]) -> list[list[str]]:
+    """Lists of labels, from JSON."""
+    return [json.loads(cell) for cell in cells]
 
 
 def _sets(rows: Sequence[Sequence[str]], labels: Sequence[str]) -> np.ndarray:

@@ -3,6 +3,7 @@
 The runs are those of `finetune/comparison/runs.py`, by the name of the model and the seed.
 """
 
+import math
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -31,28 +32,41 @@ def in_order(group: str) -> tuple[int, str]:
     return (int(digits[0]) + group.startswith("over") if digits else 0, group)
 
 
-def worst(read: Runs, error: Callable[[Any, Any], float]) -> list[dict[str, Any]]:
-    """The texts with the greatest errors of the models' first seeds together."""
-    first = {name: next(iter(seeds.values())) for name, seeds in read.items()}
-    some = first_run(read)
-    found = []
+def worst(
+    runs: Runs,
+    error: Callable[[Any, Any], float],
+    *,
+    by_confidence: bool = False,
+    shown: Callable[[Any], Any] | None = None,
+) -> list[dict[str, Any]]:
+    """The samples with the greatest errors of the models' first seeds together, the greatest first.
+
+    Args:
+        error: of what is right and what a model says; 0: none.
+        by_confidence: an error counts as much as the model was sure of it; fully if the model tells no confidence.
+        shown: how a report has what is right, and what a model says [as text].
+    """
+    shown = shown or as_text
+    first = {name: next(iter(seeds.values())) for name, seeds in runs.items()}
+    some = first_run(runs)
+    found: list[tuple[float, dict[str, Any]]] = []
     for at, right in enumerate(some.gold):
-        said = {name: run.predicted[at] for name, run in first.items()}
-        wrong = {name: error(right, own) for name, own in said.items()}
+        wrong = {name: error(right, run.predicted[at]) for name, run in first.items()}
+        sure = {name: run.scores[at] if by_confidence else math.nan for name, run in first.items()}
         if any(wrong.values()):
-            shown = {name: _shown(own) for name, own in said.items()}
-            found.append(
-                {
-                    "sentence": at,
-                    "words": some.words[at],
-                    "gold": _shown(right),
-                    "predicted": shown,
-                    "confidence": dict.fromkeys(first),
-                    "wrong": wrong,
-                }
-            )
-    return sorted(found, key=lambda one: -sum(one["wrong"].values()))[:EXAMPLES]
+            order = sum(wrong[name] * (1.0 if math.isnan(sure[name]) else sure[name]) for name in first)
+            example = {
+                "sentence": at,
+                "words": some.words[at],
+                "gold": shown(right),
+                "predicted": {name: shown(run.predicted[at]) for name, run in first.items()},
+                "confidence": {name: None if math.isnan(score) else score for name, score in sure.items()},
+                "wrong": wrong,
+            }
+            found.append((order, example))
+    return [example for _, example in sorted(found, key=lambda one: -one[0])[:EXAMPLES]]
 
 
-def _shown(value: Any) -> str:
+def as_text(value: Any) -> str:
+    """A label, several labels or a number, for a report."""
     return ", ".join(value) if isinstance(value, list) else str(value)

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
+from finetune.metrics.numbers import number_counts, pearson
 from finetune.metrics.significance import (
     _seed_share,
     accuracy_counts,
@@ -116,6 +117,42 @@ def test_the_bootstrap_interval_is_scipys():
     (found,) = compare_models({"a": first, "b": second})
     assert found.low == pytest.approx(expected.low, abs=0.006)
     assert found.high == pytest.approx(expected.high, abs=0.006)
+
+
+@pytest.mark.parametrize("name", ["pearson", "mse"])
+@pytest.mark.parametrize("quality", [0.5, -3.0])  # with the latter, the models' correlations differ by more than 1
+def test_the_interval_of_numbers_is_scipys(name, quality):
+    generator = np.random.default_rng(5)
+    gold = generator.normal(3, 1, 300)
+    said = [3 + share * (gold - 3) + generator.normal(0, 1, 300) for share in (1.5, quality)]
+
+    def pearson_r(x, y):
+        return stats.pearsonr(x, y, axis=-1).statistic
+
+    def squared_error(x, y):
+        return ((x - y) ** 2).mean(-1)
+
+    def mse(sums):
+        n, _, _, xx, yy, xy = np.moveaxis(sums, -1, 0)
+        return (xx + yy - 2 * xy) / n
+
+    reference, ours, widest = (pearson_r, pearson, 2.0) if name == "pearson" else (squared_error, mse, np.inf)
+    expected = stats.bootstrap(
+        (gold, *said),
+        lambda gold, first, second, axis=-1: reference(gold, first) - reference(gold, second),
+        paired=True,
+        vectorized=True,
+        n_resamples=4_000,
+        method="percentile",
+        rng=generator,
+    ).confidence_interval
+    counts = {str(i): number_counts(gold, own)[None] for i, own in enumerate(said)}
+    (found,) = compare_models(counts, score=ours, widest=widest)
+    assert found.difference == pytest.approx(reference(gold, said[0]) - reference(gold, said[1]))
+    width = expected.high - expected.low
+    assert found.low == pytest.approx(expected.low, abs=0.07 * width)
+    assert found.high == pytest.approx(expected.high, abs=0.07 * width)
+    assert found.low < found.difference < found.high
 
 
 def test_the_bootstrap_over_seeds_is_the_slow_loop():

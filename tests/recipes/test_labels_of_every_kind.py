@@ -3,6 +3,7 @@
 import csv
 import json
 import random
+import re
 
 import numpy as np
 import pytest
@@ -12,6 +13,8 @@ from sklearn.metrics import accuracy_score, f1_score, mean_squared_error
 
 import finetune
 from finetune import training
+from finetune.comparison import comparison_of
+from finetune.tasks import classification
 from recipes.compare import RECIPES, CompareConfig, _state, compare, run_of
 from recipes.ner import NerConfig, finetune_ner
 from recipes.sentiment import SentimentConfig, finetune_sentiment
@@ -54,8 +57,17 @@ def rows_of(folder, name="test"):
         return list(csv.DictReader(file, delimiter="\t", quoting=csv.QUOTE_NONE))
 
 
+def card_of(folder, monkeypatch):
+    """Runs the snippet of a model card as a user would. Returns its names, and the value of its last line."""
+    monkeypatch.chdir(folder.parent)
+    lines = re.search(r"```python\n(.*?)```", (folder / "README.md").read_text(), re.DOTALL)[1].strip().splitlines()
+    names = {}
+    exec("\n".join(lines[:-1]), names)
+    return names, eval(lines[-1], names)
+
+
 @pytest.mark.parametrize("name", ["bilstm", "wordpiece"])
-def test_several_labels(name, files, checkpoints, tmp_path):
+def test_several_labels(name, files, checkpoints, tmp_path, monkeypatch):
     model = str(checkpoints.get(name, name))
     more = {"class_weights": "balanced", "label_smoothing_factor": 0.1} if name == "bilstm" else {"focal_gamma": 2.0}
     own = flags(files, "several", model_name_or_path=model, **more)
@@ -77,6 +89,16 @@ def test_several_labels(name, files, checkpoints, tmp_path):
     for row, answer in zip(rows, predictor([row["text"] for row in rows]), strict=True):
         assert answer["predicted"] == json.loads(row["predicted"])
         assert answer["predicted"] == [label for label, score in answer["scores"].items() if score >= threshold]
+
+    names, shown = card_of(tmp_path / "run", monkeypatch)
+    text = "I would see it again."
+    (answer,) = predictor([text])
+    assert sorted(shown) == sorted(answer["predicted"])
+    for own, found in (
+        (answer, names["scores"]),
+        (predictor([rows[0]["text"]])[0], names["classifier"](rows[0]["text"], top_k=None)),
+    ):
+        assert {one["label"]: one["score"] for one in found} == pytest.approx(own["scores"], abs=1e-5)
 
 
 @pytest.mark.parametrize("name", ["bilstm", "byte-bpe"])
@@ -100,7 +122,7 @@ def test_long_texts_in_windows(name, checkpoints, tmp_path):
     ]
 
 
-def test_a_number(files, tmp_path):
+def test_a_number(files, tmp_path, monkeypatch):
     result = finetune_sentiment(SentimentConfig(**flags(files, "number"), output_dir=str(tmp_path / "run")))
     rows = rows_of(tmp_path / "run")
     right, said = (np.array([float(row[key]) for row in rows]) for key in ("label", "predicted"))
@@ -111,6 +133,27 @@ def test_a_number(files, tmp_path):
     assert result.results["best_epoch"] > 0
     answers = finetune.predict(tmp_path / "run", [row["text"] for row in rows])
     assert [answer["predicted"] for answer in answers] == pytest.approx(said.tolist(), abs=1e-6)
+    names, _ = card_of(tmp_path / "run", monkeypatch)
+    found = names["classifier"]([row["text"] for row in rows])
+    assert [one["score"] for one in found] == pytest.approx(said.tolist(), abs=1e-5)
+
+
+@pytest.mark.parametrize("name", ["bilstm", "wordpiece"])
+def test_a_number_of_pairs(name, checkpoints, tmp_path, monkeypatch):
+    """How many words two texts have in common; `pipeline()` says what the evaluation said."""
+    draw = random.Random(3)
+    for split, size in SIZES.items():
+        pairs = [[draw.sample(["kite", "lamp", "moss", "oak"], 2) for _ in "ab"] for _ in range(size)]
+        rows = [{"text": " ".join(a), "text_pair": " ".join(b), "label": len({*a} & {*b}) / 2} for a, b in pairs]
+        (tmp_path / f"pairs-{split}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    own = flags(tmp_path, "pairs", model_name_or_path=str(checkpoints.get(name, name)))
+    finetune_sentiment(SentimentConfig(**own, text_pair_column_name="text_pair", output_dir=str(tmp_path / "run")))
+    rows = rows_of(tmp_path / "run")
+    names, shown = card_of(tmp_path / "run", monkeypatch)
+    found = names["classifier"]([{"text": row["text"], "text_pair": row["text_pair"]} for row in rows])
+    assert [one["score"] for one in found] == pytest.approx([float(row["predicted"]) for row in rows], abs=1e-5)
+    (answer,) = finetune.predict(tmp_path / "run", [("I would see it again.", "Once was enough.")])
+    assert shown["score"] == pytest.approx(answer["predicted"], abs=1e-5)
 
 
 @pytest.mark.parametrize("name", ["bilstm", "bilstm-crf", "unigram"])
@@ -188,6 +231,20 @@ def test_svms_for_one_label_in_all_and_for_one_that_every_text_has(given, tmp_pa
     own = {f"{split}_file": str(tmp_path / f"{split}.jsonl") for split in SIZES}
     result = train_svm(SentimentConfig(**own, model_name_or_path="svm", output_dir=str(tmp_path / "run")))
     assert result.results["test_f1_micro"] > 0.9
+    assert {row["score"] for row in rows_of(tmp_path / "run")} == {""}  # it knows no probability
+
+
+def test_labels_that_look_like_lists(tmp_path):
+    """One label a text, which is written as JSON writes a list, is one label."""
+    for split, size in SIZES.items():
+        rows = [f'{text}\t["{text}", "x"]\n' for text in ("glad", "cross") for _ in range(size)]
+        (tmp_path / f"{split}.tsv").write_text("text\tlabel\n" + "".join(rows))
+    own = {f"{split}_file": str(tmp_path / f"{split}.tsv") for split in SIZES} | {"model_name_or_path": "svm"}
+    config = SentimentConfig(**own, output_dir=str(tmp_path / "run"))
+    train_svm(config)
+    report = comparison_of({("svm", 0): config}, classification.read(config), "test", classification)
+    assert report["labels"] == ['["cross", "x"]', '["glad", "x"]']
+    assert report["models"]["svm"]["scores"]["test_accuracy"]["values"] == [1.0]
 
 
 def test_a_threshold_of_the_model_before_is_not_kept(files, tmp_path):

@@ -5,6 +5,7 @@ import re
 from dataclasses import replace
 
 import pytest
+from datasets import Dataset
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
 from finetune import reporting
@@ -31,7 +32,7 @@ def test_the_snippet_runs_beside_the_folder(name, checkpoints, tmp_path, monkeyp
         folder,
         task="text-classification",
         metric="accuracy",
-        use=classification.USE,
+        use=classification.use(Dataset.from_dict({"text": ["a"], "label": ["x"]})),
         base_model="bert",
         model_type="bert",
         data="samples",
