@@ -38,6 +38,9 @@ class DataArguments:
     )
     validation_file: str | None = flag(None, "Validation data, in one of the forms of --train_file.")
     test_file: str | None = flag(None, "Test data, in one of the forms of --train_file.")
+    validation_split_percentage: float = flag(
+        10.0, "Percentage of the training data that is held out if there is no validation data; 0 holds out nothing."
+    )
     column_names: str | None = flag(
         None, "Comma-separated column names, for a CSV or TSV file without a header line."
     )

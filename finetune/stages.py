@@ -91,7 +91,10 @@ def with_defaults(config: Any) -> Any:
 def check_splits(config: Any, splits: Mapping[str, Any]) -> None:
     """Raises ValueError if there is nothing to evaluate on."""
     if config.eval_strategy != "no" and "validation" not in splits:
-        raise ValueError("--eval_strategy needs a --validation_file; without one give --eval_strategy no")
+        raise ValueError(
+            "--eval_strategy needs a --validation_file or a --validation_split_percentage; without both give "
+            "--eval_strategy no"
+        )
 
 
 def begin(config: Any, task: Any) -> Job:

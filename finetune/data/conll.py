@@ -34,6 +34,7 @@ logger = logging.getLogger(__name__)
 
 CONLL_ENDINGS = (".conll", ".conll03", ".conllu", ".bio", ".iob", ".iob2", ".iobes", ".txt")
 _DOCUMENT = ("-DOCSTART-", "#begin document", "#end document")
+_BEGINS_DOCUMENT = ("-DOCSTART-", "#begin document", "# newdoc")
 _NO_WORD = re.compile(r"([0-9]{1,9})(?:-([0-9]{1,9})|\.[0-9]{1,9})")  # a range of words, or an empty node
 _COUNTS = re.compile(r"[01]|1-[0-9]+|0\.1")  # the first cell of a column that counts the words
 _NAME_IT = "give the number of the words' column, from 0 on: --text_column_name in training, --word_column in predict"
@@ -46,6 +47,7 @@ class Sentences:
     words: list[list[str]]
     tags: list[list[str]]
     lines: list[list[int]]
+    documents: list[int] = field(default_factory=list)  # of each sentence; a line such as `-DOCSTART-` begins one
 
 
 @dataclass
@@ -96,6 +98,7 @@ def read_conll(
             that are not UTF-8, and a file without a word.
     """
     result = Sentences([], [], [])
+    document = 0
     numbered = enumerate(read_lines(path, byte_order_mark=written_here), start=1)
     for sentence in conll_sentences(
         numbered, path, word_column, tag_column, only_words=written_here, any_tag=any_tag
@@ -104,6 +107,14 @@ def read_conll(
             result.words.append(sentence.words)
             result.tags.append(sentence.tags)
             result.lines.append(sentence.numbers)
+            begins = [
+                place
+                for place, line in enumerate(sentence.lines)
+                if line.startswith(_BEGINS_DOCUMENT) and place not in sentence.rows
+            ]
+            before = sum(place < min(sentence.rows) for place in begins)
+            result.documents.append(document + before)
+            document += len(begins)
     if not result.words:
         raise ValueError(f"{path}: no sentence in this file")
     return result

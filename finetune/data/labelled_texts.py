@@ -24,6 +24,8 @@ import datasets
 import pyarrow as pa
 
 from finetune.arguments import DataArguments
+from finetune.data.columns import find_columns, is_label, is_text
+from finetune.data.held_out import hold_out
 from finetune.data.labels import plain_label
 from finetune.data.messages import shown
 from finetune.data.readers import (
@@ -88,7 +90,12 @@ def read_labelled(
         )
     splits: dict[str, dict[str, Any]] = {}
     kind: ProblemType | None = "multi_label_classification" if several else problem_type
-    for split, source in sources_of(config, "sentiment").items():
+    sources = sources_of(config, "sentiment")
+    asked = {"text_column_name": (text, "text", is_text), "label_column_name": (label, "label", is_label)}
+    text, label = find_columns(sources["train"], asked, config.column_names, names).values()
+    flags = [label] if len(flags) == 1 else flags
+    names = [text, *([text_pair] if text_pair else []), *flags]
+    for split, source in sources.items():
         columns, lines = read_columns(source, names, config.column_names)
         for name in (text, text_pair):
             for value, line in zip(columns.get(name or "", []), lines, strict=False):
@@ -106,9 +113,19 @@ def read_labelled(
         splits[split] = {"text": columns[text], "label": labels, "line": lines, "source": source}
         if text_pair:
             splits[split]["text_pair"] = columns[text_pair]
+    _hold_out(splits, config, kind)
     features = {"text": pa.string(), "label": _TYPES[kind or "single_label_classification"]}
     features |= {"text_pair": pa.string()} if text_pair else {}
     return {name: as_dataset(name, split, features, config) for name, split in splits.items()}
+
+
+def _hold_out(splits: dict[str, dict[str, Any]], config: DataArguments, kind: ProblemType | None) -> None:
+    train = splits["train"]
+    pairs = train.get("text_pair", [""] * len(train["text"]))
+    texts = [f"{text}\n{pair}" for text, pair in zip(train["text"], pairs, strict=True)]
+    several = kind == "multi_label_classification"
+    labels = [() if kind == "regression" else label if several else (label,) for label in train["label"]]
+    hold_out(splits, config, "texts", texts, labels)
 
 
 def problem_type_of(dataset: datasets.Dataset) -> ProblemType:

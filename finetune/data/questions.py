@@ -24,9 +24,9 @@ import datasets
 import pyarrow as pa
 
 from finetune.arguments import DataArguments
-from finetune.data.conll import read_lines
+from finetune.data.held_out import hold_out
 from finetune.data.messages import listed, shown
-from finetune.data.readers import json_rows, load_saved_split, open_parquet, read_columns, sources_of
+from finetune.data.readers import names_of, read_columns, sources_of
 
 logger = logging.getLogger(__name__)
 
@@ -44,7 +44,7 @@ def read_questions(
             stand where its offset says.
     """
     columns = {"question": question, "context": context, "answer": answers}
-    splits = {}
+    splits: dict[str, dict[str, Any]] = {}
     for split, source in sources_of(config, "questions").items():
         squad = isinstance(source, Path) and source.is_file() and source.suffix.lower() == ".json"
         rows = list(_squad_rows(source) if squad else _table_rows(source, columns))
@@ -62,8 +62,12 @@ def read_questions(
         counts = Counter(row["id"] for row in rows)
         if twice := [name for name, count in counts.items() if count > 1]:
             raise ValueError(f"{_name(source)}: two questions have the id {shown(twice[0])}")
-        splits[split] = _dataset(split, rows, config, _name(source))
-    return splits
+        splits[split] = {"rows": rows, "source": source}
+    train = splits["train"]["rows"]
+    kinds = [("answered" if row["answers"] else "unanswered",) for row in train]
+    passages = [row["context"] for row in train]
+    hold_out(splits, config, "questions", passages, kinds, together="those about one passage on one side")
+    return {split: _dataset(split, own["rows"], config, _name(own["source"])) for split, own in splits.items()}
 
 
 def _squad_rows(path: Path) -> Iterator[dict[str, Any]]:
@@ -89,7 +93,7 @@ def _squad_rows(path: Path) -> Iterator[dict[str, Any]]:
 def _table_rows(source: Any, columns: dict[str, str]) -> Iterator[dict[str, Any]]:
     if isinstance(source, Path) and source.is_file() and source.suffix.lower() not in (".jsonl", ".parquet"):
         raise ValueError(f"{source}: questions come as SQuAD's .json, as .jsonl, as .parquet or as a saved folder")
-    present = _names(source)
+    present = names_of(source, None)
     for kind, name in columns.items():
         if present and name not in present:
             raise ValueError(
@@ -104,17 +108,6 @@ def _table_rows(source: Any, columns: dict[str, str]) -> Iterator[dict[str, Any]
         place = f"{_name(source)}:{line}" if line > 0 else f"{_name(source)}, row {-line}"
         name = str(number + 1 if ids[number] is None else ids[number])
         yield _row(place, name, line, question[number], context[number], answers[number])
-
-
-def _names(source: Any) -> list[str]:
-    """The columns of a table; of a file of JSON lines, the names in its first line."""
-    if isinstance(source, Path) and source.is_file():
-        if source.suffix.lower() == ".parquet":
-            return list(open_parquet(source).schema_arrow.names)
-        first: Any = next(json_rows(source, enumerate(read_lines(source), start=1)), (0, {}))[1]
-        return list(first) if isinstance(first, dict) else []
-    columns: list[str] = (load_saved_split(source) if isinstance(source, Path) else source).column_names
-    return columns
 
 
 def _row(place: str, name: str, line: int, question: Any, passage: Any, given: Any) -> dict[str, Any]:

@@ -138,6 +138,28 @@ def read_columns(
     raise ValueError(f"{source}: unknown form {source.suffix!r}; give {_FORMS}")
 
 
+def names_of(source: Path | datasets.Dataset, column_names: str | None) -> list[str]:
+    """The columns of a table; of a file of JSON lines, the names in its first line."""
+    suffix = source.suffix.lower() if isinstance(source, Path) and source.is_file() else ""
+    if suffix == ".parquet":
+        return list(open_parquet(Path(str(source))).schema_arrow.names)
+    if suffix in (".jsonl", ".json"):
+        path = Path(str(source))
+        first: Any = next(json_rows(path, enumerate(read_lines(path), start=1)), (0, {}))[1]
+        return list(first) if isinstance(first, dict) else []
+    if suffix in (".csv", ".tsv"):
+        if column_names:
+            return [name.strip() for name in column_names.split(",")]
+        try:
+            return next(filter(None, _delimited(Path(str(source)))), [])
+        except csv.Error:
+            return []
+    if suffix:
+        return []
+    names: list[str] = (load_saved_split(source) if isinstance(source, Path) else source).column_names
+    return names
+
+
 def _read_dataset(
     dataset: datasets.Dataset, names: Sequence[str], source: str
 ) -> tuple[dict[str, list[Any]], list[int]]:
@@ -211,13 +233,7 @@ def _read_delimited(
     path: Path, names: Sequence[str], column_names: str | None
 ) -> tuple[dict[str, list[Any]], list[int]]:
     """CSV as RFC 4180 quotes it; TSV without quoting, as IANA registers it: there a quote is a quote."""
-    lines_of_file = read_lines(path)
-    if path.suffix.lower() == ".tsv":
-        reader = csv.reader(lines_of_file, delimiter="\t", quoting=csv.QUOTE_NONE)
-    else:
-        # A quoted cell may hold line ends, which read_lines has removed.
-        reader = csv.reader((line + "\n" for line in lines_of_file), strict=True)
-    csv.field_size_limit(2**31 - 1)
+    reader = _delimited(path)
     header = [name.strip() for name in column_names.split(",")] if column_names else None
     if header is not None:
         _check_once(header, f"--column_names {column_names}")
@@ -248,6 +264,15 @@ def _read_delimited(
     if not lines:
         raise ValueError(f"{path}: no row in this file")
     return columns, lines
+
+
+def _delimited(path: Path) -> Any:
+    csv.field_size_limit(2**31 - 1)
+    lines_of_file = read_lines(path)
+    if path.suffix.lower() == ".tsv":
+        return csv.reader(lines_of_file, delimiter="\t", quoting=csv.QUOTE_NONE)
+    # A quoted cell may hold line ends, which read_lines has removed.
+    return csv.reader((line + "\n" for line in lines_of_file), strict=True)
 
 
 def _check_once(names: Sequence[str], where: str) -> None:

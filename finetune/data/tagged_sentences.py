@@ -22,7 +22,9 @@ import datasets
 import pyarrow as pa
 
 from finetune.arguments import DataArguments
+from finetune.data.columns import find_columns, is_tags, is_words
 from finetune.data.conll import CONLL_ENDINGS, check_tag, column_number, read_conll
+from finetune.data.held_out import hold_out
 from finetune.data.labels import plain_label
 from finetune.data.messages import listed, shown
 from finetune.data.readers import (
@@ -63,7 +65,10 @@ def read_tagged(
     splits: dict[str, dict[str, Any]] = {}
     kind, runs = tagging, False
     check_different(words, tags)
-    for split, source in sources_of(config, "ner").items():
+    sources = sources_of(config, "ner")
+    asked = {"text_column_name": (words, "tokens", is_words), "label_column_name": (tags, "ner_tags", is_tags)}
+    words, tags = find_columns(sources["train"], asked, config.column_names, ()).values()
+    for split, source in sources.items():
         columns = _read(source, words, tags, config.column_names, split)
         if columns is None:
             tell_of_no_labels(split)
@@ -86,6 +91,9 @@ def read_tagged(
             columns["plain"] = [True] * len(columns["tokens"])
     else:
         _rewrite(splits, runs)
+    train = splits["train"]
+    texts = [" ".join(sentence) for sentence in train["tokens"]]
+    hold_out(splits, config, "sentences", texts, train["ner_tags"], train.pop("documents", None))
     return {name: as_dataset(name, split, features, config) for name, split in splits.items()}
 
 
@@ -102,6 +110,7 @@ def _read(
         at = column_number(tags)
         conll = read_conll(source, column_number(words), -1 if at is None else at, any_tag=True)
         columns = {"tokens": conll.words, "ner_tags": conll.tags, "line": conll.lines, "source": source}
+        columns["documents"] = conll.documents
         if _distinct(columns) == {_BLANK}:
             if split != "train":
                 return None

@@ -87,7 +87,10 @@ def test_training_data_alone_ends_with_a_line(tmp_path, capsys, strategy):
     settings = TINY | {"dataset_name": None, "train_file": str(tmp_path / "train.conll"), "max_steps": 3}
     config = NerConfig(**settings, output_dir=str(tmp_path / "run"), eval_strategy=strategy, save_strategy=strategy)
     if strategy == "epoch":
-        with pytest.raises(ValueError, match="without one give --eval_strategy no"):
+        with pytest.raises(ValueError, match=r"train.conll: none of its 9 sentences can be held out"):
+            finetune_ner(config)
+        config.validation_split_percentage = 0
+        with pytest.raises(ValueError, match="without both give --eval_strategy no"):
             finetune_ner(config)
         return
     result = finetune_ner(config)
