@@ -34,6 +34,7 @@ A task may also have:
 
 from __future__ import annotations  # names of the lazy parts in signatures would import torch
 
+import shlex
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -41,7 +42,7 @@ from typing import Any
 
 import numpy as np
 
-from finetune import data, models, reporting, training
+from finetune import cli, data, models, reporting, training
 
 SPLITS = (("validation", "eval"), ("test", "test"))
 
@@ -109,11 +110,14 @@ def begin(config: Any, task: Any) -> Job:
         run.config = replace(run.config, metric_for_best_model=task.headline(splits["train"]))
         training.check_metric(run.checkpoint, run.config.metric_for_best_model)
     check_splits(run.config, splits)
-    job = Job(run, task, splits, task.labels(splits), asked(task, "settings", splits, run.config))
-    for split, dataset in splits.items():
-        if labels := asked(task, "told", dataset):
-            run.print(f"{split} labels: {labels}")
-    return job
+    return Job(run, task, splits, task.labels(splits), asked(task, "settings", splits, run.config))
+
+
+def tell_labels(job: Job) -> None:
+    """Prints the labels of each split."""
+    for split, dataset in job.splits.items():
+        if labels := asked(job.task, "told", dataset):
+            job.run.print(f"{split} labels: {labels}")
 
 
 def set_loss(job: Job, model: Any, column: str) -> None:
@@ -138,8 +142,10 @@ def set_loss(job: Job, model: Any, column: str) -> None:
 
 
 def encode(job: Job, model: Any, tokenizer: Any) -> None:
-    """Makes the rows of all splits, and prints a line about each."""
+    """Makes the rows of all splits, and prints where the run computes and what is in its data."""
     job.tokenizer = tokenizer
+    job.run.print(training.where(job.run, model))
+    tell_labels(job)
     for split, dataset in job.splits.items():
         job.encoded[split] = job.task.encode(dataset, tokenizer, job.labels, job.config)
         job.gold[split] = job.task.gold(dataset, job.labels)
@@ -214,7 +220,18 @@ def report(job: Job, outcome: training.TrainOutcome) -> training.RunResult:
             if split in said:
                 task.write(run.file, name, job.splits[split], said[split], job.labels, job.settings)
         write_card(job, outcome.model, results)
-    return run.finish(results, outcome.history)
+    result = run.finish(results, outcome.history)
+    tell_use(run, "predict", "--input_file FILE")
+    return result
+
+
+def tell_use(run: Any, recipe: str, flags: str) -> None:
+    """Prints the folder of a run and the command that uses its model, in the way in which the run was started."""
+    folder, command = run.config.output_dir, cli.command(recipe)
+    use = f"finetune.predict({folder!r}, [...])" if recipe == "predict" else "fine-tune it with another recipe"
+    if command is not None:
+        use = f"{command} --model_name_or_path {shlex.quote(folder)} {flags}"
+    run.print(f"{folder} holds the model; to use it: {use}")
 
 
 def _line(scores: Mapping[str, float], name: str, shown: Sequence[str]) -> str:

@@ -83,7 +83,6 @@ def pretrain(config: PretrainConfig) -> training.RunResult:
         metrics=("mlm_loss", "mlm_accuracy", "loss") + ((f"{pairs}_accuracy",) if pairs else ()),
     )
     config, accelerator = run.config, run.accelerator
-
     corpora = data.read_corpus(config)
     stages.check_splits(config, corpora)
 
@@ -132,7 +131,7 @@ def pretrain(config: PretrainConfig) -> training.RunResult:
         batch_size=config.per_device_train_batch_size,
     )
     entropy = metrics.unigram_entropy(counts)
-    run.print(f"train: {audit}", f"entropy of its unigrams: {entropy:.3f} nats")
+    run.print(training.where(run, model), f"train: {audit}", f"entropy of its unigrams: {entropy:.3f} nats")
     run.print(*(f"{split}: {part}" for split, parts in documents.items() for part in parts if split != "train"))
     run.print(f"the tokens are kept in {documents['train'][0].folder.parent}")
     if config.dry_run:
@@ -186,7 +185,9 @@ def pretrain(config: PretrainConfig) -> training.RunResult:
             results=results,
             settings=reporting.told_settings(config) | {"objective": config.objective, "masking": config.masking},
         )
-    return run.finish(results, outcome.history)
+    result = run.finish(results, outcome.history)
+    stages.tell_use(run, "ner", "--train_file FILE")
+    return result
 
 
 def main(argv: Sequence[str] | None = None) -> None:

@@ -37,6 +37,7 @@ def train_svm(config: sentiment.SentimentConfig) -> training.RunResult:
 
     # 1. Start the run, and read its data.
     job = stages.begin(sentiment.resolved(config), task)
+    stages.tell_labels(job)
     run, splits = job.run, job.splits
     gold = {split: task.gold(dataset, job.labels) for split, dataset in splits.items()}
     texts = {split: [" ".join(words) for words in task.inputs(dataset)[0]] for split, dataset in splits.items()}
@@ -111,6 +112,7 @@ def tag_by_dictionary(config: ner.NerConfig) -> training.RunResult:
 
     # 1. Start the run, and read its data.
     job = stages.begin(ner.resolved(config), task)
+    stages.tell_labels(job)
     run, splits = job.run, job.splits
 
     # 2. Train: count the tags of each word.

@@ -13,6 +13,7 @@ from .resume import find_checkpoint as find_checkpoint
 from .run import Run as Run
 from .run import RunResult as RunResult
 from .run import start_run as start_run
+from .run import where as where
 from .run import with_defaults as with_defaults
 from .saving import checkpoints as checkpoints
 from .steps import StepSums as StepSums

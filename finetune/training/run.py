@@ -278,6 +278,21 @@ def start_run(config: Any, *, metrics: Sequence[str]) -> Run:
     return run
 
 
+def where(run: Run, model: Any) -> str:
+    """One line: the device, the processes, the precision, the model and its parameters."""
+    here = run.accelerator
+    device = f"{torch.get_num_threads()} thread(s)"
+    if here.device.type == "cuda":
+        device = torch.cuda.get_device_name(here.device)
+    precision = {"no": "float32"}.get(here.mixed_precision, here.mixed_precision)
+    name = getattr(run.config, "config_name", None) or run.config.model_name_or_path
+    parameters = sum(parameter.numel() for parameter in model.parameters())
+    return (
+        f"{here.device.type} ({device}), {here.num_processes} process(es), {precision}: {name}, "
+        f"{parameters:,} parameters"
+    )
+
+
 def _without_scores(results: dict[str, float], history: list[dict[str, float]]) -> str:
     """The line at the end of a run whose data has neither a validation nor a test split."""
     losses = [line["loss"] for line in history if "loss" in line]

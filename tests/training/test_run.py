@@ -94,7 +94,8 @@ def test_training_data_alone_ends_with_a_line(tmp_path, capsys, strategy):
             finetune_ner(config)
         return
     result = finetune_ner(config)
-    last = capsys.readouterr().out.splitlines()[-1]
+    *_, last, place = capsys.readouterr().out.splitlines()
+    assert place == f"{tmp_path / 'run'} holds the model; to use it: finetune.predict('{tmp_path / 'run'}', [...])"
     assert last.startswith(f"train: 3 steps  loss {result.history[-1]['loss']:.4f} over the last ones  ")
     assert last.endswith("no score: there is no --validation_file and no --test_file")
 
