@@ -37,3 +37,12 @@ from .significance import compare_models as compare_models
 from .significance import holm as holm
 from .significance import over_seeds as over_seeds
 from .significance import score as score
+from .translation import BLEU_COUNTS as BLEU_COUNTS
+from .translation import CHRF_COUNTS as CHRF_COUNTS
+from .translation import ROUGE as ROUGE
+from .translation import bleu as bleu
+from .translation import bleu_counts as bleu_counts
+from .translation import bleu_signature as bleu_signature
+from .translation import chrf as chrf
+from .translation import chrf_counts as chrf_counts
+from .translation import rouge_counts as rouge_counts
