@@ -26,14 +26,17 @@ A task may also have:
 | `USE`, or `use(dataset)` | for the model card: how to use the model that learned from a data set |
 | `told(dataset)` | the labels of a split and their numbers, as a text |
 | `settings(splits, config)` | what a model needs in addition to its weights; saved in its config |
+| `run(model, batch, bare)` | how the model is run in an evaluation; default: its forward. `bare` has no wrappers |
 | `tune(gold, said)` | settings that are chosen on the validation split |
 | `remarks(gold, said)` | further results, such as how many words were scored |
 | `check(sample, predictor)` | refuses a sample that the model cannot answer |
 | `label_numbers(dataset)` | the labels of a split and their numbers |
+| `notes(settings)` | for the model card: sentences about the scores |
 """
 
 from __future__ import annotations  # names of the lazy parts in signatures would import torch
 
+import math
 import shlex
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -150,7 +153,7 @@ def encode(job: Job, model: Any, tokenizer: Any) -> None:
         job.encoded[split] = job.task.encode(dataset, tokenizer, job.labels, job.config)
         job.gold[split] = job.task.gold(dataset, job.labels)
         job.run.print(f"{split}: {job.encoded[split]}")
-    if job.config.compact_vocabulary and job.run.holds_whole_parameters:
+    if getattr(job.config, "compact_vocabulary", False) and job.run.holds_whole_parameters:
         seen = [encoded.rows.tokens["input_ids"] for encoded in job.encoded.values()]
         job.run.print("embedding: {:,} of {:,} rows train".format(*models.compact_vocabulary(model, tokenizer, seen)))
 
@@ -184,6 +187,8 @@ def evaluate(job: Job, model: Any, split: str = "validation", name: str = "eval"
     counts = job.task.counts(job.gold[split], said, job.labels, job.settings)
     scores = job.task.score(np.asarray(counts).sum(0), job.labels, job.settings)
     scores |= asked(job.task, "remarks", job.gold[split], said) | found.costs
+    if "perplexity" in job.task.SHOWN:
+        scores["perplexity"] = math.exp(min(scores["loss"], 700.0))  # e ** 710 is more than a float holds
     return said, {f"{name}_{key}": value for key, value in scores.items()}
 
 
@@ -199,7 +204,8 @@ def collect(
 ) -> training.Collected:
     """Runs the model over the rows, and returns what the task keeps for each row."""
     batches = data.eval_batches(rows, tokenizer, batch_size, targets or task.targets)
-    return training.collect(accelerator, model, batches, partial(task.collect, settings=settings))
+    run = partial(task.run, bare=accelerator.unwrap_model(model)) if hasattr(task, "run") else None
+    return training.collect(accelerator, model, batches, partial(task.collect, settings=settings), run)
 
 
 def report(job: Job, outcome: training.TrainOutcome) -> training.RunResult:
@@ -254,5 +260,6 @@ def write_card(job: Job, model: Any, results: Mapping[str, float]) -> None:
         split_sizes={split: len(dataset) for split, dataset in job.splits.items()},
         labels=job.labels,
         results=results,
+        notes=list(asked(job.task, "notes", job.settings)),
         settings=reporting.told_settings(config),
     )

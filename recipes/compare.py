@@ -32,7 +32,7 @@ from typing import Any
 from finetune import cli, models, reporting
 from finetune.arguments import DataArguments
 from finetune.files import printable, write_text
-from recipes import ner, question_answering, sentiment, simple_baselines
+from recipes import ner, question_answering, sentiment, seq2seq, simple_baselines
 
 
 @dataclass(frozen=True)
@@ -73,6 +73,13 @@ RECIPES = {
         "finetune.tasks.questions",
         {},
     ),
+    "seq2seq": Recipe(
+        seq2seq.Seq2SeqConfig,
+        seq2seq.train_seq2seq,
+        seq2seq.resolved,
+        "finetune.tasks.seq2seq",
+        {},
+    ),
 }
 # Flags that do not change a run's weights and scores.
 _ELSEWHERE = (
@@ -87,6 +94,8 @@ _ELSEWHERE = (
 _COLUMNS = (
     *("text_column_name", "text_pair_column_name", "label_column_name", "problem_type", "label_separator"),
     *("question_column_name", "context_column_name", "answer_column_name"),
+    *("source_column_name", "target_column_name"),
+    *("train_target_file", "validation_target_file", "test_target_file"),
 )
 _DATA = (*(field.name for field in fields(DataArguments) if field.name != "max_seq_length"), *_COLUMNS)
 _METRIC = "metric_for_best_model"

@@ -33,7 +33,8 @@ TOLD = (
 # Flags of the data (the report describes it elsewhere), and flags that do not change a score.
 _NOT_TOLD = {field.name for field in fields(DataArguments)} | {
     "output_dir", "overwrite_output_dir", "resume_from_checkpoint", "seed", "train_sampling_strategy",
-    "text_column_name", "text_pair_column_name", "label_column_name", "disable_tqdm", "report_to", "push_to_hub",
+    "text_column_name", "text_pair_column_name", "label_column_name", "source_column_name", "target_column_name",
+    "train_target_file", "validation_target_file", "test_target_file", "disable_tqdm", "report_to", "push_to_hub",
     "hub_model_id", "logging_steps", "save_strategy", "save_steps", "save_total_limit", "dataloader_num_workers",
 }  # fmt: skip
 _BASELINE_ONLY = ("embeddings", "hidden_size", "num_hidden_layers", "dropout", "char_features", "pooling")
@@ -41,7 +42,7 @@ _NO_SCORES = ("runtime", "tokens", "words")  # of the keys in all_results.json t
 
 # The least and the greatest value of a score, if they are not 0 and 1.
 _LIMITS = {
-    **dict.fromkeys(("loss", "words_scored", "questions", "questions_scored"), (-math.inf, math.inf)),
+    **dict.fromkeys(("loss", "perplexity", "words_scored", "questions", "questions_scored"), (-math.inf, math.inf)),
     "mse": (0.0, math.inf),
     **dict.fromkeys(("pearson", "spearman"), (-1.0, 1.0)),
 }
@@ -158,7 +159,8 @@ def _model(runs: Sequence[Run], seeds: Sequence[int], split: str, metric: str, t
         "flops_per_token": flops,
         "flops_per_word": flops * float(tokens[0]) / max(words, 1),
     }
-    baseline = models.is_baseline(config.model_name_or_path)
+    name = config.model_name_or_path
+    baseline = models.is_baseline(name) or models.is_new_seq2seq(name)
     if "flops_per_token" in results[0]:  # the SVM or the dictionary
         told = ["model_name_or_path"]
     else:

@@ -31,6 +31,11 @@ from .labels import label_counts as label_counts
 from .labels import plain_labels as plain_labels
 from .masking import Masking as Masking
 from .masking import mask_tokens as mask_tokens
+from .number_game import number_game as number_game
+from .parallel_texts import EncodedPairs as EncodedPairs
+from .parallel_texts import WithShare as WithShare
+from .parallel_texts import encode_pairs as encode_pairs
+from .parallel_texts import read_parallel as read_parallel
 from .passages import QuestionWindows as QuestionWindows
 from .passages import window_questions as window_questions
 from .pretraining import PretrainingRows as PretrainingRows

@@ -105,8 +105,11 @@ class Batch:
 
     @property
     def tokens(self) -> int:
-        """Real tokens, padding not counted."""
-        return int(self.inputs["attention_mask"].sum()) if len(self.row_ids) else 0
+        """Real tokens of all sides, padding not counted."""
+        if not len(self.row_ids):
+            return 0
+        sides = sum(int((self.inputs[key] != _PADDING.get(key, 0)).sum()) for key in self.sides)
+        return int(self.inputs["attention_mask"].sum()) + sides
 
     @property
     def targets(self) -> dict[str, float]:
@@ -161,8 +164,8 @@ class TrainBatches:
 
     Args:
         tokens_per_batch: replaces `per_device_batch_size`. A micro-batch then holds as many rows as fit into this
-            number of tokens, where each row counts as long as the longest one. A step holds as many rows as
-            `gradient_accumulation_steps` times `num_processes` such micro-batches would.
+            number of tokens, where each row counts as long as the longest one, on each of its sides. A step holds as
+            many rows as `gradient_accumulation_steps` times `num_processes` such micro-batches would.
         group_by_length: rows of about the same length make a step. The order of the steps is drawn again for each
             epoch.
         evaluated: rows of the other splits. A resumed run must have the same ones.
@@ -235,13 +238,13 @@ class TrainBatches:
         Every process has the same number of micro-batches, since the processes of a sharded model wait for each
         other in each of them. In a short step some micro-batches may be empty.
         """
-        lengths = None if self.tokens_per_batch is None else self.rows.in_epoch(epoch).lengths
+        sizes = None if self.tokens_per_batch is None else _sizes(self.rows.in_epoch(epoch))
         for group in self._groups(epoch)[first_step:]:
             mine = group[self.process_index :: self.num_processes].tolist()
             most = -(-len(group) // self.num_processes)
             size = self.per_device_batch_size
-            if self.tokens_per_batch is not None and lengths is not None:
-                size = self.tokens_per_batch // max(int(lengths[group].max()), 1)
+            if self.tokens_per_batch is not None and sizes is not None:
+                size = self.tokens_per_batch // max(int(sizes[group].max(0).sum()), 1)
             yield [mine[j : j + size] for j in range(0, most, size)]
 
     @property
@@ -256,7 +259,8 @@ class TrainBatches:
         rows_per_step = self.per_device_batch_size * self._micro_batches
         if self.tokens_per_batch is None and not self.group_by_length:
             return [order[i : i + rows_per_step] for i in range(0, len(order), rows_per_step)]
-        lengths = np.maximum(self.rows.in_epoch(epoch).lengths, 1)  # an empty text counts as a token
+        sizes = np.maximum(_sizes(self.rows.in_epoch(epoch)), 1)  # an empty text counts as a token
+        lengths = sizes.sum(1)
         tokens = None if self.tokens_per_batch is None else self.tokens_per_batch * self._micro_batches
         if tokens is not None and len(order):
             if int(lengths.max()) > (self.tokens_per_batch or 0):
@@ -273,7 +277,7 @@ class TrainBatches:
                 some = some[np.argsort(-lengths[some], kind="stable")]
             begin = 0
             while begin < len(some):
-                size = rows_per_step if tokens is None else _rows_that_fit(lengths[some[begin:]], tokens)
+                size = rows_per_step if tokens is None else _rows_that_fit(sizes[some[begin:]], tokens)
                 groups.append(some[begin : begin + size])
                 begin += size
         return [groups[i] for i in generator.permutation(len(groups))]
@@ -380,7 +384,12 @@ def _outlive_a_sigterm(worker: int) -> None:
     signal.signal(signal.SIGTERM, note)
 
 
-def _rows_that_fit(lengths: np.ndarray, tokens: int) -> int:
+def _sizes(rows: RowSource) -> np.ndarray:
+    """The lengths of each row, a column for each side, int64 (N, sides)."""
+    return rows.sizes if isinstance(rows, Rows) else rows.lengths[:, None]
+
+
+def _rows_that_fit(sizes: np.ndarray, tokens: int) -> int:
     """How many of the first rows fit into `tokens`, at least one. Each row counts as long as the longest one."""
-    longest = np.maximum.accumulate(lengths[:tokens])
+    longest = np.maximum.accumulate(sizes[:tokens]).sum(1)
     return max(int((longest * np.arange(1, len(longest) + 1) <= tokens).sum()), 1)

@@ -53,6 +53,11 @@ class Rows:
         """Tokens of each row, int64 (N,)."""
         return np.diff(self.offsets)
 
+    @property
+    def sizes(self) -> np.ndarray:
+        """Tokens of each row, a column for the tokens and one for each side, int64 (N, 1 + sides)."""
+        return np.stack([self.lengths, *(side.lengths for side in self.sides.values())], axis=1)
+
     def in_epoch(self, epoch: int) -> "Rows":
         """The rows of an epoch. Here they are the same in each epoch."""
         return self

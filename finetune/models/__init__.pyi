@@ -46,4 +46,8 @@ from .tokenizers import WordTokenizer as WordTokenizer
 from .tokenizers import subword_tokenizer as subword_tokenizer
 from .tokenizers import train_tokenizer as train_tokenizer
 from .tokenizers import train_word_tokenizer as train_word_tokenizer
+from .two_tokenizers import TRAINED as TRAINED
+from .two_tokenizers import TwoTokenizers as TwoTokenizers
+from .two_tokenizers import load_tokenizers as load_tokenizers
+from .two_tokenizers import new_tokenizers as new_tokenizers
 from .vocabulary import trim_vocabulary as trim_vocabulary

@@ -22,8 +22,11 @@ from finetune.models.crf import EncoderCrfForTokenClassification, token_starts_w
 from finetune.models.names import is_new_baseline
 from finetune.models.new_baseline import Task, new_baseline
 from finetune.models.pretrained import load_config, load_pretrained, load_tokenizer, resolve
+from finetune.models.seq2seq_arguments import Seq2SeqModelArguments
+from finetune.models.seq2seq_loading import load_seq2seq
 from finetune.models.spans import answer_within_passage
 from finetune.models.tokenizer_fit import check_tokenizer, position_limit, suit_tokenizer
+from finetune.models.two_tokenizers import load_tokenizers
 
 logger = logging.getLogger(__name__)
 
@@ -37,6 +40,7 @@ _LONGER: dict[Task, str] = {
     "sequence-classification": "longer texts are cut",
     "question-answering": "longer passages go into windows by themselves",
 }
+_TEXT_TO_TEXT = ("ForSeq2Seq", "EncoderDecoderModel")
 _ARCHITECTURE: dict[Task, str] = {
     "token-classification": "ForTokenClassification",
     "sequence-classification": "ForSequenceClassification",
@@ -123,11 +127,11 @@ def load(
 
 def load_finetuned(
     arguments: ModelArguments, *, max_seq_length: int | None = None
-) -> tuple[Task, list[str], PreTrainedModel, Any]:
+) -> tuple[Task | Literal["text-to-text"], list[str], PreTrainedModel, Any]:
     """A fine-tuned model as it was saved, in float32, and its tokenizer.
 
     Returns:
-        What it was trained for, its labels, the model, the tokenizer.
+        What it was trained for, its labels, the model, the tokenizer; of text to text, both tokenizers.
 
     Raises:
         ValueError: as `load`, and for a model that labels neither words nor texts, nor answers questions.
@@ -137,11 +141,20 @@ def load_finetuned(
         raise ValueError(f"--model_name_or_path {name}: an untrained baseline; give the folder of a run")
     config = load_config(resolve(name), name, arguments.model_revision)
     saved = (config.architectures or ["nothing"])[0]
+    if saved.endswith(_TEXT_TO_TEXT):
+        return "text-to-text", [], *_load_text_to_text(arguments)
     task = next((task for task, ending in _ARCHITECTURE.items() if saved.endswith(ending)), None)
     if task is None:
         raise ValueError(f"--model_name_or_path {name}: holds {saved}; fine-tune it for words or for texts first")
     labels = labels_of(config)
     return task, labels, *load(task, arguments, labels, words=(), max_seq_length=max_seq_length or 1)
+
+
+def _load_text_to_text(arguments: ModelArguments) -> tuple[PreTrainedModel, Any]:
+    name, revision = arguments.model_name_or_path, arguments.model_revision
+    own = Seq2SeqModelArguments(name, revision, padding_free=arguments.padding_free)
+    sides = load_tokenizers(name, revision)
+    return load_seq2seq(own, sides.source, sides.target), sides
 
 
 def load_as_saved(name: str, *, for_words: bool = True, flag: str = "--model_name_or_path") -> tuple[Any, Any]:

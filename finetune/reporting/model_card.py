@@ -10,6 +10,7 @@ from huggingface_hub import EvalResult, ModelCardData
 from finetune.files import write_text
 from finetune.reporting.environment import versions
 
+_NEW = ("-seq2seq",)  # kinds that begin with random weights
 _OWN = ("recurrent", "encoder-crf")  # the package's own kinds, which transformers alone does not know
 _TOLD = (
     "learning_rate",
@@ -47,6 +48,7 @@ def write_model_card(
     results: Mapping[str, float],
     settings: Mapping[str, Any],
     labels: Sequence[str] = (),
+    notes: Sequence[str] = (),
 ) -> None:
     """Writes `README.md`: what the model is, its data, its scores, its settings, how to use it.
 
@@ -59,6 +61,7 @@ def write_model_card(
         data: the data set's name; of a local path only the last part is shown.
         results: `all_results.json`.
         settings: the flags worth telling.
+        notes: sentences about the scores.
     """
     name, base = folder.resolve().name, _public(base_model)
     data = _public(data)
@@ -91,7 +94,7 @@ def write_model_card(
     )
     macro = any(key.endswith("_macro") for key in scores)
     recurrent = model_type == "recurrent"
-    done = "pretrained" if task == "fill-mask" else "fine-tuned"
+    done = "pretrained" if task == "fill-mask" else "trained" if model_type.endswith(_NEW) else "fine-tuned"
     kind = f"A recurrent baseline (`{base}`)" if recurrent else f"`{base}`, {done}"
     lines = [
         "---",
@@ -109,6 +112,7 @@ def write_model_card(
         "Losses are in nats, other scores but the perplexity are fractions between 0 and 1. They are of one run with "
         "one seed: the spread over seeds is not known from it.",
         *(["f1_macro and recall_macro are means over the labels that occur in the split."] if macro else []),
+        *notes,
         "",
         "| score | value |",
         "|---|---:|",

@@ -6,13 +6,14 @@ from typing import Any
 import lazy_loader
 
 __getattr__, __dir__, __all__ = lazy_loader.attach(
-    __name__, submodules=["classification", "masked", "questions", "tagging"]
+    __name__, submodules=["classification", "masked", "questions", "seq2seq", "tagging"]
 )
 
 _OF_HEAD = {
     "token-classification": "tagging",
     "sequence-classification": "classification",
     "question-answering": "questions",
+    "text-to-text": "seq2seq",
 }
 
 

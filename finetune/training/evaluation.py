@@ -40,6 +40,7 @@ def collect(
     model: torch.nn.Module,
     batches: Any,
     collected: Callable[[Any, Any], dict[str, torch.Tensor]],
+    run: Callable[[Any, Any], Any] | None = None,
 ) -> Collected:
     """Runs the model over `batches` (see `finetune.data.EvalBatches`) and keeps what `collected` returns.
 
@@ -50,6 +51,8 @@ def collect(
         collected: takes the model's output and the batch on the device, and returns tensors with a row for each row
             of the batch, (B, ...), or for each of its real tokens, `batch.without_padding(...)`. Their further
             dimensions are the same for all batches.
+        run: takes the model, with its wrappers, and a batch on the device, and returns the output. Default: the
+            model's forward.
 
     Raises:
         RuntimeError: if a row did not come back exactly once.
@@ -57,7 +60,7 @@ def collect(
     began = time.perf_counter()
     model.eval()
     mine = []
-    for number, batch, on_device, output in _outputs(accelerator, model, batches):
+    for number, batch, on_device, output in _outputs(accelerator, model, batches, run or _forward):
         losses = {name: output[name].detach() for name, count in batch.targets.items() if count}
         mine.append((number, batch.row_ids, collected(output, on_device), losses, batch.targets))
     gathered = sorted(gather_object([_on_host(part) for part in mine]), key=lambda part: part[0])
@@ -91,7 +94,13 @@ def _in_order(parts: Sequence[np.ndarray], ids: np.ndarray, rows: Any) -> np.nda
     return ordered
 
 
-def _outputs(accelerator: Accelerator, model: torch.nn.Module, batches: Any) -> Iterator[tuple[int, Any, Any, Any]]:
+def _forward(model: Any, batch: Any) -> Any:
+    return model(**batch.inputs)
+
+
+def _outputs(
+    accelerator: Accelerator, model: torch.nn.Module, batches: Any, run: Callable[[Any, Any], Any]
+) -> Iterator[tuple[int, Any, Any, Any]]:
     """For each batch of this process: its number, the batch, the batch on the device, and the model's output."""
     processes = accelerator.num_processes
     # Sharded models need the same number of batches on each process. Results of the surplus batches are not kept.
@@ -100,7 +109,7 @@ def _outputs(accelerator: Accelerator, model: torch.nn.Module, batches: Any) -> 
         batch = batches[min(number, len(batches) - 1)]
         on_device = batch.to(accelerator.device)
         with memory_errors_explained("in the evaluation", SMALLER_EVALUATION), mixed_precision(accelerator):
-            output = model(**on_device.inputs)
+            output = run(model, on_device)
         if number < len(batches):
             yield number, batch, on_device, output
 

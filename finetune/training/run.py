@@ -149,6 +149,8 @@ class Run:
             for path in written:
                 sync(path)
             for path in beside.iterdir():
+                if path.is_dir():  # a run that is resumed at its end has one already
+                    remove(self.output_dir / path.name)
                 path.replace(self.output_dir / path.name)
             beside.rmdir()
             sync(self.output_dir)

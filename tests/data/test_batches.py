@@ -9,7 +9,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from finetune.data import EvalBatches, Rows, TrainBatches, collate
+from finetune.data import EvalBatches, Rows, Side, TrainBatches, collate
 
 LENGTHS = st.lists(st.integers(0, 40), min_size=1, max_size=90)  # 0: an empty text, where a tokenizer adds nothing
 CUTS = [(8, 1, 1), (1, 8, 1), (2, 4, 1), (4, 1, 2), (2, 2, 2), (1, 2, 4), (1, 1, 8)]  # size, accumulation, processes
@@ -230,3 +230,25 @@ def test_rows_are_padded_where_the_tokenizer_says(tokenizers):
         assert eval_batches(rows_of([2, 5]), tokenizer, 2)[0].inputs["attention_mask"].tolist()[1] == [0, 0, 0, 1, 1]
     finally:
         tokenizer.padding_side = "right"
+
+
+@settings(deadline=None, max_examples=60)
+@given(
+    lengths=st.lists(st.tuples(st.integers(1, 30), st.integers(1, 30)), min_size=1, max_size=60),
+    cut=st.sampled_from(CUTS),
+)
+def test_a_budget_counts_both_sides_as_long_as_they_are_padded(lengths, cut):
+    sources, targets = np.array(lengths).T
+    rows = replace(
+        rows_of(sources), sides={"labels": Side(np.concatenate([[0], targets.cumsum()]), np.zeros(targets.sum()))}
+    )
+    _, accumulation, processes = cut
+    budget = {"per_device_batch_size": 1, "tokens_per_batch": 60, "group_by_length": True}
+    plan = plans(rows, 0, accumulation, processes, **budget)
+    assert sorted(itertools.chain.from_iterable(step_sets(plan))) == list(range(len(lengths)))
+    for step in plan:
+        for ids in itertools.chain.from_iterable(step):
+            batch = collate(rows, 0, ids or [0])
+            padded = batch.inputs["input_ids"].numel() + batch.inputs["labels"].numel()
+            assert padded <= 60
+            assert batch.tokens == (sources + targets)[ids or [0]].sum()

@@ -16,6 +16,8 @@ HEADS = [
     "bilstm texts",
     "masked tokens",
     "masked tokens and next sentences",
+    "recurrent pairs",
+    "transformer pairs",
 ]
 
 
@@ -42,7 +44,7 @@ def reference(checkpoint, head):
     from finetune.tasks import masked
 
     # Each loss by its own number of targets.
-    if head == "crf" or "bilstm" in head:
+    if head == "crf" or "bilstm" in head or "pairs" in head:
         model.train()
         model.config.word_dropout = 0.0
         for module in model.modules():

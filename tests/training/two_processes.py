@@ -21,6 +21,8 @@ HEADS = {
     "bilstm texts": ("sequence-classification", "linear", "bilstm"),
     "masked tokens": ("pretraining", "roberta", None),
     "masked tokens and next sentences": ("pretraining", "bert", None),
+    "recurrent pairs": ("pairs", "gru2gru-attention", {"hidden_size": 8, "embedding_size": 8}),
+    "transformer pairs": ("pairs", "transformer", {"hidden_size": 16, "num_attention_heads": 2}),
 }
 
 
@@ -31,6 +33,8 @@ def a_model(checkpoint, head):
     task, kind, baseline = HEADS[head]
     if task == "pretraining":
         return a_masked_model(checkpoint, kind)
+    if task == "pairs":
+        return a_model_of_pairs(checkpoint, kind, baseline)
     arguments = ModelArguments(model_name_or_path=baseline or str(checkpoint), hidden_size=8, embedding_size=8)
     torch.manual_seed(0)
     if task == "token-classification":
@@ -69,6 +73,18 @@ def a_masked_model(checkpoint, objective):
     (corpus,) = data.read_corpus(config)["train"]
     rows = data.pretraining_rows([data.tokenize(corpus, tokenizer)], config, tokenizer, "train")
     return model.eval(), FirstRows(rows, 17), tokenizer.pad_token_id
+
+
+def a_model_of_pairs(checkpoint, name, shape):
+    """The same for text to text, with label smoothing: 17 pairs, and targets of other lengths than their sources."""
+    from finetune.models import Seq2SeqModelArguments, load_seq2seq, load_tokenizer, set_target_loss, start_and_end
+
+    tokenizer = load_tokenizer(str(checkpoint), for_words=False)
+    torch.manual_seed(0)
+    model = load_seq2seq(Seq2SeqModelArguments(model_name_or_path=name, **shape), tokenizer, tokenizer)
+    sources, targets = zip(*data.number_game(17), strict=True)
+    encoded = data.encode_pairs(sources, targets, tokenizer, tokenizer, end=start_and_end(tokenizer)[1])
+    return set_target_loss(model, label_smoothing=0.1).eval(), encoded.rows, tokenizer.pad_token_id
 
 
 class FirstRows:
