@@ -53,7 +53,7 @@ def _register_models(auto: ModuleType) -> None:
         RecurrentModel,
     )
     from finetune.models.seq2seq_transformer import TransformerForSeq2Seq
-    from finetune.models.warm_started import SharedEncoderDecoderConfig, SharedEncoderDecoderModel
+    from finetune.models.shared_weights import SharedEncoderDecoderConfig, SharedEncoderDecoderModel
 
     # Its base class needs the models, so it comes with them.
     AutoConfig.register(SharedEncoderDecoderConfig.model_type, SharedEncoderDecoderConfig, exist_ok=True)

@@ -17,10 +17,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from finetune.models.seq2seq_arguments import Seq2SeqModelArguments
-
 from finetune import cli, models, stages, training
 from finetune.arguments import DataArguments, TrainingArguments, flag
+from finetune.models.seq2seq_arguments import Seq2SeqModelArguments
 
 
 @dataclass

@@ -30,9 +30,11 @@ from .recurrent import RecurrentForSequenceClassification as RecurrentForSequenc
 from .recurrent import RecurrentForTokenClassification as RecurrentForTokenClassification
 from .recurrent import RecurrentModel as RecurrentModel
 from .seq2seq_arguments import SEQ2SEQ as SEQ2SEQ
+from .seq2seq_arguments import WARM_STARTED as WARM_STARTED
 from .seq2seq_arguments import Seq2SeqModelArguments as Seq2SeqModelArguments
 from .seq2seq_arguments import check_seq2seq_flags as check_seq2seq_flags
 from .seq2seq_arguments import is_new_seq2seq as is_new_seq2seq
+from .seq2seq_arguments import seq2seq_flags_without_use as seq2seq_flags_without_use
 from .seq2seq_arguments import teacher_forcing_in as teacher_forcing_in
 from .seq2seq_loading import load_seq2seq as load_seq2seq
 from .spans import answer_within_passage as answer_within_passage

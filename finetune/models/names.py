@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from finetune.cli import did_you_mean
+from finetune.models.seq2seq_arguments import seq2seq_flags_without_use
 
 BASELINES: dict[str, dict[str, Any]] = {
     "rnn": {"cell": "rnn", "bidirectional": False},
@@ -72,6 +73,8 @@ def check_place(name: str, flag: str) -> None:
 def flags_without_use(config: Any) -> dict[str, Any]:
     """The flags of a config that its model ignores, with their defaults."""
     name = config.model_name_or_path
+    if hasattr(config, "encoder_name_or_path"):
+        return seq2seq_flags_without_use(config)
     if name in _COMPARED:
         return {}
     idle = set(_SHAPE)

@@ -68,12 +68,8 @@ def is_new_seq2seq(name: str) -> bool:
     return name in SEQ2SEQ and not Path(name).exists()
 
 
-def check_seq2seq_flags(config: Any) -> None:
-    """Refuses values that no model can have, and flags that were given and that the model does not use.
-
-    Raises:
-        ValueError: naming the flag.
-    """
+def seq2seq_flags_without_use(config: Any) -> dict[str, Any]:
+    """The flags of `Seq2SeqModelArguments` that the model of a config ignores, with their defaults."""
     name = config.model_name_or_path
     idle: set[str] = {*_FOR_RECURRENT, *_FOR_ATTENTION, *_FOR_TRANSFORMER, *_FOR_NEW, *_FOR_WARM_STARTED}
     if not is_new_seq2seq(name):
@@ -84,8 +80,19 @@ def check_seq2seq_flags(config: Any) -> None:
         idle -= {*_FOR_TRANSFORMER, *_FOR_NEW}
     else:
         idle -= set(_FOR_WARM_STARTED)
-    defaults = {field.name: field.default for field in fields(Seq2SeqModelArguments)}
-    given = [f"--{name}" for name in defaults if name in idle and getattr(config, name) != defaults[name]]
+    return {field.name: field.default for field in fields(Seq2SeqModelArguments) if field.name in idle}
+
+
+def check_seq2seq_flags(config: Any) -> None:
+    """Refuses values that no model can have, and flags that were given and that the model does not use.
+
+    Raises:
+        ValueError: naming the flag.
+    """
+    name = config.model_name_or_path
+    given = [
+        f"--{key}" for key, default in seq2seq_flags_without_use(config).items() if getattr(config, key) != default
+    ]
     if given:
         those = "this flag" if len(given) == 1 else "these flags"
         raise ValueError(

@@ -72,7 +72,9 @@ def load_seq2seq(
                 f"tokens; give at most {limit}"
             )
     model.config.update(ends)
-    model.generation_config = GenerationConfig(**ends)
+    decoding = GenerationConfig() if is_new_seq2seq(name) else model.generation_config  # a saved one has more in it
+    decoding.update(**ends)
+    model.generation_config = decoding
     return model
 
 

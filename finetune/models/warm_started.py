@@ -21,26 +21,8 @@ from finetune.models.attention import run_without_padding
 from finetune.models.cpu_dropout import use_fast_dropout
 from finetune.models.pretrained import load_config, load_pretrained, resolve
 from finetune.models.seq2seq_arguments import WARM_STARTED
+from finetune.models.shared_weights import SharedEncoderDecoderConfig, SharedEncoderDecoderModel
 from finetune.models.target_loss import decoder_inputs, logits_and_loss
-
-
-class SharedEncoderDecoderConfig(EncoderDecoderConfig):
-    """An encoder-decoder of a pretrained encoder, whose decoder has the encoder's weights."""
-
-    model_type = "shared-encoder-decoder"
-
-    tie_word_embeddings: bool = True
-
-
-class SharedEncoderDecoderModel(EncoderDecoderModel):
-    """An encoder-decoder whose decoder has the weights of its encoder, except for the attention to the source."""
-
-    config_class = SharedEncoderDecoderConfig
-    config: SharedEncoderDecoderConfig
-    _tied_weights_keys = {  # noqa: RUF012
-        rf"decoder\.\w+\.{part}\.(weight|bias)": rf"encoder\.{part}\.(weight|bias)"
-        for part in (r"embeddings\.\w+", r"encoder\.layer\.\d+\.(attention|intermediate|output)\.[\w.]+")
-    }
 
 
 def new_warm_started(

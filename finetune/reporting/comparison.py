@@ -10,7 +10,15 @@ from finetune.files import remove, write_text
 from finetune.reporting.tables import aligned
 
 _TEMPLATES = Path(__file__).parent
-_GROUPS = ("label", "sentence_length", "seen_in_training", "subwords_per_word", "text_length", "kind_of_question", "source_length")
+_GROUPS = (
+    "label",
+    "sentence_length",
+    "seen_in_training",
+    "subwords_per_word",
+    "text_length",
+    "kind_of_question",
+    "source_length",
+)
 _MEASURES = {"bleu": "BLEU", "f1": "F1", "pearson": "Pearson's r"}
 _PLOTS = ("scores", "learning_curves", "quality_and_cost", "confusion", *(f"by_{group}" for group in _GROUPS))
 

@@ -79,11 +79,11 @@ def test_scores_are_sacrebleus_and_predict_says_the_same(name, tmp_path):
 
 
 def test_a_resumed_run_ends_with_the_same_bytes(tmp_path):
-    steps = {"eval_strategy": "steps", "save_strategy": "steps", "eval_steps": 4, "save_steps": 3, "max_steps": 8}
+    steps = {"eval_strategy": "steps", "save_strategy": "steps", "eval_steps": 4, "save_steps": 2, "max_steps": 8}
     for name in ("rnn2rnn", "transformer"):
         whole, again = tmp_path / name / "whole", tmp_path / name / "again"
         train_seq2seq(config(whole, name, **steps, save_total_limit=9))
-        resumed = str(whole / "checkpoint-3")
+        resumed = str(whole / "checkpoint-6")
         train_seq2seq(config(again, name, **steps, save_total_limit=9, resume_from_checkpoint=resumed))
         for file in ("model.safetensors", "predictions_test.tsv", "tokenizer.json", "generation_config.json"):
             assert (whole / file).read_bytes() == (again / file).read_bytes(), (name, file)
@@ -92,12 +92,12 @@ def test_a_resumed_run_ends_with_the_same_bytes(tmp_path):
 @pytest.mark.parametrize("name", ["gru2gru-attention", "transformer"])
 def test_one_two_and_three_processes_say_the_same(name, tmp_path):
     train_seq2seq(config(tmp_path / "model", name))
-    # Without a learning rate the weights stay, and only the evaluation counts.
+    # With this learning rate the weights stay, and only the evaluation counts.
     kept = {key: value for key, value in (TINY | KINDS[name]).items() if hasattr(Seq2SeqConfig, key)}
     for key in ("hidden_size", "vocab_size", "embedding_size", "joint_vocabulary", "num_attention_heads"):
         kept.pop(key, None)
     kept.pop("num_hidden_layers", None)
-    kept |= {"model_name_or_path": str(tmp_path / "model"), "learning_rate": 0.0, "max_steps": 1}
+    kept |= {"model_name_or_path": str(tmp_path / "model"), "learning_rate": 1e-30, "max_steps": 1}
     train_seq2seq(Seq2SeqConfig(**kept, output_dir=str(tmp_path / "1")))
     flags = [f"--{key}={value}" for key, value in kept.items()]
     for processes in (2, 3):
@@ -114,12 +114,12 @@ def test_one_two_and_three_processes_say_the_same(name, tmp_path):
 
 def test_models_are_compared(tmp_path):
     chosen = {name: config(tmp_path, name) for name in ("rnn2rnn", "gru2gru-attention")}
-    report = compare(CompareConfig(chosen, (0, 1), str(tmp_path / "compared")))
+    report = compare(CompareConfig(chosen, (1,), str(tmp_path / "compared")))
     assert report["metric"] == "bleu"
     rows = predictions(tmp_path / "compared/rnn2rnn/seed-1")
     targets = [row["target"] for row in rows]
     score = sacrebleu.corpus_bleu([row["predicted"] for row in rows], [targets]).score / 100
-    assert report["models"]["rnn2rnn"]["scores"]["test_bleu"]["values"][1] == pytest.approx(score)
+    assert report["models"]["rnn2rnn"]["scores"]["test_bleu"]["values"] == pytest.approx([score])
     groups = report["breakdowns"]["source length"]
     assert sum(groups["size"].values()) == len(rows)
     assert set(groups["scores"]) == set(chosen)
