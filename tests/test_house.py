@@ -28,7 +28,7 @@ BASES = {
     "torch.autograd.Function",
     "Protocol",
 }
-FLAGS = {"TrainingArguments", "ModelArguments", "DataArguments"}
+FLAGS = {"TrainingArguments", "ModelArguments", "DataArguments", "Seq2SeqModelArguments", "LossArguments"}
 
 
 def modules(folder):

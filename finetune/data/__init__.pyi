@@ -31,7 +31,7 @@ from .labels import label_counts as label_counts
 from .labels import plain_labels as plain_labels
 from .masking import Masking as Masking
 from .masking import mask_tokens as mask_tokens
-from .number_game import number_game as number_game
+from .numbers_in_words import number_game as number_game
 from .parallel_texts import EncodedPairs as EncodedPairs
 from .parallel_texts import WithShare as WithShare
 from .parallel_texts import encode_pairs as encode_pairs

@@ -22,7 +22,7 @@ import pyarrow as pa
 
 from finetune.data.conll import read_lines
 from finetune.data.messages import listed, shown
-from finetune.data.number_game import number_game
+from finetune.data.numbers_in_words import number_game
 from finetune.data.readers import SPLITS, names_of, read_columns, row_at, sources_of
 from finetune.data.rows import Rows, Side
 

@@ -7,7 +7,7 @@ import datasets
 import pytest
 
 from finetune import data
-from finetune.data.number_game import in_words, number_game, ordinal
+from finetune.data.numbers_in_words import in_words, number_game, ordinal
 from finetune.data.readers import SPLITS
 
 PAIRS = [('a dog , "runs"', 'ein Hund, "läuft"'), ("two\u2028cats", "zwei Katzen"), ("  three  ", "drei")]
