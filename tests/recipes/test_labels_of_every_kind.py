@@ -7,9 +7,12 @@ import re
 
 import numpy as np
 import pytest
+import torch
 from processes import ROOT, run_script
+from safetensors.torch import load_file
 from scipy import stats
 from sklearn.metrics import accuracy_score, f1_score, mean_squared_error
+from transformers import AutoModelForSequenceClassification, AutoTokenizer, get_scheduler
 
 import finetune
 from finetune import training
@@ -24,6 +27,7 @@ TINY = {"num_train_epochs": 3, "max_seq_length": 32, "save_total_limit": 9, "dis
 SHAPE = {"model_name_or_path": "bilstm", "hidden_size": 16, "embedding_size": 16, "learning_rate": 1e-2}
 WORDS = {"joy": "glad", "anger": "cross", "fear": "afraid"}
 TAGS = {"ran": "VERB", "saw": "VERB", "the": "DET", "dog": "NOUN", "Ada": "PROPN", "old": "ADJ"}
+TEXT = "the winter had been long , but nobody in the valley spoke of leaving it"
 SIZES = {"train": 48, "validation": 24, "test": 24}
 
 
@@ -154,6 +158,59 @@ def test_a_number_of_pairs(name, checkpoints, tmp_path, monkeypatch):
     assert [one["score"] for one in found] == pytest.approx([float(row["predicted"]) for row in rows], abs=1e-5)
     (answer,) = finetune.predict(tmp_path / "run", [("I would see it again.", "Once was enough.")])
     assert shown["score"] == pytest.approx(answer["predicted"], abs=1e-5)
+
+
+@pytest.mark.parametrize("kind", ["single_label_classification", "multi_label_classification", "regression"])
+def test_steps_are_those_of_plain_torch(kind, checkpoints, tmp_path):
+    """Pairs of texts, against a padded model of `transformers` with its own loss, in a loop written out."""
+    draw = random.Random(4)
+    texts = [[" ".join(draw.choices(TEXT.split(), k=draw.randint(1, 9))) for _ in "ab"] for _ in range(20)]
+    names = ["number"] if kind == "regression" else ["x", "y", "z"]
+    labels = [draw.choice(names) for _ in texts]
+    if kind == "multi_label_classification":
+        labels = [draw.sample(names, draw.randint(0, 3)) for _ in texts]
+    elif kind == "regression":
+        labels = [draw.uniform(1, 5) for _ in texts]
+    index = {name: i for i, name in enumerate(names)}
+    sizes = {"id2label": dict(enumerate(names)), "label2id": index}
+    off = {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0, "problem_type": kind}
+    plain = AutoModelForSequenceClassification.from_pretrained(checkpoints["wordpiece"], **sizes, **off)
+    tokenizer = AutoTokenizer.from_pretrained(checkpoints["wordpiece"])
+    for part in (plain, tokenizer):
+        part.save_pretrained(tmp_path / "begin")
+    rows = [{"text": a, "text_pair": b, "label": y} for (a, b), y in zip(texts, labels, strict=True)]
+    (tmp_path / "a.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    own = TINY | {"model_name_or_path": str(tmp_path / "begin"), "text_pair_column_name": "text_pair"}
+    own |= {"per_device_train_batch_size": 8, "learning_rate": 1e-3, "weight_decay": 0.1, "eval_strategy": "no"}
+    own |= {"train_file": str(tmp_path / "a.jsonl"), "max_grad_norm": 0.5, "num_train_epochs": 2, "seed": 7}
+    finetune_sentiment(SentimentConfig(**own, output_dir=str(tmp_path / "run")))
+
+    decayed = [p for p in plain.parameters() if p.ndim > 1]
+    others = [p for p in plain.parameters() if p.ndim < 2]
+    groups = [{"params": decayed, "weight_decay": 0.1}, {"params": others, "weight_decay": 0.0}]
+    optimizer = torch.optim.AdamW(groups, lr=1e-3)
+    schedule = get_scheduler("linear", optimizer, 0, 6)
+    targets = {
+        "regression": lambda y: torch.tensor(y, dtype=torch.float32),
+        "multi_label_classification": lambda y: torch.tensor([[float(name in own) for name in names] for own in y]),
+        "single_label_classification": lambda y: torch.tensor([index[name] for name in y]),
+    }[kind]
+    plain.train()
+    for epoch in range(2):
+        order = np.random.default_rng((7, epoch)).permutation(20)
+        for ids in (order[:8], order[8:16], order[16:]):
+            batch = tokenizer([texts[i][0] for i in ids], [texts[i][1] for i in ids], padding=True, truncation=True,
+                              max_length=32, return_tensors="pt")  # fmt: skip
+            plain(**batch, labels=targets([labels[i] for i in ids])).loss.backward()
+            torch.nn.utils.clip_grad_norm_(plain.parameters(), 0.5)
+            optimizer.step()
+            schedule.step()
+            optimizer.zero_grad()
+    trained = load_file(tmp_path / "run/model.safetensors")
+    begun = load_file(tmp_path / "begin/model.safetensors")
+    for name, weight in plain.state_dict().items():
+        assert torch.allclose(trained[name], weight, atol=2e-5), name
+    assert (trained["classifier.weight"] - begun["classifier.weight"]).abs().max() > 1e-3
 
 
 @pytest.mark.parametrize("name", ["bilstm", "bilstm-crf", "unigram"])
