@@ -28,7 +28,8 @@ PENALTIES = (0.03, 0.1, 0.3, 1.0, 3.0)  # values of the SVM's C; the best one on
 def train_svm(config: sentiment.SentimentConfig) -> training.RunResult:
     """Trains a linear SVM (Joachims, 1998) on TF-IDF of words, word pairs and sequences of 2 to 5 characters.
 
-    If a text may have several labels, each label has its own SVM. For a number, it is a support vector regression.
+    If a text may have several labels, each label has its own SVM, and one threshold of their distances is chosen on
+    the validation split, as that of a network's probabilities is. For a number, it is a support vector regression.
     """
     from sklearn.feature_extraction.text import TfidfVectorizer
     from sklearn.pipeline import make_union
@@ -49,15 +50,16 @@ def train_svm(config: sentiment.SentimentConfig) -> training.RunResult:
         TfidfVectorizer(analyzer="char_wb", ngram_range=(2, 5), sublinear_tf=True),
     )
     rows = features.fit_transform(texts["train"])
-    found: list[tuple[float, float, Any]] = []
+    found: list[tuple[float, float, Any, dict[str, Any]]] = []
     for penalty in PENALTIES if "validation" in splits else (1.0,):
         svm = _svm(job.settings["problem_type"], penalty).fit(rows, gold["train"])
         chosen_by = 0.0
         if "validation" in splits:
             said = _said(svm, features.transform(texts["validation"]), job.settings)
+            job.settings = job.settings | task.tune(gold["validation"], said)
             chosen_by = _scores(job, gold["validation"], said)[task.headline(splits["validation"])]
-        found.append((chosen_by, penalty, svm))
-    _, penalty, svm = max(found, key=lambda one: one[0])  # if several are equally good, the first
+        found.append((chosen_by, penalty, svm, job.settings))
+    _, penalty, svm, job.settings = max(found, key=lambda one: one[0])  # if several are equally good, the first
     words = sum(len(text.split()) for text in texts["train"])
     seconds = time.perf_counter() - began
     # The SVM of a label that all texts have is a constant, without `coef_`.
@@ -69,7 +71,7 @@ def train_svm(config: sentiment.SentimentConfig) -> training.RunResult:
     # 3. Save its predictions on the evaluation splits, and its scores.
     return _report(
         job,
-        lambda split: _said(svm, features.transform(texts[split]), job.settings),
+        lambda split: _told(_said(svm, features.transform(texts[split]), job.settings), job.settings),
         results | {"flops_per_token": flops},
         f"  (C {penalty})",
     )
@@ -86,15 +88,30 @@ def _svm(problem_type: str, penalty: float) -> Any:
 
 
 def _said(svm: Any, rows: Any, settings: Mapping[str, Any]) -> Any:
-    """The answers of an SVM, in the form of a network's answers. It has no probabilities."""
+    """The answers of an SVM, in the form of a network's answers.
+
+    It has no probabilities. The `scores` of several labels are distances from the SVMs' planes, brought into 0 to 1:
+    0.5 is on a plane.
+    """
+    from scipy.special import expit
+
     from finetune.tasks.classification import Said
 
-    predicted = np.asarray(svm.predict(rows))
     if settings["problem_type"] == "multi_label_classification":  # with a single label, the array is one-dimensional
-        return Said(predicted.reshape(rows.shape[0], -1) > 0, np.full(rows.shape[0], np.nan))
+        return Said(None, expit(np.asarray(svm.decision_function(rows)).reshape(rows.shape[0], -1)))
+    predicted = np.asarray(svm.predict(rows))
     if settings["problem_type"] == "regression":
         return Said(None, predicted.astype(np.float64))
     return Said(predicted, np.full(len(predicted), np.nan))
+
+
+def _told(said: Any, settings: Mapping[str, Any]) -> Any:
+    """The answers as they are written: of several labels those that the threshold gives, without a probability."""
+    from finetune.tasks.classification import Said, chosen
+
+    if settings["problem_type"] != "multi_label_classification":
+        return said
+    return Said(chosen(said, settings), np.full(len(said.scores), np.nan))
 
 
 def _scores(job: stages.Job, gold: Any, said: Any) -> dict[str, float]:

@@ -11,7 +11,11 @@ import torch
 from processes import ROOT, run_script
 from safetensors.torch import load_file
 from scipy import stats
+from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.metrics import accuracy_score, f1_score, mean_squared_error
+from sklearn.multiclass import OneVsRestClassifier
+from sklearn.pipeline import make_union
+from sklearn.svm import LinearSVC
 from transformers import AutoModelForSequenceClassification, AutoTokenizer, get_scheduler
 
 import finetune
@@ -289,6 +293,36 @@ def test_svms_for_one_label_in_all_and_for_one_that_every_text_has(given, tmp_pa
     result = train_svm(SentimentConfig(**own, model_name_or_path="svm", output_dir=str(tmp_path / "run")))
     assert result.results["test_f1_micro"] > 0.9
     assert {row["score"] for row in rows_of(tmp_path / "run")} == {""}  # it knows no probability
+
+
+def test_the_threshold_of_the_svms_is_the_best_on_the_validation_split(tmp_path):
+    """Against scikit-learn and every threshold in turn. Each label is rare, so few distances are above 0."""
+    draw = random.Random(5)
+    for split in SIZES:
+        rows = []
+        for _ in range(60):
+            words = draw.choices(TEXT.split(), k=6)
+            named = [k for k, word in (("a", "winter"), ("b", "valley")) if word in words]
+            rows.append({"text": " ".join(words), "label": named if draw.random() < 0.6 else []})
+        (tmp_path / f"{split}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    own = {f"{split}_file": str(tmp_path / f"{split}.jsonl") for split in SIZES}
+    config = SentimentConfig(**own, model_name_or_path="svm", output_dir=str(tmp_path / "run"))
+    results = train_svm(config).results
+    splits = classification.read(config)
+    features = make_union(
+        TfidfVectorizer(token_pattern=r"\S+", ngram_range=(1, 2), sublinear_tf=True),
+        TfidfVectorizer(analyzer="char_wb", ngram_range=(2, 5), sublinear_tf=True),
+    )
+    rows = features.fit_transform(splits["train"]["text"])
+    gold = {split: np.array([[k in own for k in "ab"] for own in splits[split]["label"]]) for split in splits}
+    svm = OneVsRestClassifier(LinearSVC(C=results["C"], random_state=0)).fit(rows, gold["train"].astype(float))
+    distances = {split: svm.decision_function(features.transform(splits[split]["text"])) for split in splits}
+    best = {t: f1_score(gold["validation"], distances["validation"] >= t, average="micro")
+            for t in distances["validation"].ravel()}  # fmt: skip
+    assert results["eval_f1_micro"] == pytest.approx(max(best.values()))
+    assert results["eval_f1_micro"] > f1_score(gold["validation"], distances["validation"] >= 0, average="micro")
+    said = np.array([[k in json.loads(row["predicted"]) for k in "ab"] for row in rows_of(tmp_path / "run")])
+    assert results["test_f1_micro"] == pytest.approx(f1_score(gold["test"], said, average="micro"))
 
 
 def test_labels_that_look_like_lists(tmp_path):
