@@ -88,6 +88,11 @@ def load(
         for_words=task == "token-classification",
         flag="--tokenizer_name" if arguments.tokenizer_name else "--model_name_or_path",
     )
+    if getattr(config, "pairs", False) and not pairs:
+        raise ValueError(
+            f"--model_name_or_path {arguments.model_name_or_path}: this baseline reads pairs of texts; give the "
+            "second texts with --text_pair_column_name"
+        )
     kept = config.id2label
     if names:
         config.update(names | {"problem_type": config.problem_type or _problem(labels)})
@@ -147,7 +152,8 @@ def load_finetuned(
     if task is None:
         raise ValueError(f"--model_name_or_path {name}: holds {saved}; fine-tune it for words or for texts first")
     labels = labels_of(config)
-    return task, labels, *load(task, arguments, labels, words=(), max_seq_length=max_seq_length or 1)
+    length, pairs = max_seq_length or 1, getattr(config, "pairs", False)
+    return task, labels, *load(task, arguments, labels, words=(), max_seq_length=length, pairs=pairs)
 
 
 def _load_text_to_text(arguments: ModelArguments) -> tuple[PreTrainedModel, Any]:

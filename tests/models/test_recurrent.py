@@ -259,6 +259,8 @@ def test_pairs_are_read_one_text_alone(pooling, tmp_path):
         AutoModelForSequenceClassification.from_pretrained(tmp_path),
         AutoTokenizer.from_pretrained(tmp_path),
     )
+    with pytest.raises(ValueError, match="this baseline reads pairs of texts; give the second texts"):
+        a_model("sequence-classification", model_name_or_path=str(tmp_path))
     alone, its_own = a_model("sequence-classification", pooling)
     alone.load_state_dict({k: v for k, v in model.state_dict().items() if "classifier" not in k}, strict=False)
     alone.classifier = torch.nn.Identity()
