@@ -1,6 +1,7 @@
-"""What a model looks at: the attention maps of an encoder, or the weights of a recurrent classifier's pooling.
+"""What a model looks at: the attention maps of an encoder, those of an encoder-decoder from the target to the source,
+or the weights of a recurrent classifier's pooling.
 
-Shapes: W words (special tokens count as words), T tokens, L layers, A heads.
+Shapes: W words (special tokens count as words), R words of the rows, T tokens, L layers, A heads.
 """
 
 import base64
@@ -23,16 +24,25 @@ _LONGEST = 24  # characters of a word on an axis
 class AttentionMaps:
     """The attention of a model over the words of a text.
 
-    `weights` is float32 (L, A, W, W): of layer and head, from the word of a row to the word of a column, each row
-    adding up to 1. For a recurrent classifier it is (W,): each word's share of the pooled vector. Layers, heads and
-    words are counted from 0. In a notebook, an object shows itself as HTML.
+    `weights` is float32 (L, A, R, W): of layer and head, from the word of a row to the word of a column, each row
+    adding up to 1. The words of the rows are `said`, the target, for an encoder-decoder, else they are `words`. For a
+    recurrent classifier it is (W,): each word's share of the pooled vector. Layers, heads and words are counted from
+    0. In a notebook, an object shows itself as HTML.
     """
 
     words: tuple[str, ...]
     weights: np.ndarray
+    said: tuple[str, ...] = ()
+
+    @property
+    def rows(self) -> tuple[str, ...]:
+        """The words from which attention goes."""
+        return self.said or self.words
 
     def plot(self, layer: int | None = None, head: int | None = None) -> "Figure":
         """All maps, a row a layer and a column a head, on one scale; or one large map with its words.
+
+        If the model has only one map, as an encoder-decoder with Bahdanau's attention, it is shown large.
 
         Raises:
             ValueError: for a layer or head that is not there, or for one without the other.
@@ -43,7 +53,9 @@ class AttentionMaps:
             if layer is not None or head is not None:
                 raise ValueError("plot: this model has one weight a word, so give neither layer nor head")
             return self._plot_bars()
-        L, A, W, _ = self.weights.shape
+        L, A, R, W = self.weights.shape
+        if layer is None and head is None and L == A == 1:
+            layer = head = 0
         if layer is None and head is None:
             side = 1.2
             figure = Figure(figsize=(0.8 + side * A, 0.8 + side * L), layout="constrained")
@@ -64,15 +76,15 @@ class AttentionMaps:
                 f"plot: layer {layer}, head {head}: this model has layers 0 to {L - 1} and heads 0 to {A - 1}; give "
                 "one of each, or neither for all maps"
             )
-        size = min(max(4.0, 1.8 + 0.32 * W), 40.0)
-        figure = Figure(figsize=(size + 0.8, size), layout="constrained")
+        width, height = (min(max(4.0, 1.8 + 0.32 * words), 40.0) for words in (W, R))
+        figure = Figure(figsize=(width + 0.8, height), layout="constrained")
         ax = figure.subplots()
         image = ax.imshow(self.weights[layer, head], cmap="cividis", norm=_norm(), interpolation="nearest")
         # parse_math: a word such as $x is no formula.
         ax.set_xticks(range(W), map(_short, self.words), rotation=90, parse_math=False)
-        ax.set_yticks(range(W), map(_short, self.words), parse_math=False)
-        ax.set_xlabel("to")
-        ax.set_ylabel("from")
+        ax.set_yticks(range(R), map(_short, self.rows), parse_math=False)
+        ax.set_xlabel("to the source" if self.said else "to")
+        ax.set_ylabel("from the target" if self.said else "from")
         ax.set_title(f"layer {layer}, head {head}")
         figure.colorbar(image, ax=ax, label="attention", shrink=0.8)
         return figure
@@ -100,7 +112,7 @@ class AttentionMaps:
         """
         if self.weights.ndim == 1:
             return self._html_words()
-        L, A, W, _ = self.weights.shape
+        L, A, R, W = self.weights.shape
         mean = self.weights.mean((0, 1))
         # JavaScript gets the root of each weight in a byte, within 0.004 of the weight and nearer for small ones.
         data = base64.b64encode(np.rint(np.sqrt(self.weights) * 255).astype(np.uint8).tobytes()).decode()
@@ -111,15 +123,15 @@ class AttentionMaps:
             f"<tr><th scope=row>{html.escape(word)}</th>"
             + "".join(f'<td style="--w:{value:.2f}">{_hundredths(value)}</td>' for value in row)
             + "</tr>"
-            for word, row in zip(self.words, mean, strict=True)
+            for word, row in zip(self.rows, mean, strict=True)
         ]
         columns = "".join(f"<th scope=col><span>{html.escape(word)}</span></th>" for word in self.words)
         return (
-            f'<div class="finetune-attention" data-shape="{L} {A} {W}" data-weights="{data}">\n'
+            f'<div class="finetune-attention" data-shape="{L} {A} {R} {W}" data-weights="{data}">\n'
             f"<style>{_STYLE}</style>\n"
             f'<p>{L} layers (downwards) of {A} heads (across), each a map from a row to a column:</p>\n<p><img alt="'
             f'the attention maps of {L} layers and {A} heads" src="data:image/png;base64,{_overview(self.weights)}" '
-            f'width="{A * (W + 1) - 1}" height="{L * (W + 1) - 1}"></p>\n'
+            f'width="{A * (W + 1) - 1}" height="{L * (R + 1) - 1}"></p>\n'
             f"<p hidden>layer <select>{layers}</select> head <select>{heads}</select></p>\n"
             "<p>Attention in hundredths, from the word of a row to the word of a column, "
             "<output>mean of all layers and heads</output>:</p>\n"
@@ -143,8 +155,11 @@ class AttentionMaps:
         return self.html()
 
 
-def attention(model: Any, text: str | Sequence[str], tokenizer: Any) -> AttentionMaps:
-    """The attention over a text's words: of an encoder in every layer and head, or of a recurrent classifier.
+def attention(
+    model: Any, text: str | Sequence[str], tokenizer: Any, *, target: str | Sequence[str] | None = None
+) -> AttentionMaps:
+    """The attention over a text's words: of an encoder or an encoder-decoder in every layer and head, or of a
+    recurrent classifier.
 
     Subwords are merged as Clark et al. (2019, section 4.1) do: attention to a word is the sum over its subwords,
     attention from it their mean. A loaded model is left as it was found: its modes, its attention implementation.
@@ -153,27 +168,87 @@ def attention(model: Any, text: str | Sequence[str], tokenizer: Any) -> Attentio
         model: a loaded model; `finetune.attention` also loads one.
         text: a text, whose words are those that the tokenizer splits it into before it makes subwords; or the words.
             A word that the tokenizer turns into nothing has no entry, a special token has one of its own.
+        tokenizer: of the model. For an encoder-decoder it may hold two, `source` and `target`.
+        target: for an encoder-decoder, the text whose words look at those of `text` while the model says them.
+            Default: what the model says by itself.
 
     Raises:
         ValueError: for a model without attention (mean pooling, a recurrent tagger), for a text without words or of
             more tokens than the model has positions for.
     """
+    if model.config.is_encoder_decoder:
+        return _cross_attention(model, text, tokenizer, target)
+    if target is not None:
+        raise ValueError(f"attention: {type(model).__name__} writes no target; give a text alone")
     words, merge, inputs = _words(text, tokenizer)
     recurrent = model.config.model_type == "recurrent"  # there the head has the attention
     found = _attentions(model if recurrent else model.base_model, inputs)
     if recurrent:
         return AttentionMaps(words, (merge @ found[0][0]).astype(np.float32))  # (T,) -> (W,)
+    return AttentionMaps(words, _merged(found, merge, merge))
+
+
+def _merged(found: Sequence[np.ndarray], of_rows: np.ndarray, of_columns: np.ndarray) -> np.ndarray:
+    """Maps of tokens to float32 maps of words (L, A, R, W). `of_rows`, `of_columns`: as `_words` gives them."""
     maps = np.stack([layer[0] for layer in found])  # (L, A, T, T)
-    return AttentionMaps(words, (merge @ maps @ merge.T / merge.sum(1)[:, None]).astype(np.float32))
+    merged: np.ndarray = of_rows @ maps @ of_columns.T / of_rows.sum(1)[:, None]
+    return merged.astype(np.float32)
 
 
-def _words(text: str | Sequence[str], tokenizer: Any) -> tuple[tuple[str, ...], np.ndarray, Any]:
-    """The words with special tokens among them, float64 (W, T) with a 1 where a token is of a word, model inputs."""
+def _cross_attention(
+    model: Any, text: str | Sequence[str], tokenizer: Any, target: str | Sequence[str] | None
+) -> AttentionMaps:
+    """From each word of the target, at the step that says it, to the words of the source."""
+    import torch
+
+    source_tokenizer, target_tokenizer = (getattr(tokenizer, side, tokenizer) for side in ("source", "target"))
+    words, merge, inputs = _words(text, source_tokenizer)
+    source = {key: inputs[key].to(model.device) for key in ("input_ids", "attention_mask")}
+    encoder, decoder = model.get_encoder(), model.get_decoder()
+    _check_length(encoder, source["input_ids"].shape[1])
+    with _eager(model, decoder if hasattr(decoder, "set_attn_implementation") else None), torch.no_grad():
+        if target is None:
+            said_ids = model.generate(**source)[0]
+            target = target_tokenizer.decode(said_ids, skip_special_tokens=True).strip()
+        said: tuple[str, ...] = ()
+        of_said, ids = np.zeros((0, 0)), []
+        if target:  # a model may say nothing
+            said, of_said, written = _words(target, target_tokenizer, special=False)
+            ids = written["input_ids"][0].tolist()
+        end = target_tokenizer.convert_ids_to_tokens(model.config.eos_token_id)
+        _check_length(getattr(decoder, "base_model", None), len(ids) + 1)
+        output = model(
+            encoder_outputs=encoder(**source),
+            attention_mask=source["attention_mask"],
+            decoder_input_ids=torch.tensor([[model.config.decoder_start_token_id, *ids]], device=model.device),
+            output_attentions=True,
+        )
+    if not output.cross_attentions:
+        raise ValueError(
+            f"attention: this {type(model).__name__} has none to show; give an encoder-decoder with attention, such "
+            "as lstm2lstm-attention or transformer"
+        )
+    with_end = np.zeros((len(said) + 1, len(ids) + 1))
+    with_end[:-1, :-1], with_end[-1, -1] = of_said, 1
+    found = [weights.double().cpu().numpy() for weights in output.cross_attentions]
+    return AttentionMaps(words, _merged(found, with_end, merge), (*said, end))
+
+
+def _words(
+    text: str | Sequence[str], tokenizer: Any, special: bool = True
+) -> tuple[tuple[str, ...], np.ndarray, Any]:
+    """The words, float64 (W, T) with a 1 where a token is of a word, model inputs.
+
+    Args:
+        special: whether the tokenizer adds its special tokens.
+    """
     if not getattr(tokenizer, "is_fast", False):
         raise ValueError(f"attention: {type(tokenizer).__name__} does not tell words; give a fast tokenizer")
     split = not isinstance(text, str)
     given: Any = list(text) if split else text
-    inputs = tokenizer(given, is_split_into_words=split, return_offsets_mapping=True, return_tensors="pt")
+    inputs = tokenizer(
+        given, is_split_into_words=split, return_offsets_mapping=True, return_tensors="pt", add_special_tokens=special
+    )
     offsets = inputs.pop("offset_mapping")[0].tolist()
     tokens, word_ids = inputs.tokens(), inputs.word_ids()
     if all(word is None for word in word_ids):
@@ -199,13 +274,8 @@ def _attentions(model: Any, inputs: Any) -> list[np.ndarray]:
     """What the model itself says, float64 [(1, A, T, T)] for each layer or [(1, T)]."""
     import torch
 
-    positions = getattr(getattr(model, "embeddings", None), "position_embeddings", None)
-    if isinstance(positions, torch.nn.Embedding):
-        first = 0 if positions.padding_idx is None else positions.padding_idx + 1  # RoBERTa and XLM-R
-        limit, length = positions.num_embeddings - first, inputs["input_ids"].shape[1]
-        if length > limit:
-            raise ValueError(f"attention: the text has {length} tokens, and the model positions for {limit}; cut it")
-    with _eager(model), torch.no_grad():
+    _check_length(model, inputs["input_ids"].shape[1])
+    with _eager(model, model), torch.no_grad():
         output = model(**inputs.to(model.device), output_attentions=True)
     found = getattr(output, "attentions", None)
     if not found:
@@ -216,19 +286,34 @@ def _attentions(model: Any, inputs: Any) -> list[np.ndarray]:
     return [weights.double().cpu().numpy() for weights in found]
 
 
+def _check_length(model: Any, length: int) -> None:
+    import torch
+
+    positions = getattr(getattr(model, "embeddings", None), "position_embeddings", None)
+    if isinstance(positions, torch.nn.Embedding):
+        first = 0 if positions.padding_idx is None else positions.padding_idx + 1  # RoBERTa and XLM-R
+        limit = positions.num_embeddings - first
+        if length > limit:
+            raise ValueError(f"attention: the text has {length} tokens, and the model positions for {limit}; cut it")
+
+
 @contextmanager
-def _eager(model: Any) -> Iterator[None]:
-    """Evaluation mode, and the attention that gives its weights; then everything as it was."""
+def _eager(model: Any, attending: Any) -> Iterator[None]:
+    """Evaluation mode, and the attention that gives its weights; then everything as it was.
+
+    Args:
+        attending: the part of the model whose attention that is; None if it always gives its weights.
+    """
     modes = [(module, module.training) for module in model.modules()]
-    implementation = model.config._attn_implementation
+    implementation = "eager" if attending is None else attending.config._attn_implementation
     try:
         model.eval()
         if implementation != "eager":
-            model.set_attn_implementation("eager")
+            attending.set_attn_implementation("eager")
         yield
     finally:
         if implementation != "eager":
-            model.set_attn_implementation(implementation)
+            attending.set_attn_implementation(implementation)
         for module, training in modes:
             module.training = training
 
@@ -252,12 +337,12 @@ def _overview(weights: np.ndarray) -> str:
     """All maps in one picture, a pixel a weight, as a PNG in base64."""
     from matplotlib.image import imsave
 
-    L, A, W, _ = weights.shape
-    pixels = np.zeros((L, W + 1, A, W + 1, 4))  # a transparent line between maps
+    L, A, R, W = weights.shape
+    pixels = np.zeros((L, R + 1, A, W + 1, 4))  # a transparent line between maps
     pixels[..., :3] = np.array([86, 180, 233]) / 255
-    pixels[:, :W, :, :W, 3] = 0.08 + 0.92 * np.sqrt(weights.transpose(0, 2, 1, 3))
+    pixels[:, :R, :, :W, 3] = 0.08 + 0.92 * np.sqrt(weights.transpose(0, 2, 1, 3))
     file = BytesIO()
-    imsave(file, pixels.reshape(L * (W + 1), A * (W + 1), 4)[:-1, :-1], format="png")
+    imsave(file, pixels.reshape(L * (R + 1), A * (W + 1), 4)[:-1, :-1], format="png")
     return base64.b64encode(file.getvalue()).decode()
 
 
@@ -279,16 +364,16 @@ _STYLE = """
 _SCRIPT = """
 (() => {
   const root = document.currentScript.parentElement;
-  const [L, A, W] = root.dataset.shape.split(" ").map(Number);
+  const [L, A, R, W] = root.dataset.shape.split(" ").map(Number);
   const data = Uint8Array.from(atob(root.dataset.weights), c => c.charCodeAt(0));
   const [layer, head] = root.querySelectorAll("select");
   const cells = root.querySelectorAll("tbody td"), image = root.querySelector("img");
   const chosen = (select, count) => select.value === "all" ? [...Array(count).keys()] : [Number(select.value)];
   const show = () => {
     const layers = chosen(layer, L), heads = chosen(head, A), maps = layers.length * heads.length;
-    for (let i = 0; i < W * W; i++) {
+    for (let i = 0; i < R * W; i++) {
       let sum = 0;
-      for (const l of layers) for (const a of heads) sum += (data[(l * A + a) * W * W + i] / 255) ** 2;
+      for (const l of layers) for (const a of heads) sum += (data[(l * A + a) * R * W + i] / 255) ** 2;
       cells[i].textContent = Math.round(100 * sum / maps);
       cells[i].style.setProperty("--w", sum / maps);
     }

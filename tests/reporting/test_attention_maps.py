@@ -1,6 +1,7 @@
 """Attention maps: merged from a raw eager forward by slow loops, whatever the model was loaded with."""
 
 import base64
+import itertools
 import json
 import pickle
 import shutil
@@ -8,6 +9,7 @@ import sys
 from html.parser import HTMLParser
 from io import BytesIO, StringIO
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -15,8 +17,9 @@ import torch
 from safetensors.torch import load_file
 from transformers import AutoModel, AutoModelForTokenClassification, AutoTokenizer
 
+from finetune import reporting
 from finetune.arguments import ModelArguments
-from finetune.models import load
+from finetune.models import Seq2SeqModelArguments, load, load_seq2seq
 from finetune.models.attention import NAME
 from finetune.prediction import attention
 from finetune.reporting import AttentionMaps
@@ -264,7 +267,7 @@ def test_html_holds_every_weight_and_escapes_every_word():
     np.testing.assert_allclose(cells, 100 * maps.weights.mean((0, 1)).ravel(), atol=0.51)
     roots = np.frombuffer(base64.b64decode(page.attributes["data-weights"][0]), np.uint8) / 255
     np.testing.assert_allclose(roots.reshape(2, 3, W, W) ** 2, maps.weights, atol=0.004)
-    assert page.attributes["data-shape"] == [f"2 3 {W}"]
+    assert page.attributes["data-shape"] == [f"2 3 {W} {W}"]
 
     from matplotlib.image import imread
 
@@ -282,3 +285,65 @@ def test_html_of_weights_over_words():
     assert [data for tag, data in page.texts if tag == "span"] == list(HOSTILE)
     shares = [float(data) for tag, data in page.texts if tag == "small"]
     np.testing.assert_allclose(shares, 100 * maps.weights, atol=0.51)
+
+
+NEW = ("lstm2lstm", "lstm2lstm-attention", "transformer")
+PAIR = ("to Toronto", "Priya flew to Lisbon")
+
+
+def an_encoder_decoder(name, kind, checkpoints, tokenizers, **flags):
+    arguments = Seq2SeqModelArguments(name, **flags | ({"hidden_size": 16} if name in NEW else {}))
+    if name not in NEW:
+        arguments.encoder_name_or_path = str(checkpoints[kind])
+    return sharpen(load_seq2seq(arguments, tokenizers[kind], tokenizers[kind]), std=0.5)
+
+
+@pytest.mark.parametrize("name", [*NEW[1:], "bert2bert", "roberta2roberta"])
+def test_the_target_looks_at_the_source(name, checkpoints, tokenizers):
+    kind = "byte-bpe" if name == "roberta2roberta" else "wordpiece"
+    tokenizer = tokenizers[kind]
+    model = an_encoder_decoder(name, kind, checkpoints, tokenizers).train()
+    sides = SimpleNamespace(source=tokenizer, target=tokenizer)
+    source, target = WORDS, PAIR[1].split()
+    maps = reporting.attention(model, source, sides, target=target)
+    assert all(module.training for module in model.modules())
+    pieces = [
+        [tokenizer([word], is_split_into_words=True, add_special_tokens=False)["input_ids"] for word in words]
+        for words in (source, target)
+    ]
+    model.eval()
+    if name not in NEW:
+        assert model.encoder.config._attn_implementation == NAME
+        model.decoder.set_attn_implementation("eager")
+    ids = [tokenizer.cls_token_id, *itertools.chain(*pieces[0]), tokenizer.sep_token_id]
+    said = [model.config.decoder_start_token_id, *itertools.chain(*pieces[1])]
+    with torch.no_grad():
+        raw = model(torch.tensor([ids]), decoder_input_ids=torch.tensor([said]), output_attentions=True)
+    columns, rows = (np.cumsum([0, *sizes]) for sizes in ([1, *map(len, pieces[0]), 1], [*map(len, pieces[1]), 1]))
+    assert maps.words == (tokenizer.cls_token, *source, tokenizer.sep_token)
+    assert maps.said == (*target, tokenizer.convert_ids_to_tokens(model.config.eos_token_id))
+    assert maps.weights.shape[2:] == (len(maps.said), len(maps.words))
+    for layer, weights in enumerate(raw.cross_attentions):
+        spans = (enumerate(itertools.pairwise(ends.tolist())) for ends in (rows, columns))
+        for (i, row), (j, column) in itertools.product(*spans):
+            block = weights[0, :, slice(*row), slice(*column)].sum(2).mean(1)
+            np.testing.assert_allclose(maps.weights[layer, :, i, j], block, atol=1e-6)
+    assert maps.weights.std() > 0.02
+
+
+def test_by_default_the_target_is_what_the_model_says(checkpoints, tokenizers):
+    model = an_encoder_decoder("lstm2lstm-attention", "wordpiece", checkpoints, tokenizers)
+    tokenizer = tokenizers["wordpiece"]
+    model.eval().generation_config.max_new_tokens = 6
+    maps = reporting.attention(model, PAIR[0], tokenizer)
+    said = model.generate(input_ids=tokenizer(PAIR[0], return_tensors="pt")["input_ids"])
+    text = tokenizer.decode(said[0], skip_special_tokens=True)
+    np.testing.assert_array_equal(maps.weights, reporting.attention(model, PAIR[0], tokenizer, target=text).weights)
+    axes = maps.plot().axes[0]  # a single map is shown with its words
+    assert [label.get_text() for label in axes.get_xticklabels()] == list(maps.words)
+    assert [label.get_text() for label in axes.get_yticklabels()] == list(maps.said)
+    shown = maps.html()
+    assert f'data-shape="1 1 {len(maps.said)} {len(maps.words)}"' in shown
+    assert shown.count("<tr>") == len(maps.said) + 1
+    with pytest.raises(ValueError, match="has none to show"):
+        reporting.attention(an_encoder_decoder("lstm2lstm", "wordpiece", checkpoints, tokenizers), PAIR[0], tokenizer)
