@@ -1,4 +1,4 @@
-"""Pretraining: masked tokens, with next sentences, sentence order or translations, as BERT, RoBERTa and XLM-R had it.
+"""Pretraining with masked tokens, as for BERT, RoBERTa and XLM-R; also next sentences, sentence order, translations.
 
 python recipes/pretrain.py --dataset_name samples --config_name bert --tokenizer_name wordpiece --vocab_size 4000 \\
     --hidden_size 128 --num_hidden_layers 2 --output_dir runs/tiny_bert
@@ -13,11 +13,12 @@ result.results["eval_mlm_loss"]
 
 from __future__ import annotations  # names of the lazy parts in signatures would import torch
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
 from typing import Any, Literal
 
-from finetune import cli, data, metrics, models, reporting, stages, training
+from finetune import cli, data, metrics, models, reporting, stages, tasks, training
 from finetune.arguments import DEFAULT_MODEL, DataArguments, TrainingArguments, flag
 
 
@@ -27,69 +28,139 @@ class PretrainConfig(TrainingArguments, DataArguments):
 
     objective: Literal["bert", "sop", "roberta", "xlm-r", "tlm"] = flag(
         "bert",
-        "Masked tokens with next sentences (bert) or sentence order (sop), alone (roberta), over languages, a file "
-        "each (xlm-r), or on translation pairs (tlm).",
+        "What the model learns: masked tokens alone (roberta), with next sentences (bert) or sentence order (sop), "
+        "in several languages with one file each (xlm-r), or in translation pairs (tlm).",
     )
     input_form: Literal["default", "segment_pair", "sentence_pair", "full_sentences", "doc_sentences"] = flag(
-        "default", "What stands in an input [bert: segment_pair; roberta, xlm-r: full_sentences]."
+        "default",
+        "How sentences form an input [bert, sop: segment_pair; roberta, xlm-r: full_sentences; tlm: sentence_pair].",
     )
-    text_column_name: str = flag("text", "Column of the documents: a text, or a list of sentences.")
-    sentences: Literal["line", "split"] = flag("line", "A line is a sentence, or the text is split into sentences.")
-    parallel_columns: str | None = flag(None, "tlm: comma-separated columns of a table, a language each.")
-    streaming: bool = flag(False, "Read a Hub data set as a stream instead of downloading it first.")
+    text_column_name: str = flag("text", "Column of the documents: each is a text, or a list of sentences.")
+    sentences: Literal["line", "split"] = flag(
+        "line", "line: each line is a sentence. split: a text is split into sentences."
+    )
+    parallel_columns: str | None = flag(None, "tlm: comma-separated columns of a table, one for each language.")
+    streaming: bool = flag(False, "Read a data set of the Hub as a stream, without downloading all of it first.")
     validation_split_percentage: float = flag(
-        5.0, "Documents held out where there is no --validation_file; of few documents, their last sentences."
+        5.0,
+        "Percentage of the documents for validation, without --validation_file. If there are few documents, their "
+        "last sentences are taken.",
     )
     model_name_or_path: str = flag(DEFAULT_MODEL, "The checkpoint to continue from, without --config_name.")
-    model_revision: str = flag("main", "Branch, tag or commit of a Hub checkpoint.")
+    model_revision: str = flag("main", "Branch, tag or commit of a checkpoint on the Hub.")
     config_name: str | None = flag(
-        None, "Start from random weights: bert, roberta, xlm-roberta, or a config's place."
+        None, "Start from random weights, with this config: bert, roberta, xlm-roberta, a folder or a Hub id."
     )
-    num_hidden_layers: int | None = flag(None, "With --config_name: layers.")
-    hidden_size: int | None = flag(None, "With --config_name: width.")
-    num_attention_heads: int | None = flag(None, "With --config_name: heads [width / 64].")
-    intermediate_size: int | None = flag(None, "With --config_name: inner width [4 x width].")
-    padding_free: bool = flag(True, "On a CPU, no layer runs on padding; outputs are the same.")
-    dropout: float | None = flag(None, "Of hidden states and attention [the config's].")
+    num_hidden_layers: int | None = flag(None, "With --config_name: number of layers [as in the config].")
+    hidden_size: int | None = flag(None, "With --config_name: size of the hidden states [as in the config].")
+    num_attention_heads: int | None = flag(None, "With --config_name: number of attention heads [hidden_size / 64].")
+    intermediate_size: int | None = flag(
+        None, "With --config_name: size of the inner layer of the feed-forward part [4 * hidden_size]."
+    )
+    padding_free: bool = flag(True, "On a CPU, compute nothing for padding. It is faster; the outputs are the same.")
+    dropout: float | None = flag(None, "Dropout rate of hidden states and attention [as in the config].")
     tokenizer_name: str | None = flag(
-        None, "A tokenizer's place, or one to be trained on the training split: wordpiece, byte-bpe, unigram."
+        None,
+        "A tokenizer (a folder or a Hub id), or the kind of a new tokenizer that is trained on the training split: "
+        "wordpiece, byte-bpe or unigram.",
     )
-    vocab_size: int = flag(16000, "Pieces of a tokenizer that is trained.")
-    do_lower_case: bool = flag(True, "Of a wordpiece tokenizer that is trained.")
-    masking: Literal["token", "whole_word", "span"] = flag("token", "What is masked as one.")
-    mlm_probability: float = flag(0.15, "Share of the subwords that are masked, whatever is masked as one.")
-    mask_replace_prob: float = flag(0.8, "Share of it that becomes the mask token.")
-    random_replace_prob: float = flag(0.1, "Share of it that becomes another token; the rest stays.")
-    static_masks: bool = flag(False, "The same instances and masks again after dupe_factor epochs, as BERT had it.")
-    dupe_factor: int = flag(10, "Sets of static masks.")
-    short_seq_prob: float = flag(0.1, "Share of the documents with shorter segment pairs.")
-    sampling_alpha: float = flag(0.3, "xlm-r: a language of n inputs gets a share proportional to n ** alpha.")
-    dry_run: bool = flag(False, "Count the instances, write ten out, and stop.")
+    vocab_size: int = flag(16000, "Number of pieces of a new tokenizer.")
+    do_lower_case: bool = flag(True, "A new wordpiece tokenizer turns letters into lower case.")
+    masking: Literal["token", "whole_word", "span"] = flag(
+        "token", "What is masked as a whole: single subwords, words, or sequences of words."
+    )
+    mlm_probability: float = flag(0.15, "Share of the subwords that are masked.")
+    mask_replace_prob: float = flag(0.8, "Share of the masked subwords that become the mask token.")
+    random_replace_prob: float = flag(0.1, "Share of the masked subwords that become a random token; the rest stays.")
+    static_masks: bool = flag(False, "Repeat the same inputs and masks after dupe_factor epochs, as BERT did.")
+    dupe_factor: int = flag(10, "With --static_masks: the number of epochs before masks are repeated.")
+    short_seq_prob: float = flag(0.1, "Share of the documents that give shorter segment pairs.")
+    sampling_alpha: float = flag(0.3, "xlm-r: a language with n inputs gets a share proportional to n ** alpha.")
+    dry_run: bool = flag(False, "Count the inputs, print ten of them, and stop.")
 
 
 def pretrain(config: PretrainConfig) -> training.RunResult:
-    """Trains, evaluates and saves a masked language model. Raises ValueError for what a user can mend."""
+    """Trains, evaluates and saves a masked language model. Raises ValueError for a mistake of the user."""
     from finetune.tasks import masked
 
-    # 1. The run, and its data: documents of sentences, a share of them held out.
-    pairs = {"bert": "nsp", "sop": "sop"}.get(config.objective)  # what is asked of a pair of segments
-    run = training.start_run(
-        training.with_defaults(
-            config,
-            learning_rate=5e-4 if config.config_name else 1e-4,
-            num_train_epochs=10 if config.config_name else 3,
-            metric="mlm_loss",
-        ),
-        metrics=("mlm_loss", "mlm_accuracy", "loss") + ((f"{pairs}_accuracy",) if pairs else ()),
-    )
+    # 1. Start the run, and read its data: documents of sentences. A share of them is held out.
+    run = training.start_run(resolved(config), metrics=masked.metrics_of(config.objective))
     config, accelerator = run.config, run.accelerator
     corpora = data.read_corpus(config)
     stages.check_splits(config, corpora)
 
-    # 2. The tokenizer and the model.
-    tokenizer = models.tokenizer_for_pretraining(
-        lambda: (sentence for corpus in corpora["train"] for sentence in corpus.sentences()),
-        tokenizer_name=str(run.checkpoint) if run.checkpoint else config.tokenizer_name,  # a resumed run's own
+    # 2. Load or train the tokenizer, turn the documents into tokens, and load or make the model.
+    tokenizer = load_tokenizer(run, corpora["train"])
+    with accelerator.main_process_first():
+        documents = {
+            split: [data.tokenize(corpus, tokenizer) for corpus in parts] for split, parts in corpora.items()
+        }
+    counts = data.unigram_counts(documents["train"], len(tokenizer))
+    model = load_model(config, tokenizer, counts)
+
+    # 3. Turn the documents into inputs, and choose the masks of each epoch.
+    first = models.first_position(model)
+    rows = {
+        split: data.pretraining_rows(parts, config, tokenizer, split, first) for split, parts in documents.items()
+    }
+    rows |= masked.questions_on_translations(rows, config.objective)
+    audit = data.instance_audit(
+        rows["train"].in_epoch(0),
+        tokenizer,
+        max_seq_length=config.max_seq_length,
+        batch_size=config.per_device_train_batch_size,
+    )
+    results = {"unigram_entropy": metrics.unigram_entropy(counts)}
+    run.print(
+        training.where(run, model),
+        f"train: {audit}",
+        f"entropy of its unigrams: {results['unigram_entropy']:.3f} nats",
+    )
+    run.print(*(f"{split}: {part}" for split, parts in documents.items() for part in parts if split != "train"))
+    run.print(f"the tokens are kept in {documents['train'][0].folder.parent}")
+    if config.dry_run:
+        run.print(*(f"\n{number}. {text}" for number, text in enumerate(audit.examples, start=1)))
+        run.release()
+        return training.RunResult(run.output_dir, {"instances": audit.instances} | results)
+
+    # 4. Train, and evaluate as often as the flags say. Every evaluation has the same masks.
+    evaluate = partial(masked.evaluate, accelerator, tokenizer, rows, config)
+    batches = data.train_batches(rows, tokenizer, config, accelerator, masked.targets)
+    outcome = training.train(run, model, tokenizer, batches, lambda model: evaluate(model, "validation", "eval"))
+
+    # 5. Save the model, its scores on the evaluation splits and its card.
+    run.save_model(outcome.model, tokenizer)
+    results = outcome.results | results
+    for split, name in stages.SPLITS:
+        if split in corpora:
+            scores = evaluate(outcome.model, split, name)
+            results |= scores
+            shown = (f"{key} {value:.4f}" for key, value in scores.items() if "runtime" not in key)
+            run.print(f"{name}: {'  '.join(shown)}")
+    if accelerator.is_main_process:
+        write_card(run, model, documents, results)
+    result = run.finish(results, outcome.history)
+    stages.tell_use(run, "ner", "--train_file FILE")
+    return result
+
+
+def resolved(config: PretrainConfig) -> PretrainConfig:
+    """The config with the defaults of its model."""
+    resolved: PretrainConfig = training.with_defaults(
+        config,
+        learning_rate=5e-4 if config.config_name else 1e-4,
+        num_train_epochs=10 if config.config_name else 3,
+        metric="mlm_loss",
+    )
+    return resolved
+
+
+def load_tokenizer(run: training.Run, train: Sequence[Any]) -> Any:
+    """The tokenizer that the flags name, or a new one that is trained on the training split."""
+    config = run.config
+    return models.tokenizer_for_pretraining(
+        lambda: (sentence for corpus in train for sentence in corpus.sentences()),
+        tokenizer_name=str(run.checkpoint) if run.checkpoint else config.tokenizer_name,  # a resumed run has its own
         config_name=config.config_name,
         model_name_or_path=config.model_name_or_path,
         revision=config.model_revision,
@@ -97,12 +168,11 @@ def pretrain(config: PretrainConfig) -> training.RunResult:
         lowercase=config.do_lower_case,
         on_one_process=run.on_one_process,
     )
-    with accelerator.main_process_first():
-        documents = {
-            split: [data.tokenize(corpus, tokenizer) for corpus in parts] for split, parts in corpora.items()
-        }
-    counts = data.unigram_counts(documents["train"], len(tokenizer))
-    model = models.load_for_pretraining(
+
+
+def load_model(config: PretrainConfig, tokenizer: Any, counts: Any) -> Any:
+    """The model that the flags name, or a new one with random weights, with the heads of the objective."""
+    return models.load_for_pretraining(
         tokenizer,
         model_name_or_path=config.model_name_or_path,
         revision=config.model_revision,
@@ -110,84 +180,27 @@ def pretrain(config: PretrainConfig) -> training.RunResult:
         shape={name: getattr(config, name) for name in models.SHAPE},
         dropout=config.dropout,
         unigram_counts=counts,
-        next_sentence=pairs is not None,
+        next_sentence=config.objective in tasks.masked.PAIRS,
         padding_free=config.padding_free,
         max_seq_length=config.max_seq_length,
     )
 
-    # 3. Documents to instances, and the masks of every epoch.
-    first = models.first_position(model)
-    rows = {
-        split: data.pretraining_rows(parts, config, tokenizer, split, first) for split, parts in documents.items()
-    }
-    if config.objective == "tlm":  # the same words of one language, with and without their translation in sight
-        for split in [split for split in rows if split != "train"]:
-            rows[f"{split} with_translation"] = replace(rows[split], only_first=True)
-            rows[f"{split} with_other"] = replace(rows[split], only_first=True, shift=1)
-    audit = data.instance_audit(
-        rows["train"].in_epoch(0),
-        tokenizer,
-        max_seq_length=config.max_seq_length,
-        batch_size=config.per_device_train_batch_size,
+
+def write_card(run: training.Run, model: Any, documents: Mapping[str, Any], results: Mapping[str, float]) -> None:
+    """Writes the model card."""
+    config = run.config
+    reporting.write_model_card(
+        run.output_dir,
+        task="fill-mask",
+        metric="mlm_perplexity",
+        use=tasks.masked.USE,
+        base_model=config.config_name or config.model_name_or_path,
+        model_type=model.config.model_type,
+        data=config.dataset_name or str(config.train_file),
+        split_sizes={split: sum(map(len, parts)) for split, parts in documents.items()},
+        results=results,
+        settings=reporting.told_settings(config) | {"objective": config.objective, "masking": config.masking},
     )
-    entropy = metrics.unigram_entropy(counts)
-    run.print(training.where(run, model), f"train: {audit}", f"entropy of its unigrams: {entropy:.3f} nats")
-    run.print(*(f"{split}: {part}" for split, parts in documents.items() for part in parts if split != "train"))
-    run.print(f"the tokens are kept in {documents['train'][0].folder.parent}")
-    if config.dry_run:
-        run.print(*(f"\n{number}. {text}" for number, text in enumerate(audit.examples, start=1)))
-        run.release()
-        return training.RunResult(run.output_dir, {"instances": audit.instances, "unigram_entropy": entropy})
-
-    # How to score: the same masks in every evaluation.
-    def count(model: Any, rows: Any) -> training.Collected:
-        batches = data.eval_batches(rows.in_epoch(0), tokenizer, config.per_device_eval_batch_size, masked.targets)
-        return training.collect(accelerator, model, batches, masked.collect)
-
-    def evaluate(model: Any, split: str, name: str) -> dict[str, float]:
-        found = count(model, rows[split])
-        scores = masked.score(found, pairs or "")
-        scores |= {"loss": sum(scores.get(f"{part}_loss", 0.0) for part in ("mlm", pairs))}
-        scores |= {"masked": next(iter(found.targets.values())), "runtime": round(found.runtime, 3)}
-        if pairs:
-            scores[f"{pairs}_majority"] = rows[split].majority()
-        parts = {name.split()[1]: rows[name] for name in rows if name.startswith(f"{split} ")}
-        if config.objective == "xlm-r":
-            parts = {part.language: replace(rows[split], documents=[part]) for part in documents[split]}
-        for part, its_rows in parts.items():
-            scores[f"mlm_loss_{part}"] = masked.score(count(model, its_rows))["mlm_loss"]
-        return {f"{name}_{key}": value for key, value in scores.items()}
-
-    # 4. Train, and evaluate as often as the flags say.
-    batches = data.train_batches(rows, tokenizer, config, accelerator, masked.targets)
-    outcome = training.train(run, model, tokenizer, batches, lambda model: evaluate(model, "validation", "eval"))
-
-    # 5. Save the model, its scores on the evaluation splits, its card.
-    run.save_model(outcome.model, tokenizer)
-    results = outcome.results | {"unigram_entropy": entropy}
-    for split, name in (("validation", "eval"), ("test", "test")):
-        if split in corpora:
-            scores = evaluate(outcome.model, split, name)
-            results |= scores
-            run.print(
-                f"{name}: " + "  ".join(f"{key} {value:.4f}" for key, value in scores.items() if "runtime" not in key)
-            )
-    if accelerator.is_main_process:
-        reporting.write_model_card(
-            run.output_dir,
-            task="fill-mask",
-            metric="mlm_perplexity",
-            use=masked.USE,
-            base_model=config.config_name or config.model_name_or_path,
-            model_type=model.config.model_type,
-            data=config.dataset_name or str(config.train_file),
-            split_sizes={split: sum(map(len, parts)) for split, parts in documents.items()},
-            results=results,
-            settings=reporting.told_settings(config) | {"objective": config.objective, "masking": config.masking},
-        )
-    result = run.finish(results, outcome.history)
-    stages.tell_use(run, "ner", "--train_file FILE")
-    return result
 
 
 def main(argv: Sequence[str] | None = None) -> None:
