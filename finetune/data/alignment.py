@@ -1,8 +1,9 @@
 """words + labels + tokenizer -> windows, and windows + predictions -> one prediction for each word.
 
-Every word of the input is labelled and scored exactly once. Words past `max_seq_length` go into
-overlapping windows, and each word belongs to the window that shows the most context around it. A word that the
-tokenizer turns into nothing (U+200E, U+FE0F, control characters) belongs to no window and is predicted `O`.
+Every word of the input is labelled and scored exactly once. A sentence longer than `max_seq_length` is cut into
+overlapping windows, and each word belongs to the window that shows the most context around it. From some words, such
+as U+200E, U+FE0F and control characters, the tokenizer makes no subword. They belong to no window and get label 0,
+which is `O` for entities.
 
 Shapes: S sentences, W words of all sentences, U distinct words, N windows, T tokens of all windows.
 
@@ -30,7 +31,7 @@ _FAR = np.iinfo(np.int64).max
 
 @dataclass(frozen=True)
 class Subwords:
-    """The subwords of every word, end to end; word w has `[starts[w]:starts[w + 1]]`."""
+    """The subwords of all words, one after the other. Word w has the subwords `[starts[w]:starts[w + 1]]`."""
 
     features: dict[str, np.ndarray]  # input_ids int32 (T,), and char_ids uint8 (T, C) for the baselines
     starts: np.ndarray  # int64 (W + 1,)
@@ -40,12 +41,12 @@ class Subwords:
 class Alignment:
     """Windows, and the way back from tokens to words."""
 
-    rows: Rows  # N windows: input_ids, labels (-100 on all but the subwords that carry a label)
-    word_of_token: np.ndarray  # int64 (T,): the word whose first subword this is, in its own window; else -1
-    sentence_offsets: np.ndarray  # int64 (S + 1,): sentence s holds words [offsets[s]:offsets[s + 1]]
+    rows: Rows  # N windows: input_ids, labels (-100 for subwords without a label)
+    word_of_token: np.ndarray  # int64 (T,): the word, if the token is its first subword in the word's window; else -1
+    sentence_offsets: np.ndarray  # int64 (S + 1,): sentence s has the words [offsets[s]:offsets[s + 1]]
     gold: np.ndarray  # int64 (W,): index into the labels
     word_counts: np.ndarray  # int64 (W,): subwords of each word
-    subwords: Subwords  # of the words, before they went into windows
+    subwords: Subwords  # the subwords of the words, before they were cut into windows
 
     @property
     def words(self) -> int:
@@ -53,17 +54,17 @@ class Alignment:
         return len(self.gold)
 
     def to_words(self, token_predictions: np.ndarray, outside: int = 0) -> tuple[np.ndarray, int]:
-        """One prediction for every word, or one score.
+        """One prediction for each word, or one score for each word.
 
         Args:
-            token_predictions: (T,), a label index or a score for every token of `rows`, in their order.
-            outside: the index of `O`, for words that have no subword; or their score.
+            token_predictions: (T,), a label index or a score for each token of `rows`, in their order.
+            outside: the label index, or the score, of words without a subword.
 
         Returns:
-            (W,) of the same dtype, and the number of words that received exactly one prediction.
+            (W,) of the same dtype, and the number of words that got exactly one prediction.
 
         Raises:
-            RuntimeError: if that number is not W.
+            RuntimeError: if this number is not W.
         """
         at = np.flatnonzero(self.word_of_token >= 0)
         words = self.word_of_token[at]
@@ -86,18 +87,18 @@ def align(
     doc_stride: int | None = None,
     label_all_tokens: bool = False,
 ) -> Alignment:
-    """Cuts sentences of words into windows of subwords, labels attached.
+    """Cuts sentences of words into windows of subwords with labels.
 
     Args:
-        dataset: columns `tokens` (list of str) and `ner_tags` (list of str), as `read_tagged` returns.
+        dataset: columns `tokens` (list of str) and `ner_tags` (list of str), as `read_tagged` returns them.
         tokenizer: a fast tokenizer of any kind.
-        labels: the tags that an index stands for; `labels[0]` is `O`.
-        max_seq_length: subwords in a window, special tokens included; at least 8.
-        doc_stride: subwords that neighbouring windows share; default: half of the window.
-        label_all_tokens: label every subword of a word, `B-` becoming `I-` after the first.
+        labels: index -> tag. `labels[0]` is the tag of words without a subword.
+        max_seq_length: the largest number of subwords in a window, with the special tokens; at least 8.
+        doc_stride: the number of subwords that two neighbouring windows share; default: half a window.
+        label_all_tokens: label all subwords of a word. After the first subword, `B-` becomes `I-`.
 
     Raises:
-        ValueError: for a window that is too short, or shares too much with its neighbour.
+        ValueError: for a window that is too short, or that shares too much with its neighbour.
     """
     words, sentence_offsets = flatten_words(dataset)
     gold, _ = tag_ids(dataset, labels)
@@ -123,21 +124,22 @@ def align_words(
     doc_stride: int | None = None,
     inside: np.ndarray | None = None,
 ) -> Alignment:
-    """`align` for words that are not in a data set, and that may have no labels.
+    """`align` for words that are not in a data set. They may have no labels.
 
     Args:
         words: W strings.
-        sentence_offsets, gold, inside: see `cut_windows`. Without `gold`, the subwords to predict get label 0, since
-        a
-            CRF labels those that are not -100.
+        sentence_offsets, gold, inside: see `cut_windows`. Without `gold`, the first subword of each word gets label
+            0, because a CRF predicts only where the label is not -100.
     """
     if max_seq_length < 8:
-        raise ValueError(f"--max_seq_length {max_seq_length}: 8 is the least that leaves room for words")
+        raise ValueError(f"--max_seq_length {max_seq_length}: must be at least 8, to leave room for words")
     prefix, suffix = special_tokens(tokenizer)
     content = max_seq_length - len(prefix) - len(suffix)
     overlap = content // 2 if doc_stride is None else doc_stride
     if not 0 <= overlap < content:
-        raise ValueError(f"--doc_stride {overlap}: must be from 0 to {content - 1}, a window less one subword")
+        raise ValueError(
+            f"--doc_stride {overlap}: must be from 0 to {content - 1}, less than the {content} subwords of a window"
+        )
     if gold is None:
         gold = np.zeros(len(words), dtype=np.int64)
     subwords = encode_words(tokenizer, words)
@@ -154,13 +156,14 @@ def cut_windows(
     overlap: int,
     inside: np.ndarray | None = None,
 ) -> Alignment:
-    """The arithmetic of `align`: arrays in, arrays out.
+    """The computation of `align`, with arrays.
 
     Args:
         sentence_offsets: int64 (S + 1,), in words.
         gold: int64 (W,), the label index of each word.
-        prefix, suffix: special tokens around each window.
-        content, overlap: tokens of a window without special tokens, and how many of them its neighbour repeats.
+        prefix, suffix: special tokens before and after the content of each window.
+        content, overlap: the largest number of tokens of a window without special tokens, and how many of them the
+            next window repeats.
         inside: int64 (L,), for each label of a first subword, the label of the word's further subwords. None: the
             further subwords have no label.
     """
@@ -197,8 +200,8 @@ def cut_windows(
     for i, token in enumerate(suffix):
         tokens["input_ids"][row_offsets[1:] - len(suffix) + i] = token
 
-    # Where a word's first subword is: in the only window of its sentence, or in the window that shows it best.
-    shift = row_offsets[:-1] + len(prefix) - window_start  # (N,), from a sentence's tokens to a window's
+    # The place of a word's first subword: in the only window of its sentence, or in the one with the most context.
+    shift = row_offsets[:-1] + len(prefix) - window_start  # (N,): place in the window - place in all sentences
     first = subwords.starts[:-1] + np.repeat(np.append(shift, 0)[first_window[:-1]], words_of)  # (W,)
     if has_long:
         sentences = np.flatnonzero(windows_of > 1)
@@ -224,7 +227,7 @@ def cut_windows(
     tokens["labels"] = np.full(T, IGNORE, dtype=np.int32)
     tokens["labels"][first] = gold_shown
     if inside is not None:
-        # The further subwords, as far as the window shows them.
+        # The further subwords, if they are in the same window.
         last = row_offsets[np.searchsorted(row_offsets, first, side="right")] - len(suffix) - 1
         more = np.minimum(counts[shown] - 1, last - first)
         tokens["labels"][ranges(first + 1, more)] = np.repeat(inside[gold_shown], more)
@@ -233,7 +236,7 @@ def cut_windows(
 
 
 def encode_words(tokenizer: Any, words: pa.Array) -> Subwords:
-    """The subwords of every word, each distinct word tokenised once.
+    """The subwords of all words. Each distinct word is tokenised only once.
 
     Args:
         tokenizer: a fast tokenizer.
@@ -243,8 +246,8 @@ def encode_words(tokenizer: Any, words: pa.Array) -> Subwords:
     if not distinct:
         return Subwords({"input_ids": np.zeros(0, np.int32)}, np.zeros(1, np.int64))
     dtypes = {"input_ids": np.int32, "char_ids": np.uint8}
-    # Two hundred words make one text, since the tokenizer's output objects, one for each text, cost more than the
-    # words. Not all texts go at once, since these objects hold much more than the ids.
+    # 200 words form one text, because the tokenizer makes an object for each text, which costs more than the words.
+    # Only 250 texts are tokenised together, because these objects need much more memory than the ids.
     texts = [distinct[i : i + 200] for i in range(0, len(distinct), 200)]
     counts = []
     flat: dict[str, list[Any]] = {}
@@ -274,20 +277,23 @@ def special_tokens(tokenizer: Any) -> tuple[list[int], list[int]]:
     for i in range(len(full) - len(bare) + 1):
         if full[i : i + len(bare)] == bare:
             return full[:i], full[i + len(bare) :]
-    raise ValueError(f"{type(tokenizer).__name__} changes a text where it adds special tokens; it cannot be aligned")
+    raise ValueError(
+        f"{type(tokenizer).__name__} changes the subwords of a text when it adds special tokens, so words cannot be "
+        "aligned with it; take another tokenizer"
+    )
 
 
 def _most_context(
     begin: np.ndarray, size: np.ndarray, length: np.ndarray, windows: np.ndarray, content: int, step: int
 ) -> np.ndarray:
-    """For each word of a long sentence, the window (counted within the sentence) that shows it best.
+    """For each word of a long sentence, the number of the window (in its sentence) that shows it with most context.
 
-    Context is the distance to the nearer edge of the window; an edge of the sentence does not count. All
-    arguments are int64 (words,), in tokens; `begin` counts from the sentence's first token.
+    Context is the distance to the nearer edge of the window. An edge of the sentence does not count. All arguments
+    are int64 (words,), in tokens. `begin` counts from the first token of the sentence.
     """
     best, best_context = np.zeros_like(begin), np.full_like(begin, -_FAR)
     earliest = np.maximum((begin - content) // step + 1, 0)
-    # The last window is moved back to end with the sentence, so it is a candidate of its own.
+    # The last window is moved back so that it ends with the sentence. So it is a further candidate.
     candidates = [earliest + i for i in range(-(-content // step) + 1)] + [windows - 1]
     for k in candidates:
         start = np.minimum(k * step, length - content)
@@ -301,13 +307,13 @@ def _most_context(
 
 
 def tag_ids(dataset: datasets.Dataset, labels: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
-    """The label index of each word, int64 (W,), and offsets of the sentences in them, int64 (S + 1,)."""
+    """The label index of each word, int64 (W,), and where each sentence begins in them, int64 (S + 1,)."""
     tags, offsets = _flatten(dataset.with_format("arrow")[:]["ner_tags"])
     return _indices(tags, labels), offsets
 
 
 def flatten_words(dataset: datasets.Dataset) -> tuple[pa.Array, np.ndarray]:
-    """The W words of all sentences, and int64 (S + 1,) offsets of the sentences in them."""
+    """The W words of all sentences, and where each sentence begins in them, int64 (S + 1,)."""
     return _flatten(dataset.with_format("arrow")[:]["tokens"])
 
 
@@ -325,7 +331,7 @@ def _indices(tags: pa.Array, labels: Sequence[str]) -> np.ndarray:
     indices = pc.index_in(tags, value_set=pa.array(labels, type=tags.type))
     if indices.null_count:
         missing = tags.filter(indices.is_null())[0]
-        raise ValueError(f"the tag {str(missing)!r} is none of the labels: {', '.join(labels)}")
+        raise ValueError(f"the tag {str(missing)!r} is not among the labels: {', '.join(labels)}")
     return indices.to_numpy().astype(np.int64)
 
 

@@ -26,7 +26,7 @@ class InstanceAudit:
     lengths: np.ndarray  # int64 (instances,), special tokens included
     padding: float  # share of the tokens of padded batches
     masked: float  # share of the tokens that may be masked
-    unknown: float  # share of the documents' tokens that the vocabulary has no piece for
+    unknown: float  # share of the documents' tokens that are the unknown token
     not_next: float | None  # share of the pairs whose second segment does not follow the first
     unused: int  # tokens of the documents that are in no instance, cut off from pairs that are too long
     left_out: dict[str, int]
@@ -64,7 +64,7 @@ class InstanceAudit:
 def instance_audit(
     rows: EpochRows, tokenizer: Any, *, max_seq_length: int, batch_size: int, examples: int = 10
 ) -> InstanceAudit:
-    """Counts the instances of an epoch, and writes some of them out."""
+    """Counts the instances of an epoch, and gives some of them as text."""
     lengths = rows.lengths
     order = np.random.default_rng(0).permutation(len(rows))
     padded = sum(
@@ -102,7 +102,7 @@ def instance_audit(
 
 
 def written_out(rows: EpochRows, row: int, tokenizer: Any) -> str:
-    """An instance as text; a masked token is shown as `‹what it was|what the model sees›`."""
+    """An instance as text. A masked token is shown as `‹original|what the model sees›`."""
     taken, original = rows.take([row]), rows.unmasked(np.array([row]))[0]
     shown, was = taken.tokens["input_ids"], original.tokens["input_ids"]
     masked = taken.tokens["labels"] != IGNORED

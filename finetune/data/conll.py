@@ -4,16 +4,16 @@ These rules say what a line is, in training and in prediction. No rule depends o
 
 1. Lines of white space end a sentence. So do lines that begin with `-DOCSTART-`, `#begin document`, `#end document`.
 2. The first row is the first other line that does not begin with `#`. If there is none, it is the first line with a
-   `#` that neither a space nor a tab follows. The first row decides the separator (tabs if it has one, else runs of
-   spaces) and the number of columns. Every row has this number of columns.
+   `#` that neither a space nor a tab follows. The first row decides the separator (a tab if the row has one, else one
+   or more spaces) and the number of columns. Every row has this number of columns.
 3. Before the first word of a sentence, a line may be a comment if it is `#` alone, or if a space or a tab follows the
    `#`. It is one if it does not have the columns of a row. In files of three or more columns with spaces between
-   them, it is always a comment, since there `# id = 7` looks like a row of four columns. So `#NFL B-ORG`, `# O` in a
-   file of two columns, and `#<TAB>NN<TAB>O` in a file of three columns are words.
+   them, it is always a comment, because there `# id = 7` looks like a row of four columns. So `#NFL B-ORG`, `# O` in
+   a file of two columns, and `#<TAB>NN<TAB>O` in a file of three columns are words.
 4. A file of ten columns with tabs whose first row begins with `1`, `1-2` or `0.1` is CoNLL-U. Its words are in the
    second column. Any line with a `#` before a sentence is a comment. Rows with a range (`1-2`) or a decimal (`8.1`)
-   in the first column are no words. The same holds in other files whose first column counts the words, if the count
-   fits.
+   in the first column are not words. The same holds in other files whose first column counts the words, if the count
+   is right.
 5. All other lines are rows, and each row is a word.
 """
 
@@ -35,14 +35,14 @@ logger = logging.getLogger(__name__)
 CONLL_ENDINGS = (".conll", ".conll03", ".conllu", ".bio", ".iob", ".iob2", ".iobes", ".txt")
 _DOCUMENT = ("-DOCSTART-", "#begin document", "#end document")
 _BEGINS_DOCUMENT = ("-DOCSTART-", "#begin document", "# newdoc")
-_NO_WORD = re.compile(r"([0-9]{1,9})(?:-([0-9]{1,9})|\.[0-9]{1,9})")  # a range of words, or an empty node
+_NO_WORD = re.compile(r"([0-9]{1,9})(?:-([0-9]{1,9})|\.[0-9]{1,9})")  # the number of a range, or of an empty node
 _COUNTS = re.compile(r"[01]|1-[0-9]+|0\.1")  # the first cell of a column that counts the words
-_NAME_IT = "give the number of the words' column, from 0 on: --text_column_name in training, --word_column in predict"
+_NAME_IT = "give the column of the words, counted from 0: --text_column_name in training, --word_column in predict"
 
 
 @dataclass
 class Sentences:
-    """Words and tags by sentence; word i of sentence s stands on line `lines[s][i]` of the file."""
+    """Words and tags of each sentence. Word i of sentence s is on line `lines[s][i]` of the file."""
 
     words: list[list[str]]
     tags: list[list[str]]
@@ -70,7 +70,7 @@ class Sentence:
         return [self.begin + place for place, is_word in self.rows.items() if is_word]
 
     def with_column(self, cells: Iterable[str]) -> str:
-        """All lines. Each row gets one more column: the next cell for a word, `_` for a row that is no word."""
+        """All lines. Each row gets one more column: the next cell if it is a word, else `_`."""
         lines, following = list(self.lines), iter(cells)
         for place, is_word in self.rows.items():
             lines[place] += self.separator + (next(following) if is_word else "_")
@@ -85,7 +85,7 @@ def read_conll(
     written_here: bool = False,
     any_tag: bool = False,
 ) -> Sentences:
-    """Reads a column file as it is, by the rules above.
+    """Reads a column file by the rules above. The tags stay as they are.
 
     Args:
         word_column: default: the first; in CoNLL-U, the second.
@@ -169,8 +169,8 @@ def conll_sentences(
                 told = True
                 what = "a comment" if comment else "a word"
                 logger.warning(
-                    "%s:%d: %s is read as %s, like all such lines before sentences; tabs between the columns would "
-                    "leave no doubt",
+                    "%s:%d: %s is read as %s, like all such lines before sentences; if this is wrong, put tabs "
+                    "between the columns",
                     path,
                     number,
                     shown(line),
@@ -180,8 +180,8 @@ def conll_sentences(
                 continue
         if len(cells) != form.columns:
             raise ValueError(
-                f"{path}:{number}: {len(cells)} column(s) where line {first[0]} has {form.columns}; "
-                f"a word line holds {_holds(tag_column)}"
+                f"{path}:{number}: {len(cells)} column(s), but line {first[0]} has {form.columns}; "
+                f"each line of a word has {_holds(tag_column)}"
             )
         sentence.rows[place] = not _is_no_word(cells[0], len(sentence.words), form)
         if not sentence.rows[place]:
@@ -207,7 +207,7 @@ class _Form:
     separator: str
     columns: int
     word_column: int
-    counts_from: int | None  # the number of a sentence's first word, where the first column may count the words
+    counts_from: int | None  # if the first column may count the words: the number of a sentence's first word
     conllu: bool
 
 
@@ -231,18 +231,19 @@ def _form(
         needed = max(needed, tag_column + 1, -tag_column)
     if columns < needed:
         raise ValueError(
-            f"{path}:{number}: {columns} column(s) where {needed} are needed; a word line holds {_holds(tag_column)}"
+            f"{path}:{number}: {columns} column(s), but {needed} are needed; each line of a word has "
+            f"{_holds(tag_column)}"
         )
     if tag_column is not None and (at - tag_column) % columns == 0:
         raise ValueError(
-            f"{path}:{number}: column {at % columns} cannot hold both the words and the tags; give others with "
-            "--text_column_name or --label_column_name"
+            f"{path}:{number}: column {at % columns} cannot have both the words and the tags; give another column "
+            "with --text_column_name or --label_column_name"
         )
     return _Form(separator, columns, at % columns, int(cells[0] != "0") if counts else None, conllu)
 
 
 def _holds(tag_column: int | None) -> str:
-    return f"the word{'' if tag_column is None else ', its tag'}, and the same number of columns throughout"
+    return f"the word{'' if tag_column is None else ', its tag'}, and the same number of columns as the others"
 
 
 def _until_first_row(
@@ -271,20 +272,20 @@ def _check_row(word: str, where: str, first: int) -> None:
         raise ValueError(f"{where}: the word is empty")
     if "\t" in word:
         raise ValueError(
-            f"{where}: a tab in the word {shown(word)}, while line {first} has spaces between its columns; give the "
-            "file one separator throughout"
+            f"{where}: a tab in the word {shown(word)}, but line {first} has spaces between its columns; use "
+            "the same separator in all lines"
         )
 
 
 def check_tag(word: str, tag: str, where: str) -> None:
-    """Refuses a tag that is no tag of an entity. `where` is the word's place."""
+    """Refuses a tag that is no tag of an entity. `where` is the place of the word."""
     if not TAG.fullmatch(tag):
-        hint = "; a line with a row's columns is no comment" if word.startswith("#") else ""
+        hint = "; a line with as many columns as a row is no comment" if word.startswith("#") else ""
         raise ValueError(f"{where}: {shown(tag)} is no tag; tags are O, B-TYPE, I-TYPE (or IOBES){hint}")
 
 
 def _is_comment(line: str, cells: list[str], form: _Form) -> bool:
-    """Whether a line is a comment. It begins with `#`, and stands before a sentence's first word."""
+    """Whether a line is a comment. The line begins with `#`, and comes before the first word of a sentence."""
     if form.conllu:
         return True
     spaced = form.separator == " " and form.columns > 2
@@ -292,7 +293,7 @@ def _is_comment(line: str, cells: list[str], form: _Form) -> bool:
 
 
 def _is_no_word(cell: str, words: int, form: _Form) -> bool:
-    """Whether a row's first cell is a range or an empty node. `words` words of the sentence come before it."""
+    """Whether the first cell of a row is a range or an empty node. `words` words of the sentence come before it."""
     if form.counts_from is None or form.word_column == 0:
         return False
     found = _NO_WORD.fullmatch(cell)

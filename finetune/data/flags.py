@@ -29,7 +29,7 @@ def check_pretraining_flags(config: Any) -> None:
     if config.input_form not in ("default", *forms):
         raise ValueError(f"--input_form {config.input_form}: --objective {config.objective} has {', '.join(forms)}")
     if config.max_seq_length < 8:
-        raise ValueError(f"--max_seq_length {config.max_seq_length}: 8 is the least that leaves room for words")
+        raise ValueError(f"--max_seq_length {config.max_seq_length}: must be at least 8, to leave room for words")
     if not 0 < config.mlm_probability <= 1:
         raise ValueError(f"--mlm_probability {config.mlm_probability}: a share above 0, up to 1")
     for name in ("mask_replace_prob", "random_replace_prob", "short_seq_prob", "sampling_alpha"):

@@ -1,8 +1,8 @@
-"""Files, folders and Hub data sets -> the columns that are asked for, whatever the form.
+"""Reads the columns that are asked for from files, folders and data sets of the Hub, in any supported form.
 
-`tagged_sentences.py` and `labelled_texts.py` make data sets of them. Their columns `source` and `line` say where a
-row comes from, for messages; of a column file, the line of each word. A form without lines has minus the number of
-the row there.
+`tagged_sentences.py` and `labelled_texts.py` make data sets of them. For messages, their columns `source` and `line`
+say where a row comes from. In a column file, `line` has the line of each word. If a form has no lines, `line` is the
+negative number of the row.
 """
 
 import csv
@@ -73,10 +73,10 @@ def _splits_of(dataset: datasets.DatasetDict, name: str) -> dict[str, datasets.D
 def load_saved(folder: str | Path) -> Any:
     """A data set that `save_to_disk` wrote."""
     if not any((Path(folder) / name).is_file() for name in ("dataset_info.json", "dataset_dict.json")):
-        raise ValueError(f"{folder}: no folder that save_to_disk wrote")
+        raise ValueError(f"{folder}: this is not a folder that save_to_disk wrote")
     try:
         return datasets.load_from_disk(str(folder))
-    except Exception as error:  # of any kind, where its files are not what datasets wrote
+    except Exception as error:  # any error, if the files are damaged
         raise ValueError(f"{folder}: a broken save_to_disk folder: {_reason(error)}") from error
 
 
@@ -89,23 +89,23 @@ def load_saved_split(folder: str | Path) -> datasets.Dataset:
 
 
 def load_hub(name: str, config_name: str | None, *, streaming: bool = False) -> Any:
-    """The splits of a Hub data set, as streams if that is asked for."""
+    """The splits of a data set of the Hub. With `streaming`, they are streams."""
     try:
         return datasets.load_dataset(name, config_name, streaming=streaming)
-    except Exception as error:  # of the network, of the Hub, of a file's form
+    except Exception as error:  # errors of the network, of the Hub, or of a file
         raise ValueError(f"--dataset_name {name}: not loaded: {_reason(error)}") from error
 
 
 def commit_of(name: str) -> str:
-    """The commit that a Hub data set is at."""
+    """The newest commit of a data set of the Hub."""
     try:
         return str(HfApi().dataset_info(name).sha)
-    except Exception as error:  # of the network, of the Hub
+    except Exception as error:  # errors of the network or of the Hub
         raise ValueError(f"--dataset_name {name}: its commit is not known: {_reason(error)}") from error
 
 
 def open_parquet(path: Path) -> pyarrow.parquet.ParquetFile:
-    """A Parquet file whose columns have different names."""
+    """Opens a Parquet file. Raises ValueError if it is none, or if two columns have the same name."""
     try:
         file = pyarrow.parquet.ParquetFile(path)
     except (pa.ArrowException, OSError) as error:
@@ -128,7 +128,7 @@ def read_columns(
         _check_columns(names, file.schema_arrow.names, str(source))
         try:
             dataset = datasets.Dataset(file.read(columns=list(names)))
-        except Exception as error:  # of pyarrow, and of datasets where it does not know the features
+        except Exception as error:  # errors of pyarrow, or of datasets if it does not know the features
             raise ValueError(f"{source}: not read: {_reason(error)}") from error
         return _read_dataset(dataset, names, str(source))
     if suffix in (".jsonl", ".json"):
@@ -197,7 +197,7 @@ def _read_jsonl(path: Path, names: Sequence[str]) -> tuple[dict[str, list[Any]],
     lines = []
     for number, row in json_rows(path, enumerate(read_lines(path), start=1)):
         if not isinstance(row, dict):
-            raise ValueError(f"{path}:{number}: a .jsonl file holds an object a line, like {{{names[0]!r}: ...}}")
+            raise ValueError(f"{path}:{number}: in a .jsonl file each line is an object, like {{{names[0]!r}: ...}}")
         _check_columns(names, list(row), f"{path}:{number}")
         for name in names:
             columns[name].append(row[name])
@@ -214,9 +214,11 @@ def json_rows(path: Path, lines: Iterable[tuple[int, str]]) -> Iterator[tuple[in
             continue
         try:
             row = json.loads(line, object_pairs_hook=_object)
-            json.dumps(row, ensure_ascii=False).encode("utf-8")  # refuses half surrogate pairs, which no text has
+            json.dumps(row, ensure_ascii=False).encode("utf-8")  # refuses half of a surrogate pair, which is no text
         except (ValueError, RecursionError) as error:
-            raise ValueError(f"{path}:{number}: not JSON: {error}; a .jsonl file holds an object a line") from error
+            raise ValueError(
+                f"{path}:{number}: not JSON: {error}; in a .jsonl file each line is an object"
+            ) from error
         yield number, row
 
 
@@ -225,14 +227,14 @@ def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     if len(row) != len(pairs):
         names = [name for name, _ in pairs]
         twice = next(name for name in names if names.count(name) > 1)
-        raise ValueError(f"the name {shown(twice)} stands twice in one object")
+        raise ValueError(f"an object has the name {shown(twice)} twice")
     return row
 
 
 def _read_delimited(
     path: Path, names: Sequence[str], column_names: str | None
 ) -> tuple[dict[str, list[Any]], list[int]]:
-    """CSV as RFC 4180 quotes it; TSV without quoting, as IANA registers it: there a quote is a quote."""
+    """Reads CSV with the quoting of RFC 4180, and TSV without quoting: there a quotation mark is a character."""
     reader = _delimited(path)
     header = [name.strip() for name in column_names.split(",")] if column_names else None
     if header is not None:
@@ -252,10 +254,10 @@ def _read_delimited(
                 _check_columns(names, header, f"{path}:{line}", " (no header line? then give --column_names)")
                 continue
             if cells == header:
-                what = "leave out --column_names" if column_names else "the file has one already"
+                what = "leave out --column_names" if column_names else "the file already has one"
                 raise ValueError(f"{path}:{line}: this is a header line; {what}")
             if len(cells) != len(header):
-                raise ValueError(f"{path}:{line}: {len(cells)} column(s) where the header has {len(header)}")
+                raise ValueError(f"{path}:{line}: {len(cells)} column(s), but the header has {len(header)}")
             for name in names:
                 columns[name].append(cells[header.index(name)])
             lines.append(line)
@@ -316,7 +318,7 @@ def _reason(error: BaseException) -> str:
 
 
 def row_at(source: Path | datasets.Dataset, line: int) -> str:
-    """What messages call a row."""
+    """The place of a row, for messages."""
     name = source if isinstance(source, Path) else "the data set"
     return f"{name}:{line}" if line > 0 else f"{name}, row {-line}"
 
@@ -327,7 +329,7 @@ def as_dataset(
     """The rows that the config asks for.
 
     Args:
-        columns: those of `types`, and the `source` of all and the `line` of each.
+        columns: the columns that `types` names, the `source` of all rows, and the `line` of each row.
     """
     source = columns["source"]
     name = str(source) if isinstance(source, Path) else f"{config.dataset_name} ({split})"

@@ -1,4 +1,4 @@
-"""What a tokenizer does to a data set, before anything is trained on it."""
+"""Counts what a tokenizer does to the words of a data set, before a model is trained."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -12,16 +12,16 @@ from finetune.data.tags import invalid_iob2
 
 @dataclass(frozen=True)
 class AlignmentReport:
-    """The counts of `alignment_report`; `str()` of it is a text of a few lines."""
+    """The counts of `alignment_report`. `str()` gives a text of a few lines."""
 
     sentences: int
     words: int
     subwords: int
     words_without_subword: int
-    words_cut: int  # words that plain truncation at max_seq_length would have dropped
+    words_cut: int  # words that truncation at max_seq_length would drop
     sentences_cut: int
     max_seq_length: int
-    words_unknown: int  # words with an unknown-token subword
+    words_unknown: int  # words with a subword that is the unknown token
     unknown_characters: dict[str, int]  # characters unknown to the vocabulary, with their occurrences
     invalid_tags: int  # I- tags that do not continue an entity of their type
 
@@ -38,8 +38,11 @@ class AlignmentReport:
             f"  {count:,} {remark}"
             for count, remark in (
                 (self.words_cut, f"words past {self.max_seq_length} subwords, kept in overlapping windows"),
-                (self.words_without_subword, "words without a subword, predicted O and scored"),
-                (self.words_unknown, f"words unknown to the vocabulary, in whole or in part{characters}"),
+                (
+                    self.words_without_subword,
+                    "words without a subword, which get the tag O or the most frequent tag, and are scored",
+                ),
+                (self.words_unknown, f"words that the vocabulary does not know, or knows only in part{characters}"),
                 (self.invalid_tags, "I- tags that continue no entity, kept as they are"),
             )
             if count
@@ -55,8 +58,8 @@ def alignment_report(
 
     Args:
         tokenizer: a fast tokenizer.
-        max_seq_length: where plain truncation would cut, special tokens included.
-        alignment: what `align` made of the data set; without it, the words are tokenised here.
+        max_seq_length: the number of subwords, with the special tokens, at which truncation would cut.
+        alignment: the result of `align` for this data set. Without it, the words are tokenised here.
     """
     words, sentence_offsets = flatten_words(dataset)
     subwords = encode_words(tokenizer, words) if alignment is None else alignment.subwords
@@ -86,10 +89,9 @@ def alignment_report(
 
 
 def _unknown_characters(words: list[str], tokenizer: Any) -> dict[str, int]:
-    """The characters of these words that are unknown when they stand alone, the most frequent first.
+    """The characters of these words that are unknown if they stand alone, the most frequent first.
 
-    A vocabulary of whole words (the baselines') knows few characters by themselves, so there the question
-    has no answer and the result is empty.
+    The vocabulary of a baseline has whole words, and few single characters. For it, the result is empty.
     """
     if not words or type(tokenizer.backend_tokenizer.model).__name__ == "WordLevel":
         return {}

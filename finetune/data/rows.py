@@ -24,17 +24,17 @@ class Side:
 
 @dataclass(frozen=True)
 class Rows:
-    """Model inputs laid end to end; row i is `[offsets[i]:offsets[i + 1]]` of every token column.
+    """Model inputs, one after the other. Row i is `[offsets[i]:offsets[i + 1]]` of each token column.
 
     | field | key | dtype, shape | meaning |
     |---|---|---|---|
     | `tokens` | `input_ids` | int64 (T,) | special tokens included |
     | `tokens` | `labels` | int64 (T,) | token classification, masked tokens; -100: no target |
-    | `tokens` | `token_type_ids` | int64 (T,) | where the tokenizer gives them |
-    | `tokens` | `position_ids` | int64 (T,) | where they are not those that the model counts itself |
-    | `tokens` | `char_ids` | uint8 (T, C) | UTF-8 bytes of the baselines' words |
-    | `samples` | `labels` | int64 (N,) | one label a row |
-    | `samples` | `labels` | float32 (N, L), (N,) | several labels a row, 0 or 1 each; a number |
+    | `tokens` | `token_type_ids` | int64 (T,) | if the tokenizer gives them |
+    | `tokens` | `position_ids` | int64 (T,) | if they are not those that the model counts itself |
+    | `tokens` | `char_ids` | uint8 (T, C) | for the baselines: the UTF-8 bytes of the words |
+    | `samples` | `labels` | int64 (N,) | one label for each row |
+    | `samples` | `labels` | float32 (N, L), (N,) | 0 or 1 for each label of a row; or a number for each row |
     | `samples` | `start_positions`, `end_positions` | int64 (N,) | questions: the tokens of the answer; 0: none |
     | `samples` | `next_sentence_label` | int64 (N,) | 0: the next segment, 1: another; -100: no target |
     | `sides` | `labels` | int64 of any length | the target text of a row whose `tokens` are its source |
@@ -85,7 +85,7 @@ def _taken(side: Side, ids: np.ndarray) -> Side:
 
 
 def ranges(begins: np.ndarray, lengths: np.ndarray) -> np.ndarray:
-    """`begins[0], begins[0] + 1, ...` for `lengths[0]` numbers, then the same for the next ones, int64."""
+    """For each i, `lengths[i]` numbers `begins[i], begins[i] + 1, ...`, one after the other, int64."""
     ends = np.cumsum(lengths)
     total = int(ends[-1]) if len(ends) else 0
     return np.arange(total) + np.repeat(np.asarray(begins, dtype=np.int64) - (ends - lengths), lengths)

@@ -1,10 +1,10 @@
-"""Turns lines of text, as they arrive, into records to label.
+"""Turns lines of text into records to label. A record is ready as soon as its lines have arrived.
 
-| form | a record is | what it holds |
+| form | a record is | content |
 |---|---|---|
 | `text` | a line, also an empty one | a text |
 | `words` | a line, also an empty one | words, with spaces or tabs between them |
-| `jsonl` | a line that is not blank | an object: `text`, with `text_pair` or alone; `question`, `context`; `tokens` |
+| `jsonl` | a line that is not blank | an object: `text`; `text` and `text_pair`; `question` and `context`; `tokens` |
 | `conll` | lines up to an empty one (`conll.py`) | words, in the first column or another |
 """
 
@@ -28,23 +28,23 @@ T = TypeVar("T")
 class Record:
     """A text, or a question, that gets one answer."""
 
-    line: int  # where it begins
+    line: int  # the number of its first line
     sample: str | tuple[str, str] | list[str]  # a text, a pair of texts, or words
-    row: dict[str, Any] = field(default_factory=dict)  # keys that go through to the answer
-    sentence: Sentence | None = None  # of a column file: its lines; those after the last sentence have no word
+    row: dict[str, Any] = field(default_factory=dict)  # keys that the answer keeps
+    sentence: Sentence | None = None  # for a column file: its lines; the lines after the last sentence have no word
 
 
 def read_records(file: BinaryIO, name: str, form: str, word_column: int | None = None) -> Iterator[Record]:
-    """The records of a stream, each as soon as it is there.
+    """Yields the records of a stream, each as soon as it has arrived.
 
     Args:
         file: UTF-8.
-        name: what messages call it.
+        name: the name of the file in messages.
         form: one of `FORMS`.
-        word_column: of `conll`, where the words stand [the first; of CoNLL-U, the second].
+        word_column: for `conll`, the column of the words [the first; the second of CoNLL-U].
 
     Raises:
-        ValueError: naming `name` and the line, for what is no record, after those before it.
+        ValueError: naming `name` and the line, for a line that is no record. The records before it come first.
     """
     lines = _numbered_lines(file, name)
     if form == "conll":
@@ -71,13 +71,13 @@ def _sample(row: Any, where: str) -> str | tuple[str, str] | list[str]:
         if text is None and pair is None and isinstance(tokens, list):
             return tokens
     raise ValueError(
-        f'{where}: a line holds {{"text": "..."}}, or with it "text_pair": "...", or {{"tokens": ["...", ...]}}, or '
-        '{"question": "...", "context": "..."}'
+        f'{where}: a line must be {{"text": "..."}}, {{"text": "...", "text_pair": "..."}}, '
+        '{"tokens": ["...", ...]} or {"question": "...", "context": "..."}'
     )
 
 
 def _numbered_lines(file: BinaryIO, name: str) -> Iterator[tuple[int, str]]:
-    """As `read_lines` has them, from 1 on, each as soon as it is there."""
+    """Yields the lines as `read_lines` has them, with numbers from 1 on, each as soon as it has arrived."""
     number = 0
     for raw in file:
         try:
@@ -97,15 +97,15 @@ def _numbered_lines(file: BinaryIO, name: str) -> Iterator[tuple[int, str]]:
 
 
 def in_chunks(items: Iterable[T], size: int, patience: float | None = None) -> Iterator[list[T]]:
-    """Lists of `size` items; of fewer at the end, before an error, and where the next item keeps one waiting.
+    """Yields lists of `size` items; shorter ones at the end, before an error, and if the next item comes too late.
 
-    The items are made in a thread of their own.
+    The items are made in another thread.
 
     Args:
-        patience: seconds to wait for the next item; None: as long as it takes.
+        patience: how many seconds to wait for the next item; None: without a limit.
 
     Raises:
-        Exception: what `items` raises, after the items before it.
+        Exception: the error that `items` raises. The items before it come first.
     """
     end = object()
     waiting: queue.Queue[Any] = queue.Queue(maxsize=2 * size)

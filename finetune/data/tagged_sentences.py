@@ -1,14 +1,14 @@
-"""Sentences of words with a tag each -> `datasets.Dataset` with the same columns.
+"""Reads sentences of words, with a tag for each word, into a `datasets.Dataset`.
 
 | column | type | |
 |---|---|---|
 | `tokens` | list of str | |
-| `ner_tags` | list of str | of entities: IOB2; plain tags: as they are |
-| `plain` | bool | true; the column is there only if tags are plain |
-| `source`, `line` | str, int or list of int | where the row, or each word, comes from, for messages |
+| `ner_tags` | list of str | tags of entities in IOB2; or plain tags as they are |
+| `plain` | bool | true; this column exists only if the tags are plain |
+| `source`, `line` | str, int or list of int | the place of the row, or of each word, for messages |
 
-Tags are those of entities where one of the training split has a prefix, as `B-PER`. A tag that has none, unless it is
-`O`, is then refused with its place. Where no tag has a prefix, as with parts of speech, they are plain.
+If a tag of the training split has a prefix, as in `B-PER`, the tags are those of entities. Then a tag without a
+prefix that is not `O` is refused. If no tag has a prefix, the tags are plain, as parts of speech are.
 """
 
 import itertools
@@ -42,19 +42,20 @@ logger = logging.getLogger(__name__)
 
 Tagging = Literal["auto", "plain", "entities"]
 _PLAIN = re.compile(r"[^\t\n\r\0]+")
-_BLANK = "_"  # CoNLL-U's, for what is not known
+_BLANK = "_"  # an unknown value in CoNLL-U
 
 
 def read_tagged(
     config: DataArguments, words: str = "tokens", tags: str = "ner_tags", *, tagging: Tagging = "auto"
 ) -> dict[str, datasets.Dataset]:
-    """Reads sentences of words with a tag each. `words` and `tags` name the columns; for column files they
-    may be column numbers (`0`, `-1`), else the first and the last column are taken.
+    """Reads sentences of words, with a tag for each word.
 
     Args:
-        tagging: `plain`: tags are read as they are. `entities`: where no tag has a prefix, words in a row with the
-            same tag are one entity, and `O` and `_` are outside. `auto`: as the training split has it; `is_plain`
-            tells.
+        words, tags: the names of the columns. For a column file, they may be numbers (`0`, `-1`); else the first and
+            the last column are taken.
+        tagging: `plain`: the tags are read as they are. `entities`: if no tag has a prefix, neighbouring words with
+            the same tag are one entity; `O` and `_` are outside. `auto`: the training split decides; `is_plain` gives
+            the result.
 
     Returns:
         The splits that the config names, among `train`, `validation` and `test`.
@@ -98,14 +99,14 @@ def read_tagged(
 
 
 def is_plain(dataset: datasets.Dataset) -> bool:
-    """Whether `read_tagged` read the tags of this data set as plain ones."""
+    """Whether `read_tagged` has read the tags of this data set as plain tags."""
     return "plain" in dataset.column_names
 
 
 def _read(
     source: Path | datasets.Dataset, words: str, tags: str, column_names: str | None, split: str
 ) -> dict[str, Any] | None:
-    """The columns of a split as they are, their tags unchecked; None if it has no tags."""
+    """The columns of a split as they are, with unchecked tags; None if it has no tags."""
     if isinstance(source, Path) and source.is_file() and source.suffix.lower() in CONLL_ENDINGS:
         at = column_number(tags)
         conll = read_conll(source, column_number(words), -1 if at is None else at, any_tag=True)
@@ -114,7 +115,7 @@ def _read(
         if _distinct(columns) == {_BLANK}:
             if split != "train":
                 return None
-            raise ValueError(f"{source}:{conll.lines[0][0]}: every tag is {_BLANK!r}, which stands for no tag")
+            raise ValueError(f"{source}:{conll.lines[0][0]}: every tag is {_BLANK!r}, which is no tag")
         return columns
     found, lines = read_columns(source, [words, tags], column_names)
     if split != "train" and has_no_label(found[tags]):
@@ -141,28 +142,28 @@ def _check_lists(
         for name, row in ((words_name, row_words), (tags_name, row_tags)):
             if not isinstance(row, list) or not all(isinstance(cell, str) for cell in row):
                 raise ValueError(
-                    f"{where}: column {name!r} is no list of strings, like ['O', 'B-PER']; numbered tags need a data "
-                    "set that names them; for one word a line, give the file the ending .conll"
+                    f"{where}: column {name!r} is not a list of strings, like ['O', 'B-PER']; tags that are numbers "
+                    "need a data set with their names; a file with one word on each line needs the ending .conll"
                 )
         if len(row_words) != len(row_tags):
             raise ValueError(f"{where}: {len(row_words)} words but {len(row_tags)} tags")
         for word in row_words:
             if not word or any(mark in word for mark in "\t\n\r\0"):
                 raise ValueError(
-                    f"{where}: the word {shown(word)} is empty or breaks a line, or has a NUL in it; words go into "
-                    "column files"
+                    f"{where}: the word {shown(word)} is empty, breaks a line, or has a NUL in it, so it cannot be "
+                    "written into a column file"
                 )
 
 
 def _check_tags(columns: dict[str, Any], any_tag: bool) -> None:
-    """Refuses what is no tag, with its place."""
+    """Raises ValueError for the first cell that is not a tag."""
     bad = {tag for tag in _distinct(columns) if not (_PLAIN if any_tag else TAG).fullmatch(tag)}
     for words, tags, line in zip(columns["tokens"], columns["ner_tags"], columns["line"], strict=True):
         of_file = isinstance(line, list)
-        # Of plain tags, none could tell that a comment was read as a word.
+        # If a comment is read as a word, an invalid tag shows it. But with plain tags, every tag is valid.
         if any_tag and of_file and words[0] == "#":
             logger.warning(
-                "%s: '#' is read as a word with the tag %s; if the line is a comment, remove it",
+                "%s: '#' is read as a word with the tag %s; if this line is a comment, remove it",
                 row_at(columns["source"], line[0]),
                 shown(tags[0]),
             )
@@ -171,22 +172,22 @@ def _check_tags(columns: dict[str, Any], any_tag: bool) -> None:
                 where = row_at(columns["source"], line[i] if of_file else line)
                 if not any_tag:
                     check_tag(words[i] if of_file else "", tag, where)
-                raise ValueError(f"{where}: the tag {shown(tag)} is empty or breaks a line, or has a NUL in it")
+                raise ValueError(f"{where}: the tag {shown(tag)} is empty, breaks a line, or has a NUL in it")
 
 
 def _tell_of_plain_tags(columns: dict[str, Any], found: set[str]) -> None:
     line = columns["line"][0]
     logger.warning(
-        "%s: no tag has a prefix such as B-, so all are read as plain tags (--tagging plain): %s; with --tagging "
-        "entities, words in a row with the same tag are one entity",
+        "%s: no tag has a prefix such as B-, so all tags are read as plain tags (--tagging plain): %s; with "
+        "--tagging entities, neighbouring words with the same tag are one entity",
         row_at(columns["source"], line[0] if isinstance(line, list) else line),
         listed(sorted(found)),
     )
 
 
 def _rewrite(splits: dict[str, dict[str, Any]], runs: bool) -> None:
-    """Entities of any scheme as IOB2."""
-    schemes = {}  # of the splits that have an entity
+    """Rewrites the tags of entities from any scheme to IOB2."""
+    schemes = {}  # split -> scheme, if the split has an entity
     for split, columns in splits.items():
         sentences: Sequence[list[str]] = columns["ner_tags"]
         if runs:
@@ -198,4 +199,4 @@ def _rewrite(splits: dict[str, dict[str, Any]], runs: bool) -> None:
         columns["ner_tags"] = [to_iob2(tags, scheme) for tags in sentences]
     if len(set(schemes.values())) > 1:
         told = ", ".join(f"{split} {scheme}" for split, scheme in schemes.items())
-        logger.warning("the splits are tagged in different schemes, and each is read in its own: %s", told)
+        logger.warning("the splits have different tagging schemes; each split is read in its own scheme: %s", told)

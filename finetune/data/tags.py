@@ -1,4 +1,4 @@
-"""Tagging schemes: IOB1, IOB2, IOE1, IOE2 and IOBES in, IOB2 inside.
+"""Tagging schemes: reads IOB1, IOB2, IOE1, IOE2 and IOBES, and rewrites them to IOB2.
 
 A tag is `O` or `<prefix>-<type>`.
 
@@ -10,10 +10,11 @@ A tag is `O` or `<prefix>-<type>`.
 | IOE1 (the same paper) | `I-` | `I-` | `I-`, but `E-` before an entity of its type | as the last word |
 | IOBES (also BIOES, BMES, BILOU) | `B-` | `I-` or `M-` | `E-` or `L-` | `S-` or `U-` |
 
-Whatever the scheme, a word goes on with the entity of the word before it if it has the same type, its own prefix is
-`I-`, `M-`, `E-` or `L-`, and the prefix before it is `B-`, `I-` or `M-`; any other tag but `O` starts an entity. So
-`E-` and `S-` end one. conlleval reads IOB and IOE like this, and seqeval's default mode IOBES as well. That mode does
-not know the letters `U L M` and joins neighbours that have them; here they are read as `S E I`.
+In every scheme, a word continues the entity of the word before it if three things are true: both have the same type,
+its own prefix is `I-`, `M-`, `E-` or `L-`, and the prefix of the word before is `B-`, `I-` or `M-`. Any other tag
+except `O` starts an entity. So an entity ends after `E-` and `S-`. conlleval reads IOB and IOE in this way, and
+seqeval's default mode also reads IOBES so. That mode does not know the letters `U L M`, and joins neighbours with
+them; here `U L M` are read as `S E I`.
 """
 
 import re
@@ -28,11 +29,13 @@ _UNDERSCORE = re.compile(r"([BIESULM])_(.+)", re.DOTALL)
 
 
 def detect_scheme(sentences: Iterable[Sequence[str]]) -> Scheme:
-    """Tells the scheme of a data set.
+    """Finds the scheme of a data set.
 
-    It is IOBES where a prefix for single or middle words occurs (`S- U- M-`), or `B-` beside one for last words
-    (`E- L-`); IOE (1 or 2) where there are last words without `B-`. It is IOB1 where `I-` starts entities and no `B-`
-    stands where IOB1 would not put one. Stray `I-` starts in an IOB2 data set do not make it IOB1.
+    - IOBES: there are prefixes for single or middle words (`S- U- M-`), or both `B-` and prefixes for last words
+      (`E- L-`).
+    - IOE (1 or 2): there are prefixes for last words, but no `B-`.
+    - IOB1: some entity starts with `I-`, and each `B-` is at a place where IOB1 has one.
+    - IOB2: else. So an IOB2 data set in which some entities start with `I-` by mistake is not read as IOB1.
     """
     prefixes: set[str] = set()
     starts_with_i = starts_with_b = False
@@ -53,11 +56,11 @@ def detect_scheme(sentences: Iterable[Sequence[str]]) -> Scheme:
 
 
 def to_iob2(tags: Sequence[str], scheme: Scheme) -> list[str]:
-    """Rewrites one sentence's tags to IOB2, with the same entities.
+    """Rewrites the tags of one sentence to IOB2, with the same entities.
 
-    IOB2 and IOBES have a prefix for first words. Where it is missing, the tag breaks its scheme, and becomes an `I-`
-    that starts an entity, so that strict scores do not count it. Right behind an entity of its type it becomes `B-`,
-    since IOB2 has no other way to keep the two apart.
+    IOB2 and IOBES have a prefix for the first word of an entity. If it is missing, the tag breaks its scheme. It then
+    becomes an `I-` that starts an entity, so that strict scores do not count this entity. But directly after an
+    entity of the same type it becomes `B-`, because IOB2 cannot separate the two in another way.
     """
     if scheme == "IOB2":
         return list(tags)
@@ -76,19 +79,22 @@ def to_iob2(tags: Sequence[str], scheme: Scheme) -> list[str]:
 
 
 def runs_to_iob2(types: Sequence[str]) -> list[str]:
-    """One sentence's tags without prefixes as IOB2: words in a row of one type are an entity, `O` and `_` none."""
+    """Rewrites the tags of one sentence from tags without prefixes to IOB2.
+
+    Neighbouring words with the same tag are an entity. `O` and `_` are outside.
+    """
     pairs = zip(["O", *types], types, strict=False)
     return ["O" if this in ("O", "_") else f"{'I' if this == before else 'B'}-{this}" for before, this in pairs]
 
 
 def tags_of_labels(labels: Sequence[str]) -> list[str]:
-    """Each label of a model as a tag, so that entities can be read from labels of any kind.
+    """Turns each label of a model into a tag, so that entities can be read from labels of any kind.
 
-    - A label with a known prefix is a tag: `B-PER`. An underscore stands for the hyphen (`B_PER`) where the labels
-      have two prefixes before one type (`B_PER` and `I_PER`).
+    - A label with a known prefix is a tag: `B-PER`. An underscore counts as a hyphen (`B_PER`) if some type has two
+      prefixes (`B_PER` and `I_PER`).
     - `O`, `X`, `PAD` and labels in brackets (`[CLS]`, `<pad>`) are outside.
-    - Any other label is a type of its own if one of the labels is `O`; words in a row that have it are one entity
-      (`O PER LOC`). Without an `O` every word has a label, as with parts of speech, and such labels are outside.
+    - If one of the labels is `O`, any other label is a type, and neighbouring words with it are one entity
+      (`O PER LOC`). Without an `O`, each word has a label, as with parts of speech. Then such labels are outside.
     """
     pairs = {found.groups() for found in map(_UNDERSCORE.fullmatch, labels) if found}
     underscores = len({kind for _, kind in pairs}) < len(pairs)

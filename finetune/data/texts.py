@@ -101,7 +101,7 @@ def encode_strings(
         targets: as `label_targets` gives them.
     """
     if max_seq_length < 8:
-        raise ValueError(f"--max_seq_length {max_seq_length}: 8 is the least that leaves room for words")
+        raise ValueError(f"--max_seq_length {max_seq_length}: must be at least 8, to leave room for words")
     full = tokenizer(texts, pairs, return_attention_mask=False, verbose=False)
     lengths = np.array([len(ids) for ids in full["input_ids"]])
     cut = np.flatnonzero(lengths > max_seq_length).tolist()

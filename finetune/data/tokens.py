@@ -1,8 +1,8 @@
-"""Corpora, tokenised to arrays on the disk.
+"""Tokenises corpora, and keeps the tokens as arrays on the disk.
 
-The arrays are mapped from files, so a corpus larger than the memory is fine. The files are in the folder
-`finetune-documents` of the cache of `datasets` (`HF_DATASETS_CACHE`). It may be removed at any time: what is missing
-or damaged is made again.
+The arrays are mapped from files, so a corpus may be larger than the memory. The files are in the folder
+`finetune-documents` of the cache of `datasets` (`HF_DATASETS_CACHE`). It may be removed at any time: missing or
+damaged files are made again.
 
 Shapes: D documents, S sentences, T tokens.
 """
@@ -33,29 +33,29 @@ _ARRAYS = {
     "lines": np.int64,
     "sources": np.int32,
 }
-_AT_ONCE = 4096  # sentences tokenised together
-_VERSION = 3  # of the arrays on the disk
+_AT_ONCE = 4096  # number of sentences that are tokenised together
+_VERSION = 3  # version of the arrays on the disk
 
 
 @dataclass(frozen=True)
 class Documents:
-    """Tokenised documents, end to end in arrays that are mapped from files.
+    """Tokenised documents, one after the other, in arrays that are mapped from files.
 
     | array | dtype, shape | meaning |
     |---|---|---|
     | `tokens` | int32 (T,) | ids, without special tokens |
     | `starts_word` | bool (T,) | whether the token begins a word |
     | `sentences` | int64 (S + 1,) | sentence i is `tokens[sentences[i]:sentences[i + 1]]` |
-    | `documents` | int64 (D + 1,) | document i is the sentences from `documents[i]` on |
-    | `lines` | int64 (D,) | where document i begins in its file |
-    | `sources` | int32 (D,) | which of `source_names` that is |
+    | `documents` | int64 (D + 1,) | document i is the sentences from `documents[i]` to `documents[i + 1]` |
+    | `lines` | int64 (D,) | the line of its file where document i begins |
+    | `sources` | int32 (D,) | the number of its file in `source_names` |
     """
 
     folder: Path
     name: str
     language: str
     source_names: list[str]
-    notes: dict[str, int]  # empty documents and sentences, which are left out; tokens that are unknown, or special
+    notes: dict[str, int]  # numbers of empty documents and sentences (left out), and of unknown and special tokens
 
     def __str__(self) -> str:
         unknown = self.notes["unknown"] / len(self.tokens)
@@ -92,21 +92,21 @@ class Documents:
         file = self.folder / name
         if not file.stat().st_size:
             return np.zeros(0, _ARRAYS[name])
-        # As a plain array, whose single elements are read faster.
+        # As a plain array, because its single elements are read faster than those of a memmap.
         return np.asarray(np.memmap(file, dtype=_ARRAYS[name], mode="r"))
 
     def __getstate__(self) -> dict[str, Any]:
-        # A worker process maps the files again instead of being sent what is in them.
+        # A worker process maps the files again, so the arrays are not sent to it.
         return {key: value for key, value in self.__dict__.items() if key not in _ARRAYS}
 
     def place(self, document: int) -> str:
-        """Where a document begins, for messages."""
+        """The place where a document begins, for messages."""
         line, name = int(self.lines[document]), self.source_names[self.sources[document]]
         return f"{name}:{line}" if line > 0 else f"{name}, row {-line}"
 
 
 def unigram_counts(documents: Iterable[Documents], vocab_size: int) -> np.ndarray:
-    """How often each id occurs, int64 (vocab_size,)."""
+    """The number of occurrences of each id, int64 (vocab_size,)."""
     counts = np.zeros(vocab_size, np.int64)
     for part in documents:
         for i in range(0, len(part.tokens), 2**22):
@@ -115,19 +115,19 @@ def unigram_counts(documents: Iterable[Documents], vocab_size: int) -> np.ndarra
 
 
 def tokenize(corpus: Corpus, tokenizer: Any) -> Documents:
-    """Tokenises a corpus to the disk, or finds it there from an earlier run.
+    """Tokenises a corpus and writes it to the disk, or finds the files of an earlier run.
 
     Args:
-        tokenizer: a fast tokenizer; a sentence is a text of its own to it.
+        tokenizer: a fast tokenizer. Each sentence is tokenised alone.
 
     Raises:
-        ValueError: where the corpus holds no token, or none but unknown and special ones.
+        ValueError: if the corpus has no token, or only unknown and special tokens.
     """
-    backend = Tokenizer.from_str(tokenizer.backend_tokenizer.to_str())  # a copy of our own
-    # Some checkpoints, the default one among them, were saved with these turned on.
+    backend = Tokenizer.from_str(tokenizer.backend_tokenizer.to_str())  # a copy, so that it may be changed
+    # Some checkpoints, such as the default one, were saved with padding and truncation.
     backend.no_padding()
     backend.no_truncation()
-    backend.encode_special_tokens = True  # a `[SEP]` or `<s>` that stands in the text is text
+    backend.encode_special_tokens = True  # `[SEP]` or `<s>` in a text is ordinary text
     unknown = tokenizer.unk_token_id
     special = sorted(set(tokenizer.all_special_ids) - {unknown})
     made_of = f"{_VERSION}\n{corpus.identity}\n{unknown} {special}\n{backend.to_str()}"
@@ -138,19 +138,19 @@ def tokenize(corpus: Corpus, tokenizer: Any) -> Documents:
         try:
             _write(corpus, backend, beside, unknown, special)
             if _kept(folder) is None:  # no other process was faster
-                shutil.rmtree(folder, ignore_errors=True)  # a damaged one
+                shutil.rmtree(folder, ignore_errors=True)  # if there is a folder, it is damaged
                 with contextlib.suppress(OSError):  # another process is faster now
                     beside.rename(folder)
         finally:
             shutil.rmtree(beside, ignore_errors=True)
         found = _kept(folder)
     if found is None:
-        raise OSError(f"{folder}: the tokens that were just written there are not as they were written")
+        raise OSError(f"{folder}: the tokens were written, but the files differ from what was written")
     notes, source_names = found["notes"], found["source_names"]
     tokens = (folder / "tokens").stat().st_size // np.dtype(_ARRAYS["tokens"]).itemsize
     if notes["unknown"] + notes["special"] == tokens:
         raise ValueError(
-            f"{corpus.name}: the vocabulary has no piece for this text: all of its {tokens:,} subwords are "
+            f"{corpus.name}: the vocabulary does not know this text: all of its {tokens:,} subwords are "
             "unknown or special tokens, so nothing can be masked; take a checkpoint or tokenizer of this language or "
             "script, or train one (--tokenizer_name unigram)"
         )
@@ -158,7 +158,7 @@ def tokenize(corpus: Corpus, tokenizer: Any) -> Documents:
 
 
 def _kept(folder: Path) -> dict[str, Any] | None:
-    """What notes.json says of a folder of arrays; None where a file is not there or not as it was written."""
+    """The content of notes.json in a folder of arrays; None if a file is missing or damaged."""
     try:
         found: dict[str, Any] = json.loads((folder / "notes.json").read_text())
         whole = all(_file_sha256(folder / name) == found["sha256"][name] for name in _ARRAYS)
@@ -188,7 +188,7 @@ def _write(corpus: Corpus, backend: Tokenizer, folder: Path, unknown: int | None
                 kept = 0
                 for sentence in document.sentences:
                     encoding = next(encoded)
-                    if not encoding.ids and not corpus.parallel:  # only characters that the tokenizer drops
+                    if not encoding.ids and not corpus.parallel:  # it has only characters that the tokenizer drops
                         notes["empty_sentences"] += 1
                         continue
                     tokens += len(encoding.ids)

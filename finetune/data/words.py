@@ -1,20 +1,20 @@
-"""Raw text -> words, and where they stand in it.
+"""Splits a text into words, and gives their places in the text.
 
-In column files of named entities punctuation marks are words of their own; a model that learned from them wants its
-text split the same way. The rules, of which the first that fits counts:
+In column files of named entities, punctuation marks are words. A model that was trained on such files needs its text
+split in the same way. The first of these rules that fits is used:
 
 1. A web or mail address, `@name`, `#tag`, an HTML entity, and an emoticon after a space are one word each.
-2. Letters with dots between and behind them (`U.S.`), and a capital with a dot before another capital (`J. Smith`),
-   are one word. Any other dot at the end of a word is a word.
+2. Letters with a dot after each (`U.S.`) are one word. So is a capital letter with a dot before another capital
+   letter (`J. Smith`). Any other dot at the end of a word is a word.
 3. `'s` at the end of a word is a word, as in `Toronto 's`.
-4. Chinese characters and Japanese kana are a word each, as data sets of these languages have them.
-5. Letters, marks and digits go together, with what joins two of them out of `- ' . & / : _ @ ·`, and with commas
-   between digits: `AT&T`, `Jean-Luc`, `don't`, `3.14`, `1,000`. So does a single quotation mark before them that
-   nothing closes: `‘yan`.
-6. Any other character is a word; the same one several times in a row is one word (`...`, `!!`).
+4. Each Chinese character and each Japanese kana is a word, as in the data sets of these languages.
+5. Letters, marks and digits form one word. A sign of `- ' . & / : _ @ ·` between two of them belongs to the word, and
+   so does a comma between digits: `AT&T`, `Jean-Luc`, `don't`, `3.14`, `1,000`. A single quotation mark before the
+   word belongs to it, too, if no other one closes it: `‘yan`.
+6. Any other character is a word. If it is repeated without a space, all of them are one word (`...`, `!!`).
 
-Thai, Lao, Khmer and Burmese write no spaces either, but are split at spaces and punctuation marks only: split their
-words with a tool of the language.
+Thai, Lao, Khmer and Burmese have no spaces between words. Here they are split only at spaces and punctuation marks,
+so split their words with a tool of the language.
 """
 
 import itertools
@@ -22,12 +22,12 @@ from collections.abc import Sequence
 
 import regex
 
-_SPACE = r"\s\x1c-\x1f"  # what str.isspace() is true of
+_SPACE = r"\s\x1c-\x1f"  # the characters for which str.isspace() is true
 _SIGN = r"\p{P}\p{S}"
 _CJK = r"\p{Han}\p{Hiragana}\p{Katakana}々ー"
 _IN = rf"[^{_SPACE}{_SIGN}{_CJK}]"  # letters, combining marks, digits, and invisible characters
 _S = rf"['’][sS](?!{_IN})"
-_CLOSED = rf"(?:[^‘’']|(?<={_IN})['’](?={_IN}))*+['’](?!{_IN})"  # from a quotation mark on: there is its other one
+_CLOSED = rf"(?:[^‘’']|(?<={_IN})['’](?={_IN}))*+['’](?!{_IN})"  # after a quotation mark: another one closes it
 _WORD = regex.compile(
     rf"""
       (?<!\w)(?:https?://|www\.)[^{_SPACE}<>"]*[^{_SPACE}{_SIGN}]/?
@@ -50,7 +50,7 @@ _WORD = regex.compile(
 def split_words(text: str) -> list[tuple[int, int]]:
     """Where each word of `text` begins and ends, in order.
 
-    The words `text[begin:end]` do not overlap; together they are all of its characters but white space
+    The words `text[begin:end]` do not overlap. Together they have all characters of the text except white space
     (`str.isspace`).
     """
     return [match.span() for match in _WORD.finditer(text)]
@@ -65,15 +65,15 @@ _MARK = regex.compile(r"\p{M}")
 
 
 def word_starts(text: str, word_ids: Sequence[int | None], offsets: Sequence[tuple[int, int]]) -> list[bool]:
-    """Which subwords begin a word, for masking whole words: those that begin one by the tokenizer's own account, and
-    in scripts that put no space between words (Chinese, Japanese, Thai, Lao, Khmer, Burmese, Tibetan ...) every one.
+    """Which subwords begin a word, for masking whole words.
 
-    There, what the tokenizer calls a word may be a whole sentence. A subword that begins with a combining mark, or
-    within a character, goes with the one before.
+    The tokenizer says where its words begin. But in scripts without spaces between words (Chinese, Japanese, Thai,
+    Lao, Khmer, Burmese, Tibetan ...), a word of the tokenizer may be a whole sentence. There, each subword begins a
+    word, except a subword that begins with a combining mark or within a character.
 
     Args:
-        text: what was tokenised.
-        word_ids: of each subword, as the tokenizer has it.
+        text: the text that was tokenised.
+        word_ids: for each subword, the number of its word by the tokenizer.
         offsets: where each subword begins and ends in the text.
     """
     starts = [before != word for before, word in itertools.pairwise([None, *word_ids])]

@@ -171,7 +171,7 @@ def test_a_column_that_counts_the_words_is_no_column_of_words(tmp_path):
     assert read(tmp_path, table, 0).words == [["1", "2"]]  # who says so gets it
     assert read(tmp_path, "1\tO\n2\tO\n\n1 \tO\n").words == [["1", "2"], ["1 "]]  # the words are nowhere else
     assert read(tmp_path, "1 NN O\nof NN O\n\n1 NN O\n2 NN O\n").words == [["1", "of"], ["1", "2"]]
-    with pytest.raises(ValueError, match=r"x.conll:1: column 1 cannot hold both the words and the tags"):
+    with pytest.raises(ValueError, match=r"x.conll:1: column 1 cannot have both the words and the tags"):
         read(tmp_path, "Ada B-PER\n", 1)
 
 
@@ -194,7 +194,7 @@ def test_odd_white_space_stays_in_words(tmp_path):
         ("A\nB\n", r"x.conll:1: 1 column.* 2 are needed"),
         ("A x O\nB O\n", r"x.conll:2: 2 column.*line 1 has 3"),
         ("A O\nB PER\n", r"x.conll:2: 'PER' is no tag"),
-        ("# 17\nA O\n", r"x.conll:1: '17' is no tag; .*; a line with a row's columns is no comment"),
+        ("# 17\nA O\n", r"x.conll:1: '17' is no tag; .*; a line with as many columns as a row is no comment"),
         ("A\tO\n\tO\n", r"x.conll:2: the word is empty"),
         ("", r"x.conll: no sentence"),
         ("\n\n", r"x.conll: no sentence"),

@@ -252,7 +252,7 @@ def test_unknown_pieces_are_counted_and_nothing_else_is_refused(tmp_path, tokeni
     path.write_text("the \u4e00 the\n\n\u4e00\n")
     assert data.tokenize(corpus(path), tokenizer).notes["unknown"] == 2
     path.write_text("\u4e00\n\u4e8c \u4e09\n")
-    with pytest.raises(ValueError, match=r"a\.txt: the vocabulary has no piece for this text: all of its 3 subwords"):
+    with pytest.raises(ValueError, match=r"a\.txt: the vocabulary does not know this text: all of its 3 subwords"):
         data.tokenize(corpus(path), tokenizer)
 
 

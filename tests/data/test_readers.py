@@ -101,7 +101,7 @@ def test_errors_name_the_place(tmp_path, name, text, message):
     ("row", "message"),
     [
         ({"tokens": ["a"], "ner_tags": ["O", "O"]}, "x.jsonl:1: 1 words but 2 tags"),
-        ({"tokens": ["a"], "ner_tags": [0]}, "x.jsonl:1: column 'ner_tags' is no list of strings"),
+        ({"tokens": ["a"], "ner_tags": [0]}, "x.jsonl:1: column 'ner_tags' is not a list of strings"),
         ({"tokens": "a", "ner_tags": ["O"]}, "x.jsonl:1: column 'tokens' is no list"),
         ({"tokens": [""], "ner_tags": ["O"]}, "x.jsonl:1: the word '' is empty"),
         ({"tokens": ["a\nb"], "ner_tags": ["O"]}, "x.jsonl:1: the word .* breaks a line"),
@@ -228,7 +228,7 @@ def test_a_tagged_split_without_labels_is_left_out(tmp_path, caplog):
         test = dump(tmp_path / "test.jsonl", [{"tokens": ["a"], "ner_tags": tags}])
         assert list(data.read_tagged(DataArguments(train_file=train, test_file=test))) == ["train"]
     test = dump(tmp_path / "test.jsonl", [{"tokens": ["a"], "ner_tags": None}, ROWS[0]])
-    with pytest.raises(ValueError, match=r"test.jsonl:1: column 'ner_tags' is no list of strings"):
+    with pytest.raises(ValueError, match=r"test.jsonl:1: column 'ner_tags' is not a list of strings"):
         data.read_tagged(DataArguments(train_file=train, test_file=test))
 
 
@@ -314,7 +314,7 @@ def test_the_lines_of_words_are_right_past_a_range(tmp_path):
 
 def test_folders_that_are_no_data_sets(tmp_path):
     for arguments in (DataArguments(train_file=str(tmp_path)), DataArguments(dataset_name=str(tmp_path))):
-        with pytest.raises(ValueError, match="no folder that save_to_disk wrote"):
+        with pytest.raises(ValueError, match="this is not a folder that save_to_disk wrote"):
             data.read_tagged(arguments)
 
 
@@ -329,7 +329,7 @@ def test_each_split_has_a_scheme_of_its_own(tmp_path, caplog):
     for rows in splits.values():
         assert rows["ner_tags"][0] == ["B-PER", "I-PER", "B-PER", "O", "B-LOC"]
     assert [record.message for record in caplog.records] == [
-        "the splits are tagged in different schemes, and each is read in its own: "
+        "the splits have different tagging schemes; each split is read in its own scheme: "
         "train IOB1, validation IOB2, test IOE"
     ]
     caplog.clear()

@@ -108,7 +108,7 @@ def test_what_is_asked_for_is_done(tmp_path):
     with pytest.raises(ValueError, match=r"x.conll:1: every word has the tag 'O'; two tags are needed"):
         data.plain_labels(read(tmp_path / "x.conll", tagging="plain"))
     (tmp_path / "x.conll").write_text("a\tN\nb\t\n")
-    with pytest.raises(ValueError, match=r"x.conll:2: the tag '' is empty or breaks a line"):
+    with pytest.raises(ValueError, match=r"x.conll:2: the tag '' is empty, breaks a line"):
         read(tmp_path / "x.conll", tagging="plain")
 
 
@@ -126,7 +126,7 @@ def test_blanks_of_conllu_are_no_tags(tmp_path, caplog):
     (tmp_path / "train.conllu").write_text(CONLLU)
     (tmp_path / "test.conllu").write_text(CONLLU)
     files = {f"{split}_file": str(tmp_path / f"{split}.conllu") for split in ("train", "test")}
-    with pytest.raises(ValueError, match=r"train.conllu:4: every tag is '_', which stands for no tag"):
+    with pytest.raises(ValueError, match=r"train.conllu:4: every tag is '_', which is no tag"):
         data.read_tagged(DataArguments(**files), "tokens", "5")
     (tmp_path / "test.conllu").write_text("1\ta\ta\t_\t_\t_\t0\troot\t_\t_\n")
     assert list(data.read_tagged(DataArguments(**files), "tokens", "3")) == ["train"]

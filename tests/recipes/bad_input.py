@@ -158,14 +158,14 @@ MORE = "pretrain --dataset_name samples --max_seq_length 32 --model_name_or_path
 GOOD = "Ada\tB-PER\nran\tO\n"
 CSV = "text,label\ngood,1\nbad,0\n"
 HINT = "Name the right one with --text_column_name, --text_pair_column_name or --label_column_name"
-COLUMNS = "a word line holds the word, its tag, and the same number of columns throughout"
+COLUMNS = "each line of a word has the word, its tag, and the same number of columns as the others"
 ICONV = "convert the file, for example with iconv"
-OBJECT = "a .jsonl file holds an object a line"
+OBJECT = "in a .jsonl file each line is an object"
 NUL = "a NUL character; is this a text file?"
 TAGS = "tags are O, B-TYPE, I-TYPE (or IOBES)"
 NO_LIST = (
-    "is no list of strings, like ['O', 'B-PER']; numbered tags need a data set that names them; for one word a line, "
-    "give the file the ending .conll"
+    "is not a list of strings, like ['O', 'B-PER']; tags that are numbers need a data set with their names; a file "
+    "with one word on each line needs the ending .conll"
 )
 TEXTS = {"text": ["good", "bad"], "label": ["x", "y"]}
 PICKLED = (
@@ -176,7 +176,7 @@ HUB = "… connect to … couldn't find them in the cached files."
 
 GROUPS: dict[str, list[Case]] = {
     "Truncated files": [
-        Case("CoNLL, cut within a line", f"{NER} a.conll", f"a.conll:3: 1 column(s) where line 1 has 2; {COLUMNS}",
+        Case("CoNLL, cut within a line", f"{NER} a.conll", f"a.conll:3: 1 column(s), but line 1 has 2; {COLUMNS}",
              {"a.conll": GOOD + "Oslo"}),
         Case("CoNLL, cut within a tag", f"{NER} a.conll", f"a.conll:3: 'B-' is no tag; {TAGS}",
              {"a.conll": GOOD + "Oslo\tB-"}),
@@ -186,9 +186,9 @@ GROUPS: dict[str, list[Case]] = {
              f"a.jsonl:2: not JSON: …; {OBJECT}", {"a.jsonl": '{"text": "a", "label": 1}\n{"text": "b", "la'}),
         Case("CSV, cut within a quoted cell", f"{SENTIMENT} a.csv", "a.csv:4: not CSV: unexpected end of data",
              {"a.csv": CSV + '"not so'}),
-        Case("CSV, cut within a row", f"{SENTIMENT} a.csv", "a.csv:4: 1 column(s) where the header has 2",
+        Case("CSV, cut within a row", f"{SENTIMENT} a.csv", "a.csv:4: 1 column(s), but the header has 2",
              {"a.csv": CSV + "fine"}),
-        Case("TSV, cut within a row", f"{SENTIMENT} a.tsv", "a.tsv:2: 1 column(s) where the header has 2",
+        Case("TSV, cut within a row", f"{SENTIMENT} a.tsv", "a.tsv:2: 1 column(s), but the header has 2",
              {"a.tsv": "text\tlabel\ngood"}),
         Case("Parquet", f"{SENTIMENT} a.parquet", "a.parquet: not a Parquet file: …",
              {"a.parquet": cut(200, table(**TEXTS))}),
@@ -205,17 +205,17 @@ GROUPS: dict[str, list[Case]] = {
              {"a.jsonl": '{"text": "a"}\n{"te'}, "wordpiece"),
         Case("a corpus in Parquet", f"{PRETRAIN} a.parquet", "a.parquet: not a Parquet file: …",
              {"a.parquet": cut(200, table(**TEXTS))}, "wordpiece"),
-        Case("translation pairs", f"{TLM} a.tsv", "a.tsv:2: 1 column(s) where the header has 2",
+        Case("translation pairs", f"{TLM} a.tsv", "a.tsv:2: 1 column(s), but the header has 2",
              {"a.tsv": "en\tde\nOne"}, "wordpiece"),
     ],
     "Wrong delimiters": [
-        Case("CoNLL with commas", f"{NER} a.conll", f"a.conll:1: 1 column(s) where 2 are needed; {COLUMNS}",
+        Case("CoNLL with commas", f"{NER} a.conll", f"a.conll:1: 1 column(s), but 2 are needed; {COLUMNS}",
              {"a.conll": "Ada,B-PER\nran,O\n"}),
-        Case("CoNLL, tabs and then spaces", f"{NER} a.conll", f"a.conll:3: 1 column(s) where line 1 has 2; {COLUMNS}",
+        Case("CoNLL, tabs and then spaces", f"{NER} a.conll", f"a.conll:3: 1 column(s), but line 1 has 2; {COLUMNS}",
              {"a.conll": GOOD + "Oslo B-LOC\n"}),
         Case("CoNLL, spaces and then a tab", f"{NER} a.conll",
-             "a.conll:2: a tab in the word 'ran\\tO', while line 1 has spaces between its columns; give the file one "
-             "separator throughout", {"a.conll": "Ada B-PER\nran\tO O\n"}),
+             "a.conll:2: a tab in the word 'ran\\tO', but line 1 has spaces between its columns; use the same "
+             "separator in all lines", {"a.conll": "Ada B-PER\nran\tO O\n"}),
         Case("a tab within a tag", f"{NER} a.conll", f"a.conll:2: 'B-X\\tO' is no tag; {TAGS}",
              {"a.conll": "Ada B-PER\nran B-X\tO\n"}),
         Case("CSV with semicolons", f"{SENTIMENT} a.csv",
@@ -242,11 +242,12 @@ GROUPS: dict[str, list[Case]] = {
         Case("TSV", f"{SENTIMENT} a.tsv", f"a.tsv:2: {NUL}", {"a.tsv": "text\tlabel\n\0\t1\n"}),
         Case("JSON lines", f"{SENTIMENT} a.jsonl", f"a.jsonl:1: {NUL}", {"a.jsonl": '{"text": "\0", "label": 1}\n'}),
         Case("a word with an escaped NUL in JSON", f"{NER} a.jsonl",
-             "a.jsonl:1: the word 'a\\x00' is empty or breaks a line, or has a NUL in it; words go into column files",
+             "a.jsonl:1: the word 'a\\x00' is empty, breaks a line, or has a NUL in it, so it cannot be written into a "
+             "column file",
              {"a.jsonl": '{"tokens": ["a\\u0000"], "ner_tags": ["O"]}\n'}),
         Case("a word with a NUL in Parquet", f"{NER} a.parquet",
-             "a.parquet, row 1: the word '\\x00' is empty or breaks a line, or has a NUL in it; words go into column "
-             "files", {"a.parquet": table(tokens=[["\0"]], ner_tags=[["O"]])}),
+             "a.parquet, row 1: the word '\\x00' is empty, breaks a line, or has a NUL in it, so it cannot be written "
+             "into a column file", {"a.parquet": table(tokens=[["\0"]], ner_tags=[["O"]])}),
         Case("UTF-16 without a mark", f"{NER} a.conll", f"a.conll:1: {NUL}", {"a.conll": GOOD.encode("utf-16-le")}),
         Case("a corpus of text", f"{PRETRAIN} a.txt", f"a.txt:2: {NUL}", {"a.txt": "One.\nTw\0.\n"}, "wordpiece"),
         Case("translation pairs", f"{TLM} a.tsv", f"a.tsv:2: {NUL}", {"a.tsv": "en\tde\n\0\tEins\n"}, "wordpiece"),
@@ -299,7 +300,7 @@ GROUPS: dict[str, list[Case]] = {
              "--validation_split_percentage 0 with --eval_strategy no", {"a.txt": "One.\n"}, "wordpiece"),
         Case("a corpus in a script that the vocabulary does not have",
              f"{PRETRAIN} a.txt --validation_split_percentage 0 --eval_strategy no",
-             "a.txt: the vocabulary has no piece for this text: all of its 5 subwords are unknown or special tokens, "
+             "a.txt: the vocabulary does not know this text: all of its 5 subwords are unknown or special tokens, "
              "so nothing can be masked; take a checkpoint or tokenizer of this language or script, or train one "
              "(--tokenizer_name unigram)", {"a.txt": "\u4e00\u4e8c\u4e09\n\n\u56db\u4e94\n"}, "wordpiece"),
         Case("a corpus in Parquet without rows",
@@ -314,7 +315,7 @@ GROUPS: dict[str, list[Case]] = {
         Case("one name twice in --column_names", f"{SENTIMENT} a.csv --column_names text,text,label",
              "--column_names text,text,label: two columns are named 'text'", {"a.csv": "a,b,1\nc,d,0\n"}),
         Case("one name twice in a JSON object", f"{SENTIMENT} a.jsonl",
-             f"a.jsonl:1: not JSON: the name 'text' stands twice in one object; {OBJECT}",
+             f"a.jsonl:1: not JSON: an object has the name 'text' twice; {OBJECT}",
              {"a.jsonl": '{"text": "a", "text": "b", "label": 1}\n'}),
         Case("two columns of one name, Parquet", f"{SENTIMENT} a.parquet", "a.parquet: two columns are named 'text'",
              {"a.parquet": twice_named}),
@@ -324,14 +325,14 @@ GROUPS: dict[str, list[Case]] = {
              "--text_column_name, --text_pair_column_name and --label_column_name name 'text', 'text'; they must be "
              "different columns", {"a.csv": CSV}),
         Case("one column of a column file for words and tags", f"{NER} a.conll --text_column_name 1",
-             "a.conll:1: column 1 cannot hold both the words and the tags; give others with --text_column_name or "
-             "--label_column_name", {"a.conll": GOOD}),
+             "a.conll:1: column 1 cannot have both the words and the tags; give another column with "
+             "--text_column_name or --label_column_name", {"a.conll": GOOD}),
         Case("a first column that counts the words", f"{NER} a.conll",
-             "a.conll:3: the first column counts the words; give the number of the words' column, from 0 on: "
+             "a.conll:3: the first column counts the words; give the column of the words, counted from 0: "
              "--text_column_name in training, --word_column in predict",
              {"a.conll": "#\tn-tv.de\n1\tAda\tB-PER\n2\tran\tO\n"}),
         Case("the header line once more, between rows", f"{SENTIMENT} a.csv",
-             "a.csv:4: this is a header line; the file has one already", {"a.csv": CSV + CSV}),
+             "a.csv:4: this is a header line; the file already has one", {"a.csv": CSV + CSV}),
         Case("labels of which some are floats, CSV", f"{SENTIMENT} a.csv",
              "a.csv:2: column 'label' holds '0.5'; a label is a word or a whole number; to learn numbers, give "
              "--problem_type regression",
