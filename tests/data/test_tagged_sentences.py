@@ -136,7 +136,7 @@ def test_blanks_of_conllu_are_no_tags(tmp_path, caplog):
 def test_a_comment_that_may_be_a_word_is_told(tmp_path, caplog):
     (tmp_path / "x.conll").write_text("# 17\nA N\nB V\n")
     read(tmp_path / "x.conll")
-    assert "x.conll:1: '#' is read as a word with the tag '17'; if the line is a comment" in caplog.text
+    assert "x.conll:1: '#' is read as a word with the tag '17'; if this line is a comment" in caplog.text
 
 
 def test_real_tags_of_a_treebanks_form_are_counted_by_hand(shared, tmp_path):

@@ -242,12 +242,12 @@ GROUPS: dict[str, list[Case]] = {
         Case("TSV", f"{SENTIMENT} a.tsv", f"a.tsv:2: {NUL}", {"a.tsv": "text\tlabel\n\0\t1\n"}),
         Case("JSON lines", f"{SENTIMENT} a.jsonl", f"a.jsonl:1: {NUL}", {"a.jsonl": '{"text": "\0", "label": 1}\n'}),
         Case("a word with an escaped NUL in JSON", f"{NER} a.jsonl",
-             "a.jsonl:1: the word 'a\\x00' is empty, breaks a line, or has a NUL in it, so it cannot be written into a "
-             "column file",
+             "a.jsonl:1: the word 'a\\x00' is empty, breaks a line, or has a NUL in it, so it cannot be written "
+             "into a column file",
              {"a.jsonl": '{"tokens": ["a\\u0000"], "ner_tags": ["O"]}\n'}),
         Case("a word with a NUL in Parquet", f"{NER} a.parquet",
-             "a.parquet, row 1: the word '\\x00' is empty, breaks a line, or has a NUL in it, so it cannot be written "
-             "into a column file", {"a.parquet": table(tokens=[["\0"]], ner_tags=[["O"]])}),
+             "a.parquet, row 1: the word '\\x00' is empty, breaks a line, or has a NUL in it, so it cannot be "
+             "written into a column file", {"a.parquet": table(tokens=[["\0"]], ner_tags=[["O"]])}),
         Case("UTF-16 without a mark", f"{NER} a.conll", f"a.conll:1: {NUL}", {"a.conll": GOOD.encode("utf-16-le")}),
         Case("a corpus of text", f"{PRETRAIN} a.txt", f"a.txt:2: {NUL}", {"a.txt": "One.\nTw\0.\n"}, "wordpiece"),
         Case("translation pairs", f"{TLM} a.tsv", f"a.tsv:2: {NUL}", {"a.tsv": "en\tde\n\0\tEins\n"}, "wordpiece"),
