@@ -273,7 +273,7 @@ def _delimited(path: Path) -> Any:
     lines_of_file = read_lines(path)
     if path.suffix.lower() == ".tsv":
         return csv.reader(lines_of_file, delimiter="\t", quoting=csv.QUOTE_NONE)
-    # A quoted cell may hold line ends, which read_lines has removed.
+    # A quoted cell may have line ends in it, which read_lines has removed.
     return csv.reader((line + "\n" for line in lines_of_file), strict=True)
 
 

@@ -1,6 +1,6 @@
-"""Where a model is right and where it is not: counts of one prediction, split up.
+"""Counts the entities of a prediction in groups, to show where a model is right and where it is wrong.
 
-Entities are those of `entity_spans`.
+`entity_spans` finds the entities.
 
 Shapes: S sentences, K entity types.
 """
@@ -17,11 +17,11 @@ LENGTHS = ((1, 10), (11, 20), (21, 30), (31, 50))
 def entities_by(
     gold: Sequence[Sequence[Span]], predicted: Sequence[Sequence[Span]], group: Callable[[int, Span], Hashable]
 ) -> dict[Hashable, np.ndarray]:
-    """Correct, predicted and gold entities, int64 (3,), of every group.
+    """The numbers of correct, predicted and gold entities, int64 (3,), of each group.
 
     Args:
         gold, predicted: the entities of S sentences.
-        group: the group of an entity, given its sentence's number; one that both sides have gets one group.
+        group: (number of the sentence, entity) -> group.
     """
     counts: dict[Hashable, np.ndarray] = {}
     for sentence, (right, said) in enumerate(zip(gold, predicted, strict=True)):
@@ -32,7 +32,7 @@ def entities_by(
 
 
 def sentence_counts(gold: Sequence[Sequence[Span]], predicted: Sequence[Sequence[Span]]) -> np.ndarray:
-    """Correct, predicted and gold entities of every sentence, int64 (S, 3)."""
+    """The numbers of correct, predicted and gold entities of each sentence, int64 (S, 3)."""
     return np.array(
         [(len(set(right) & set(said)), len(said), len(right)) for right, said in zip(gold, predicted, strict=True)],
         dtype=np.int64,
@@ -42,9 +42,10 @@ def sentence_counts(gold: Sequence[Sequence[Span]], predicted: Sequence[Sequence
 def entity_confusion(
     gold: Sequence[Sequence[Span]], predicted: Sequence[Sequence[Span]], types: Sequence[str]
 ) -> np.ndarray:
-    """int64 (K + 1, K + 1): gold type by predicted type of the same words.
+    """The number of entities with each gold type and each predicted type for the same words, int64 (K + 1, K + 1).
 
-    The last column counts gold entities whose very words no predicted entity has, the last row the reverse.
+    The last column counts gold entities for which no predicted entity has exactly the same words. The last row counts
+    predicted entities for which no gold entity has them.
     """
     none = len(types)
     index = {kind: k for k, kind in enumerate(types)}
@@ -59,11 +60,11 @@ def entity_confusion(
 
 
 def length_group(length: int) -> str:
-    """`1-10`, `11-20` ... for a number of words."""
+    """The group of a sentence with this number of words: `1-10`, `11-20` ..."""
     return next((f"{low}-{high}" for low, high in LENGTHS if length <= high), f"over {LENGTHS[-1][1]}")
 
 
 def fertility_group(subwords: int, words: int) -> str:
-    """For how many subwords a tokenizer makes of each word of an entity."""
+    """The group of an entity, by its number of subwords for each word."""
     ratio = subwords / max(words, 1)
     return "1" if ratio <= 1 else "up to 2" if ratio <= 2 else "up to 3" if ratio <= 3 else "over 3"

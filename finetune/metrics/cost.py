@@ -1,4 +1,4 @@
-"""What a prediction costs, counted from the weights: a number that does not depend on the machine."""
+"""The cost of a prediction, counted from the weights, so that it does not depend on the machine."""
 
 import json
 from math import prod
@@ -8,16 +8,16 @@ from safetensors import safe_open
 
 
 def flops_per_token(model_dir: Path, tokens_per_row: float, bytes_per_word: float = 0.0) -> float:
-    """Floating-point operations of the forward pass, for each token of the input.
+    """The number of floating-point operations of the forward pass, for each token of the input.
 
-    Two for each weight that is neither in an embedding nor in a pooler, which sees one token (Kaplan et al., 2020,
-    "Scaling Laws for Neural Language Models", section 2.1); for a transformer another 4 x layers x tokens x hidden
-    size, the scores and sums of its attention; weights of character features count once for each byte of a word.
-    Training takes three times as many.
+    Each weight costs two operations (Kaplan et al., 2020, "Scaling Laws for Neural Language Models", section 2.1).
+    Embeddings cost none, and a pooler is not counted, because it sees only one token. The attention of a transformer
+    costs another 4 x layers x tokens x hidden size. Weights of character features count once for each byte of a word.
+    Training costs three times as many operations.
 
     Args:
-        model_dir: holds `model.safetensors` and `config.json`.
-        tokens_per_row: the mean length of an input, special tokens included.
+        model_dir: a folder with `model.safetensors` and `config.json`.
+        tokens_per_row: the mean length of an input, with the special tokens.
         bytes_per_word: the mean length of a word in UTF-8.
     """
     weights = 0.0

@@ -1,8 +1,8 @@
-"""Entity precision, recall and F1, as conlleval counts them and as strict IOB2.
+"""Precision, recall and F1 of entities, as conlleval counts them and in strict IOB2.
 
-conlleval (the script of the CoNLL-2000 shared task) takes any maximal run of `B-X I-X ...` or `I-X I-X ...` as
-an entity: a stray `I-X` starts one. Strict IOB2 knows only entities that start with `B-`. An entity is correct if
-its first word, its last word and its type are.
+For conlleval (the script of the CoNLL-2000 shared task), `B-X I-X ...` and `I-X I-X ...` are entities: an `I-X` that
+continues nothing starts one. In strict IOB2, only entities that start with `B-` count. An entity is correct if its
+first word, its last word and its type are correct.
 
 Shapes: S sentences, W words of all sentences, K entity types.
 """
@@ -17,12 +17,12 @@ import evaluate
 import numpy as np
 
 _IOB2 = re.compile(r"O|[BI]-.+", re.DOTALL)
-Span = tuple[int, int, str]  # of an entity: its first word, the one after its last, its type
+Span = tuple[int, int, str]  # an entity: its first word, the word after its last word, its type
 
 
 @dataclass(frozen=True)
 class EntityCounts:
-    """Entities by sentence and type, int64 (S, K) each. Scores come from their sums, never from means."""
+    """Numbers of entities by sentence and type, int64 (S, K) each. Scores are computed from their sums."""
 
     types: list[str]
     correct: np.ndarray
@@ -38,13 +38,13 @@ def entity_counts(
     *,
     strict: bool = False,
 ) -> EntityCounts:
-    """Counts gold, predicted and correctly predicted entities.
+    """Counts the gold entities, the predicted entities, and the correctly predicted entities.
 
     Args:
         gold, predicted: int64 (W,), indices into `labels`.
-        sentence_offsets: int64 (S + 1,), sentence s holds words [offsets[s]:offsets[s + 1]].
+        sentence_offsets: int64 (S + 1,). Sentence s has the words [offsets[s]:offsets[s + 1]].
         labels: IOB2 tags.
-        strict: only entities that start with `B-` count.
+        strict: count only entities that start with `B-`.
     """
     types = _types(labels)
     S, K = len(sentence_offsets) - 1, len(types)
@@ -53,14 +53,14 @@ def entity_counts(
     first_word[sentence_offsets] = True
 
     def spans(tags: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """For each word: whether an entity starts here, the entity's type, and after which word it ends."""
+        """For each word: whether an entity starts with it, the type of the entity, and the word after its end."""
         inside_by_label = np.array([label.startswith("I-") for label in labels])
         type_by_label = np.array([-1 if label == "O" else types.index(label[2:]) for label in labels])
         inside, kind = inside_by_label[tags], type_by_label[tags]
         before = np.concatenate([[-1], kind[:-1]])
         continues = inside & (before == kind) & ~first_word[:-1]
         starts = (kind >= 0) & ~continues
-        # An entity that starts at w ends at the first word from w + 1 on that does not continue.
+        # An entity that starts at word w ends before the first word after w that does not continue it.
         breaks = np.flatnonzero(np.concatenate([~continues, [True]]))
         end = breaks[np.searchsorted(breaks, np.arange(len(tags)), side="right")] if len(tags) else kind
         return (starts & ~inside) if strict else starts, kind, end
@@ -80,10 +80,12 @@ def entity_counts(
 def entity_scores(
     gold: np.ndarray, predicted: np.ndarray, sentence_offsets: np.ndarray, labels: Sequence[str]
 ) -> dict[str, float]:
-    """`f1, precision, recall` (conlleval's, over all entities), `f1_strict`, word `accuracy`, and `f1_<TYPE>`.
+    """The scores `f1`, `precision`, `recall` (of conlleval, over all entities), `f1_strict`, `accuracy`, `f1_<TYPE>`.
 
-    Args: as `entity_counts`. A score with nothing to divide by is 0. A type called `strict` has `f1_strict_`, since
-    `f1_strict` is the score of all types.
+    `accuracy` is that of the words. A score is 0 if its divisor is 0. The score of a type named `strict` is
+    `f1_strict_`, because `f1_strict` is the score of all types.
+
+    Args: as `entity_counts`.
     """
     return entity_scores_of(entity_table(gold, predicted, sentence_offsets, labels).sum(0), labels)
 
@@ -93,8 +95,8 @@ def entity_table(
 ) -> np.ndarray:
     """What each sentence adds to the scores, int64 (S, 3 K + 5).
 
-    The columns are K for correct entities, K for predicted ones, K for gold ones, then these three of strict IOB2
-    over all types, then right words, and words.
+    The columns are: K for correct, K for predicted and K for gold entities; the same three over all types in strict
+    IOB2; the words with the correct tag; all words.
 
     Args: as `entity_counts`.
     """
@@ -107,7 +109,7 @@ def entity_table(
 
 
 def entity_scores_of(sums: np.ndarray, labels: Sequence[str]) -> dict[str, float]:
-    """The scores of a summed `entity_table`, as `entity_scores` explains them."""
+    """The scores of a summed `entity_table`. `entity_scores` explains them."""
     types = _types(labels)
     K = len(types)
     correct, predicted, gold = (sums[i * K : (i + 1) * K] for i in range(3))
@@ -133,10 +135,10 @@ def _types(labels: Sequence[str]) -> list[str]:
 
 
 def entity_spans(tags: Sequence[str], *, strict: bool = False) -> list[Span]:
-    """The entities of one sentence's IOB1 or IOB2 tags, as conlleval finds them, in order.
+    """The entities of one sentence with IOB1 or IOB2 tags, as conlleval finds them, in order.
 
     Args:
-        strict: only those that start with `B-`.
+        strict: find only entities that start with `B-`.
     """
     spans: list[Span] = []
     begin, kind, proper = 0, None, False
@@ -152,7 +154,7 @@ def entity_spans(tags: Sequence[str], *, strict: bool = False) -> list[Span]:
 
 
 class EntityF1(evaluate.Metric):
-    """`entity_scores` as an `evaluate.Metric` that works with no network.
+    """`entity_scores` as an `evaluate.Metric` that needs no network.
 
     >>> EntityF1().compute(predictions=[["B-PER", "O"]], references=[["B-PER", "B-LOC"]])["recall"]
     0.5
@@ -161,21 +163,23 @@ class EntityF1(evaluate.Metric):
     def _info(self) -> evaluate.MetricInfo:
         tags = datasets.Sequence(datasets.Value("string"))
         return evaluate.MetricInfo(
-            description="Entity precision, recall and F1, as conlleval and as strict IOB2 count them.",
+            description="Precision, recall and F1 of entities, as conlleval counts them and in strict IOB2.",
             citation="Tjong Kim Sang and Buchholz (2000), Introduction to the CoNLL-2000 shared task: chunking.",
-            inputs_description="predictions, references: for each sentence its IOB2 tags.",
+            inputs_description="predictions, references: the IOB2 tags of each sentence.",
             features=datasets.Features({"predictions": tags, "references": tags}),
         )
 
     def _compute(self, predictions: list[list[str]], references: list[list[str]], **_: Any) -> dict[str, float]:
         for number, (predicted, gold) in enumerate(zip(predictions, references, strict=True)):
             if len(predicted) != len(gold):
-                raise ValueError(f"sentence {number}: {len(predicted)} predicted tags for {len(gold)} words")
+                raise ValueError(
+                    f"sentence {number}: there are {len(predicted)} predicted tags for {len(gold)} words"
+                )
             for tag in (*gold, *predicted):
                 if not _IOB2.fullmatch(tag):
                     raise ValueError(
-                        f"sentence {number}: {tag!r} is no IOB2 tag, which are O, B-TYPE and I-TYPE; "
-                        "finetune.data.to_iob2 rewrites other schemes"
+                        f"sentence {number}: {tag!r} is not an IOB2 tag (O, B-TYPE or I-TYPE); finetune.data.to_iob2 "
+                        "rewrites other schemes"
                     )
         kinds = {tag[2:] for sentence in (*predictions, *references) for tag in sentence if tag != "O"}
         labels = ["O", *(f"{prefix}-{kind}" for kind in sorted(kinds) for prefix in "BI")]

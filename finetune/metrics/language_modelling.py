@@ -1,4 +1,4 @@
-"""Scores of masked language modelling, of next sentences, and what to compare them with."""
+"""Scores of masked language modelling and of next sentences, and numbers to compare them with."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -10,12 +10,14 @@ import numpy as np
 def language_modelling_scores(
     losses: Mapping[str, float], targets: Mapping[str, int], correct: Mapping[str, int], second: str = "nsp"
 ) -> dict[str, float]:
-    """Scores from sums over a split: `mlm_loss` (nats), `mlm_perplexity`, `mlm_accuracy`, and for pairs
-    `nsp_loss`, `nsp_accuracy`. A mean over no target is NaN.
+    """The scores of a split from its sums.
+
+    They are `mlm_loss` (in nats), `mlm_perplexity`, `mlm_accuracy`, and for pairs `nsp_loss` and `nsp_accuracy`. A
+    mean over no targets is NaN.
 
     Args:
-        losses, targets, correct: sums by loss: `loss`, or `mlm_loss` and `nsp_loss`.
-        second: what the question on pairs is called, `nsp` or `sop`.
+        losses, targets, correct: the sums for each loss: `loss`, or `mlm_loss` and `nsp_loss`.
+        second: the name of the question on pairs, `nsp` or `sop`.
     """
     names = {"loss": "mlm", "mlm_loss": "mlm", "nsp_loss": second}
     scores: dict[str, float] = {}
@@ -30,27 +32,28 @@ def language_modelling_scores(
 
 
 def unigram_entropy(counts: np.ndarray) -> float:
-    """Entropy in nats of the distribution of `counts`, int64 (V,).
+    """The entropy, in nats, of the distribution of `counts`, int64 (V,).
 
-    It is the loss of a model that knows how frequent each piece is, and nothing else, on text of these frequencies:
-    what a masked language model must be below to have learned anything.
+    A model that knows only how frequent each piece is has this loss. A masked language model with a lower loss has
+    learned something more.
     """
     shares = counts[counts > 0] / counts.sum()
     return float(-(shares * np.log(shares)).sum())
 
 
 def pseudo_perplexity(model: Any, tokenizer: Any, texts: Sequence[str], *, batch_size: int = 32) -> list[float]:
-    """Pseudo-perplexity of each text (Salazar et al., 2020, section 2.3): every subword is masked alone and
-    predicted from all the others; e to the mean of the losses. The lower, the more natural to the model.
+    """The pseudo-perplexity of each text (Salazar et al., 2020, section 2.3).
+
+    Each subword is masked alone, and the model predicts it from all others. The result is e to the power of the mean
+    loss. A text with a lower value is more probable for the model.
 
     Args:
-        model: with a head for masked tokens, on any device.
-        tokenizer: its own.
-        texts: each at least one subword, and short enough for the model.
+        model: a model with a head for masked tokens, on any device.
+        tokenizer: the tokenizer of the model.
+        texts: each has at least one subword, and not more subwords than the model has positions.
 
     Raises:
-        ValueError: for one string instead of a list, a text without a subword, or one longer than the model's
-        positions.
+        ValueError: for one string instead of a list, a text without a subword, or a text that is too long.
     """
     import torch
 
@@ -68,11 +71,11 @@ def pseudo_perplexity(model: Any, tokenizer: Any, texts: Sequence[str], *, batch
                 encoded = {key: value.to(model.device) for key, value in encoded.items()}
                 at = torch.nonzero(~special.to(model.device)).flatten()
                 if not len(at):
-                    raise ValueError(f"{text!r}: no subword in it, so no perplexity")
+                    raise ValueError(f"{text!r}: this text has no subword, so it has no perplexity")
                 if len(special) > limit:
                     raise ValueError(
-                        f"{text[:40]!r} ...: {len(special)} subwords with the special tokens, but the model has "
-                        f"positions for {limit:.0f}; give it in parts"
+                        f"{text[:40]!r} ...: this text has {len(special)} subwords with the special tokens, but the "
+                        f"model has {limit:.0f} positions; split the text"
                     )
                 losses = []
                 for places in at.split(batch_size):
@@ -90,7 +93,7 @@ def pseudo_perplexity(model: Any, tokenizer: Any, texts: Sequence[str], *, batch
 
 
 def _positions(model: Any) -> float:
-    """Subwords that the model has positions for; RoBERTa and XLM-R count them from the padding id + 1."""
+    """The largest number of subwords in an input. RoBERTa and XLM-R number their positions from padding id + 1 on."""
     for name, module in model.named_modules():
         if name.endswith("position_embeddings") and hasattr(module, "num_embeddings"):
             return float(module.num_embeddings - (0 if module.padding_idx is None else module.padding_idx + 1))

@@ -1,17 +1,17 @@
-"""Is one model better than another, or was it luck: of the test sentences, or of the seeds?
+"""Is one model really better than another, or is the difference chance: of the test sentences, or of the seeds?
 
-- Over seeds: mean, standard deviation, and the 95 % interval of Student's t.
-- Bootstrap: the Multi-Bootstrap (Sellam et al., 2022, "The MultiBERTs", section 4): each resample draws test
-  sentences with replacement, the same ones for all models, and seeds of each model. As it stands it counts the chance
-  of a finite test set twice, and that of few seeds too little; `_seed_share` and `_few_seeds` say what is done about
-  that. A model with one seed gives no idea of what another seed would: then it asks about test sentences alone.
-- Approximate randomisation (Noreen, 1989; Yeh, 2000, for F1): each resample swaps what two models said about a
-  sentence, with all its seeds, by the toss of a coin; each seed of one is compared with each seed of the other. It
-  asks about these trained models, not about new seeds.
-- Holm's (1979) correction, for looking at many pairs.
+- Over seeds: the mean, the standard deviation, and the 95 % interval of Student's t.
+- Bootstrap: the Multi-Bootstrap (Sellam et al., 2022, "The MultiBERTs", section 4). Each resample draws test
+  sentences with replacement, the same ones for all models, and draws seeds of each model. The original method counts
+  the variance of a finite test set twice, and the variance of few seeds too little. `_seed_share` and `_few_seeds`
+  correct this. From one seed of a model, nothing is known about other seeds. Then only sentences are drawn.
+- Approximate randomisation (Noreen, 1989; Yeh, 2000, for F1): in each resample, the predictions of two models for a
+  sentence are swapped with probability 1/2, for all seeds together. Each seed of one model is compared with each seed
+  of the other. This test is about the trained models, not about new seeds.
+- The correction of Holm (1979), because many pairs are compared.
 
-A model's score is the mean over its seeds of F1 (or accuracy, or any other score of summed counts), each from sums
-over the sentences, never from means.
+The score of a model is the mean over its seeds. The score of a seed (F1, accuracy or another score of summed counts)
+is computed from sums over the sentences, and never as a mean over sentences.
 
 Shapes: S seeds of a model, N test sentences, K counts of each; R resamples.
 """
@@ -25,7 +25,7 @@ import numpy as np
 from scipy import stats
 
 Score = Callable[[np.ndarray], np.ndarray]
-_DRAWS = 4_000_000  # at a time, of 24 bytes each: resamples x sentences
+_DRAWS = 4_000_000  # largest number of draws (resamples x sentences) at a time; each needs 24 bytes
 
 
 @dataclass(frozen=True)
@@ -34,32 +34,32 @@ class OverSeeds:
 
     mean: float
     stdev: float  # of the sample; NaN for one seed
-    low: float  # the 95 % interval of the mean; NaN for less than three seeds, and where all have one score
+    low: float  # the 95 % interval of the mean; NaN for less than three seeds, and if all have the same score
     high: float
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """What is known of `first` minus `second`."""
+    """The score of `first` minus the score of `second`, and what is known about this difference."""
 
     first: str
     second: str
     difference: float
-    low: float  # 95 % interval, bootstrap, within what the difference can be
+    low: float  # the 95 % interval of the bootstrap, within the range of possible differences
     high: float
     p_bootstrap: float  # two-sided
     p_randomisation: float
-    p_holm: float = math.nan  # the greater of the two, corrected for the number of pairs
+    p_holm: float = math.nan  # the greater of both, corrected for the number of pairs
 
 
 def over_seeds(scores: Sequence[float], least: float = -math.inf, most: float = math.inf) -> OverSeeds:
-    """Mean, standard deviation and interval of one score a seed.
+    """The mean, the standard deviation and the interval of a score over seeds.
 
-    Two seeds give no interval: Student's would be 18 standard deviations wide. Nor do seeds of equal scores, which
-    say nothing of how others would differ.
+    Two seeds give no interval, because Student's interval would be 18 standard deviations wide. Seeds with equal
+    scores give none, because they do not show how other seeds would differ.
 
     Args:
-        least, most: what the score can be; no interval goes beyond.
+        least, most: the smallest and the largest possible score. The interval stays between them.
     """
     values = np.asarray(scores, dtype=np.float64)
     mean, n = float(values.mean()), len(values)
@@ -74,13 +74,13 @@ def over_seeds(scores: Sequence[float], least: float = -math.inf, most: float = 
 
 
 def score(sums: np.ndarray) -> np.ndarray:
-    """F1 from counts: (..., 3) -> (...). With predicted = gold = 1 for each sentence it is accuracy."""
+    """F1 from counts of correct, predicted and gold: (..., 3) -> (...). If predicted = gold = 1, it is accuracy."""
     whole = sums[..., 1] + sums[..., 2]
     return np.divide(2.0 * sums[..., 0], whole, out=np.zeros(whole.shape), where=whole > 0)
 
 
 def accuracy_counts(gold: np.ndarray, predicted: np.ndarray) -> np.ndarray:
-    """(N,) labels of each -> int64 (N, 3), whose `score` is the accuracy."""
+    """The counts of N labels, int64 (N, 3). The `score` of their sum is the accuracy."""
     right = np.asarray(gold) == np.asarray(predicted)
     return np.stack([right, np.ones_like(right), np.ones_like(right)], axis=1).astype(np.int64)
 
@@ -93,20 +93,20 @@ def compare_models(
     resamples: int = 10_000,
     seed: int = 0,
 ) -> list[Comparison]:
-    """Every pair of models.
+    """Compares each pair of models.
 
     Args:
-        counts: for each model (S, N, K): what each sample adds to the score, for each seed. N is the same for all.
-            Models may have other numbers of seeds.
-        score: of sums (..., K) -> (...) [F1 of correct, predicted and gold entities].
+        counts: for each model (S, N, K): what each sample adds to the score, for each seed. N is the same for all
+            models; S may differ.
+        score: sums (..., K) -> scores (...) [F1 of correct, predicted and gold entities].
         widest: the greatest difference that two scores can have.
 
     Raises:
-        ValueError: if they have not the same number of sentences.
+        ValueError: if the models have different numbers of sentences.
     """
     names = list(counts)
     if len({table.shape[1] for table in counts.values()}) > 1:
-        raise ValueError("models were tested on different numbers of sentences: " + _sizes(counts))
+        raise ValueError("the models were tested on different numbers of sentences: " + _sizes(counts))
     tables = [np.asarray(table, dtype=np.float64) for table in counts.values()]
     generator = np.random.default_rng(seed)
     observed = [float(score(table.sum(1)).mean()) for table in tables]
@@ -118,7 +118,7 @@ def compare_models(
         difference = observed[i] - observed[j]
         stretch = _few_seeds([(variances[at], len(tables[at])) for at in (i, j)])
         draws = means[i] - means[j] + stretch * (deviations[i] - deviations[j])
-        low, high = np.clip(np.quantile(draws, [0.025, 0.975]), -widest, widest)  # which stretched draws may pass
+        low, high = np.clip(np.quantile(draws, [0.025, 0.975]), -widest, widest)  # stretched draws may be outside
         found.append(
             Comparison(
                 names[i],
@@ -135,7 +135,7 @@ def compare_models(
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
-    """p-values that hold for all of them together (Holm, 1979, "A simple sequentially rejective procedure")."""
+    """The p-values, corrected for their number (Holm, 1979, "A simple sequentially rejective procedure")."""
     order = np.argsort(p_values, kind="stable")
     corrected = np.empty(len(p_values))
     least = 0.0
@@ -148,7 +148,12 @@ def holm(p_values: Sequence[float]) -> list[float]:
 def _bootstrap(
     tables: Sequence[np.ndarray], score: Score, resamples: int, generator: np.random.Generator
 ) -> tuple[np.ndarray, np.ndarray, list[float]]:
-    """The mean of each model's seeds in each resample, (models, R); what drawing seeds adds; the variance of that."""
+    """Draws sentences and seeds.
+
+    Returns:
+        (models, R): the mean over all seeds of each model in each resample; (models, R): what the drawing of seeds
+        adds to it; and the variance of the latter for each model.
+    """
     _, N, K = tables[0].shape
     flat = _side_by_side(tables)
     scores = np.empty((resamples, flat.shape[1] // K))  # (R, all S)
@@ -167,11 +172,11 @@ def _bootstrap(
 
 
 def _seed_share(observed: np.ndarray, resampled: np.ndarray) -> float:
-    """By how much to stretch the deviations that come from drawing seeds.
+    """The factor by which to stretch the deviations that come from the drawing of seeds.
 
-    S seeds drawn from S vary by (S - 1) / S of what new ones would. And seeds of one model differ on a finite test
-    set even if they are equally good: that part of their variance is in the resampled sentences already, as the
-    variance of a seed's resampled score less its covariance with another's.
+    S seeds drawn from S seeds have only (S - 1) / S of the variance of new seeds. Also, equally good seeds of a model
+    differ on a finite test set. This part of their variance is already in the resampled sentences: it is the variance
+    of a seed's resampled score minus its covariance with the score of another seed.
 
     Args:
         observed: (S,) scores.
@@ -188,12 +193,13 @@ def _seed_share(observed: np.ndarray, resampled: np.ndarray) -> float:
 
 
 def _few_seeds(models: Sequence[tuple[float, int]]) -> float:
-    """How much wider than a normal distribution's is the interval of a mean whose variance few seeds have told.
+    """The factor by which the interval of a mean is wider because its variance is estimated from few seeds.
 
-    As Student's t is, with the degrees of freedom of Welch (1947) and Satterthwaite (1946) for two variances.
+    It is the ratio of Student's t to the normal distribution, with the degrees of freedom of Welch (1947) and
+    Satterthwaite (1946) for two variances.
 
     Args:
-        models: the variance of each one's mean that comes from seeds, and its number of seeds.
+        models: for each model, the variance of its mean that comes from seeds, and its number of seeds.
     """
     total = sum(variance for variance, _ in models)
     if total == 0:
@@ -218,7 +224,7 @@ def _randomisation(
     found = np.empty((len(pairs), resamples))
     for begin, size in _chunks(resamples, N):
         swap = generator.integers(0, 2, (size, N)).astype(np.float64)
-        moved = (swap @ flat).reshape(size, -1, K)  # (R, all S, K): what each seed would give away
+        moved = (swap @ flat).reshape(size, -1, K)  # (R, all S, K): what each seed gives to the other model
         kept = whole - moved
         for number, (i, j) in enumerate(pairs):
             # (R, S of the first, S of the second)
@@ -234,21 +240,21 @@ def _side_by_side(tables: Sequence[np.ndarray]) -> np.ndarray:
 
 
 def _chunks(resamples: int, N: int) -> Iterator[tuple[int, int]]:
-    """Where each chunk of resamples begins, and how many it holds."""
+    """The first resample of each chunk, and the number of resamples in it."""
     most = max(1, _DRAWS // max(N, 1))
     for begin in range(0, resamples, most):
         yield begin, min(most, resamples - begin)
 
 
 def _p_of_zero(draws: np.ndarray) -> float:
-    """Two-sided, of no difference: below 0.05 where the 95 % interval of the same draws is on one side of 0."""
+    """The two-sided p-value of no difference; below 0.05 if the 95 % interval of the draws does not include 0."""
     beyond = min((draws <= 0).sum(), (draws >= 0).sum())
     return float(min(1.0, 2 * (1 + beyond) / (1 + len(draws))))
 
 
 def _p(draws: np.ndarray, observed: float) -> float:
-    """Share of draws at least as far from nothing as what was seen, which counts as one of them."""
-    # A difference of the last bit is none.
+    """The share of draws that are at least as large as the observed value, which counts as a draw, too."""
+    # Numbers that differ only by rounding count as equal.
     return float((1 + (draws >= observed - 1e-12).sum()) / (1 + len(draws)))
 
 

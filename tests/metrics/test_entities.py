@@ -102,7 +102,7 @@ def test_the_metric_works_through_evaluate():
     scores = metric.compute()
     assert scores["f1"] == scores["f1_strict"] == 0.5
     assert scores["f1_PER"] == 1.0
-    with pytest.raises(ValueError, match="sentence 0: 1 predicted tags for 2 words"):
+    with pytest.raises(ValueError, match="sentence 0: there are 1 predicted tags for 2 words"):
         EntityF1().compute(predictions=[["O"]], references=[["O", "O"]])
 
 
@@ -110,7 +110,7 @@ def test_the_metric_works_through_evaluate():
 def test_a_tag_of_another_kind_is_refused_by_name(tag):
     """In both places, and not as a type that the other side does not have."""
     for sides in (([["O"], [tag]], [["O"], ["O"]]), ([["O"], ["O"]], [["O"], [tag]])):
-        with pytest.raises(ValueError, match=f"sentence 1: '{tag}' is no IOB2 tag, which are O, B-TYPE and I-TYPE"):
+        with pytest.raises(ValueError, match=f"sentence 1: '{tag}' is not an IOB2 tag .O, B-TYPE or I-TYPE.; "):
             EntityF1().compute(predictions=sides[0], references=sides[1])
 
 
