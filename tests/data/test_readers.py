@@ -102,7 +102,7 @@ def test_errors_name_the_place(tmp_path, name, text, message):
     [
         ({"tokens": ["a"], "ner_tags": ["O", "O"]}, "x.jsonl:1: 1 words but 2 tags"),
         ({"tokens": ["a"], "ner_tags": [0]}, "x.jsonl:1: column 'ner_tags' is not a list of strings"),
-        ({"tokens": "a", "ner_tags": ["O"]}, "x.jsonl:1: column 'tokens' is no list"),
+        ({"tokens": "a", "ner_tags": ["O"]}, "x.jsonl:1: column 'tokens' is not a list"),
         ({"tokens": [""], "ner_tags": ["O"]}, "x.jsonl:1: the word '' is empty"),
         ({"tokens": ["a\nb"], "ner_tags": ["O"]}, "x.jsonl:1: the word .* breaks a line"),
         ({"tokens": ["a", "#b"], "ner_tags": ["B-PER", "PER"]}, "x.jsonl:1: 'PER' is no tag; .*IOBES.$"),
