@@ -21,6 +21,7 @@ import numpy as np
 import pyarrow as pa
 
 from finetune.data.conll import read_lines
+from finetune.data.held_out import hold_out
 from finetune.data.messages import listed, shown
 from finetune.data.numbers_in_words import number_game
 from finetune.data.readers import SPLITS, names_of, read_columns, row_at, sources_of
@@ -50,7 +51,7 @@ def read_parallel(config: Any, source: str = "source", target: str = "target") -
             raise ValueError(f"--{split}_target_file {name}: it needs --{split}_file, the file of the source texts")
     if config.dataset_name == "samples" and config.train_file is None:
         return _samples(config)
-    splits = {}
+    splits: dict[str, dict[str, Any]] = {}
     for split, first in sources_of(config, "text to text").items():
         if second[split] is not None:
             sources, targets, lines = _two_files(first, Path(second[split]), f"--{split}_target_file")
@@ -61,9 +62,10 @@ def read_parallel(config: Any, source: str = "source", target: str = "target") -
             continue
         if second[split] is None:
             _check_pairs(first, sources, targets, lines, (source, target))
-        name = str(first) if isinstance(first, Path) else f"{config.dataset_name} ({split})"
-        splits[split] = _dataset(split, sources, targets, lines, name, config)
-    return splits
+        splits[split] = {"text": sources, "target": targets, "line": lines, "source": first}
+    sources = splits["train"]["text"]
+    hold_out(splits, config, "pairs", sources, [()] * len(sources), together="those of one source on one side")
+    return {split: _dataset(split, columns, config) for split, columns in splits.items()}
 
 
 def _two_files(source: Any, target: Path, flag: str) -> Pairs:
@@ -139,16 +141,16 @@ def _samples(config: Any) -> dict[str, datasets.Dataset]:
     splits, begin = {}, 0
     for split, size in _GAME.items():
         sources, targets = map(list, zip(*pairs[begin : begin + size], strict=True))
-        splits[split] = _dataset(split, sources, targets, list(range(1, size + 1)), "samples", config)
+        columns = {"text": sources, "target": targets, "line": list(range(1, size + 1)), "source": None}
+        splits[split] = _dataset(split, columns, config)
         begin += size
     return splits
 
 
-def _dataset(
-    split: str, sources: list[str], targets: list[str], lines: list[int], name: str, config: Any
-) -> datasets.Dataset:
-    table = {"text": sources, "target": targets, "source": pa.repeat(name, len(lines)), "line": lines}
-    dataset = datasets.Dataset(pa.table(table))
+def _dataset(split: str, columns: dict[str, Any], config: Any) -> datasets.Dataset:
+    source = columns["source"]
+    name = str(source) if isinstance(source, Path) else f"{config.dataset_name} ({split})"
+    dataset = datasets.Dataset(pa.table(columns | {"source": pa.repeat(name, len(columns["line"]))}))
     limit = config.max_train_samples if split == "train" else config.max_eval_samples
     return dataset if limit is None else dataset.select(range(min(limit, len(dataset))))
 

@@ -120,6 +120,20 @@ def test_a_test_split_without_targets_is_left_out(tmp_path, caplog):
     assert "the test split has no target texts" in caplog.text
 
 
+def test_a_share_is_held_out_for_validation(tmp_path):
+    sources = [f"text {i % 50}" for i in range(100)]  # each twice
+    files = {"train_file": lines(tmp_path / "a.en", sources)}
+    files["train_target_file"] = lines(tmp_path / "a.de", [f"Text {i}" for i in range(100)])
+    config = flags(**files)
+    config.eval_strategy, config.validation_split_percentage = "epoch", 10
+    found = data.read_parallel(config)
+    assert [len(found[split]) for split in ("train", "validation")] == [90, 10]
+    assert not set(found["train"]["text"]) & set(found["validation"]["text"])
+    for split in found.values():
+        for text, target, line in zip(split["text"], split["target"], split["line"], strict=True):
+            assert (text, target) == (sources[line - 1], f"Text {line - 1}")
+
+
 def test_rows_of_both_sides(tokenizers):
     tokenizer, target = tokenizers["unigram"], tokenizers["byte-bpe"]
     sources, targets = ["Grace Hopper was born", "a", "b c"], ["in New York", "x y z " * 9, "y"]

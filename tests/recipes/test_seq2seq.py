@@ -89,14 +89,13 @@ def test_a_resumed_run_ends_with_the_same_bytes(tmp_path):
             assert (whole / file).read_bytes() == (again / file).read_bytes(), (name, file)
 
 
-@pytest.mark.parametrize("name", ["gru2gru-attention", "transformer"])
-def test_one_two_and_three_processes_say_the_same(name, tmp_path):
+def test_one_two_and_three_processes_say_the_same(tmp_path):
+    name = "gru2gru-attention"
     train_seq2seq(config(tmp_path / "model", name))
     # With this learning rate the weights stay, and only the evaluation counts.
     kept = {key: value for key, value in (TINY | KINDS[name]).items() if hasattr(Seq2SeqConfig, key)}
-    for key in ("hidden_size", "vocab_size", "embedding_size", "joint_vocabulary", "num_attention_heads"):
-        kept.pop(key, None)
-    kept.pop("num_hidden_layers", None)
+    for key in ("hidden_size", "vocab_size", "embedding_size", "joint_vocabulary"):
+        kept.pop(key)
     kept |= {"model_name_or_path": str(tmp_path / "model"), "learning_rate": 1e-30, "max_steps": 1}
     train_seq2seq(Seq2SeqConfig(**kept, output_dir=str(tmp_path / "1")))
     flags = [f"--{key}={value}" for key, value in kept.items()]
