@@ -1,6 +1,7 @@
 """Plots of a comparison: matplotlib figures that need no screen, as PNG files and as SVG inside a page.
 
-Their size does not grow with the number of labels: of many, the `MOST` that are most often confused are shown.
+Their size does not grow with the number of labels: of many, the `MOST` that are most often confused are shown, or
+the most frequent ones, if nothing says which are confused.
 
 Shapes: K labels.
 """
@@ -215,9 +216,12 @@ def _groups(report: Mapping[str, Any], title: str) -> Figure:
     found = report["breakdowns"][title]
     groups, cut = list(found["size"]), ""
     if title == "label" and len(groups) > MOST:
-        confused = {report["labels"][at] for at in _most_confused(report)}
-        cut = f", the most confused of {len(groups):,}"
-        groups = [group for group in groups if group in confused]
+        if report["confusion"]:
+            chosen = {report["labels"][at] for at in _most_confused(report)}
+        else:  # of several labels, or of tags
+            chosen = set(sorted(groups, key=lambda group: -found["size"][group])[:MOST])
+        cut = f", the most {'confused' if report['confusion'] else 'frequent'} of {len(groups):,}"
+        groups = [group for group in groups if group in chosen]
     width = 0.8 / len(report["models"])
 
     def draw(axes: Any) -> None:

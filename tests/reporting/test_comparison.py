@@ -158,6 +158,15 @@ def test_plots_and_page_do_not_grow_with_the_labels(report, tmp_path):
     assert plots.confusion_shown(few, "whole")[2].tolist() == few["confusion"]["whole"]
 
 
+def test_without_a_confusion_the_most_frequent_labels_are_plotted(report):
+    """Of several labels a text, say."""
+    many = with_labels(report, 70) | {"confusion": {}}
+    size = many["breakdowns"]["label"]["size"]
+    size |= {label: number for number, label in enumerate(size)}
+    shown = [tick.get_text() for tick in plots.comparison_plots(many)["by_label"]().axes[0].get_xticklabels()]
+    assert sorted(" ".join(text.split()[:2]) for text in shown) == [f"label {i}" for i in range(50, 70)]
+
+
 def test_a_plot_that_fails_is_named_and_costs_nothing_else(report, tmp_path, monkeypatch):
     write_comparison(tmp_path, report)
     assert (tmp_path / "plots/quality_and_cost.png").exists()
