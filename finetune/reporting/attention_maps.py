@@ -1,5 +1,5 @@
-"""What a model looks at: the attention maps of an encoder, those of an encoder-decoder from the target to the source,
-or the weights of a recurrent classifier's pooling.
+"""Shows the attention of a model: the maps of an encoder, the maps of an encoder-decoder from target to source,
+or the pooling weights of a recurrent classifier.
 
 Shapes: W words (special tokens count as words), R words of the rows, T tokens, L layers, A heads.
 """
@@ -24,10 +24,10 @@ _LONGEST = 24  # characters of a word on an axis
 class AttentionMaps:
     """The attention of a model over the words of a text.
 
-    `weights` is float32 (L, A, R, W): of layer and head, from the word of a row to the word of a column, each row
-    adding up to 1. The words of the rows are `said`, the target, for an encoder-decoder, else they are `words`. For a
-    recurrent classifier it is (W,): each word's share of the pooled vector. Layers, heads and words are counted from
-    0. In a notebook, an object shows itself as HTML.
+    `weights` is float32 (L, A, R, W): for each layer and head, the attention from the word of a row to the word of a
+    column. Each row adds up to 1. For an encoder-decoder, the words of the rows are `said` (the target), else they
+    are `words`. For a recurrent classifier, `weights` is (W,): the share of each word in the pooled vector. Layers,
+    heads and words are counted from 0. A notebook shows such an object as HTML.
     """
 
     words: tuple[str, ...]
@@ -40,18 +40,18 @@ class AttentionMaps:
         return self.said or self.words
 
     def plot(self, layer: int | None = None, head: int | None = None) -> "Figure":
-        """All maps, a row a layer and a column a head, on one scale; or one large map with its words.
+        """Draws all maps (a row for each layer, a column for each head); or one large map with its words.
 
-        If the model has only one map, as an encoder-decoder with Bahdanau's attention, it is shown large.
+        If the model has only one map, as an encoder-decoder with Bahdanau's attention has, the map is large.
 
         Raises:
-            ValueError: for a layer or head that is not there, or for one without the other.
+            ValueError: if the model does not have this layer or head, or if only one of both is given.
         """
         from matplotlib.figure import Figure
 
         if self.weights.ndim == 1:
             if layer is not None or head is not None:
-                raise ValueError("plot: this model has one weight a word, so give neither layer nor head")
+                raise ValueError("plot: this model has one weight for each word; give neither layer nor head")
             return self._plot_bars()
         L, A, R, W = self.weights.shape
         if layer is None and head is None and L == A == 1:
@@ -74,13 +74,13 @@ class AttentionMaps:
         if layer is None or head is None or not 0 <= layer < L or not 0 <= head < A:
             raise ValueError(
                 f"plot: layer {layer}, head {head}: this model has layers 0 to {L - 1} and heads 0 to {A - 1}; give "
-                "one of each, or neither for all maps"
+                "a layer and a head, or neither for all maps"
             )
         width, height = (min(max(4.0, 1.8 + 0.32 * words), 40.0) for words in (W, R))
         figure = Figure(figsize=(width + 0.8, height), layout="constrained")
         ax = figure.subplots()
         image = ax.imshow(self.weights[layer, head], cmap="cividis", norm=_norm(), interpolation="nearest")
-        # parse_math: a word such as $x is no formula.
+        # parse_math=False: a word such as $x is not a formula.
         ax.set_xticks(range(W), map(_short, self.words), rotation=90, parse_math=False)
         ax.set_yticks(range(R), map(_short, self.rows), parse_math=False)
         ax.set_xlabel("to the source" if self.said else "to")
@@ -105,16 +105,17 @@ class AttentionMaps:
         return figure
 
     def html(self) -> str:
-        """A fragment for an HTML page, which needs nothing else: no network, no style of the page, no identifiers.
+        """A part of an HTML page. It needs no network and no styles, and has no identifiers.
 
-        It shows every map in a small picture and one map with its words in a table; with JavaScript, two lists or a
-        click into the picture choose which. Colours are laid over the page's own background, light or dark.
+        It shows all maps in a small picture, and one map with its words in a table. With JavaScript, a reader chooses
+        the map with two lists or with a click into the picture. The colours fit a light and a dark page.
         """
         if self.weights.ndim == 1:
             return self._html_words()
         L, A, R, W = self.weights.shape
         mean = self.weights.mean((0, 1))
-        # JavaScript gets the root of each weight in a byte, within 0.004 of the weight and nearer for small ones.
+        # JavaScript gets the square root of each weight in a byte. The error is below 0.004, and smaller for small
+        # weights.
         data = base64.b64encode(np.rint(np.sqrt(self.weights) * 255).astype(np.uint8).tobytes()).decode()
         layers, heads = (
             "".join(f"<option value={i}>{i}</option>" for i in ["all", *range(count)]) for count in (L, A)
@@ -129,11 +130,11 @@ class AttentionMaps:
         return (
             f'<div class="finetune-attention" data-shape="{L} {A} {R} {W}" data-weights="{data}">\n'
             f"<style>{_STYLE}</style>\n"
-            f'<p>{L} layers (downwards) of {A} heads (across), each a map from a row to a column:</p>\n<p><img alt="'
+            f'<p>{L} layers (from top to bottom) with {A} heads (from left to right):</p>\n<p><img alt="'
             f'the attention maps of {L} layers and {A} heads" src="data:image/png;base64,{_overview(self.weights)}" '
             f'width="{A * (W + 1) - 1}" height="{L * (R + 1) - 1}"></p>\n'
             f"<p hidden>layer <select>{layers}</select> head <select>{heads}</select></p>\n"
-            "<p>Attention in hundredths, from the word of a row to the word of a column, "
+            "<p>Attention in percent, from the word of a row to the word of a column, "
             "<output>mean of all layers and heads</output>:</p>\n"
             f'<div class="finetune-attention-map"><table><thead><tr><td></td>{columns}</tr></thead>\n<tbody>'
             + "\n".join(rows)
@@ -148,7 +149,7 @@ class AttentionMaps:
         )
         return (
             f'<div class="finetune-attention">\n<style>{_STYLE}</style>\n'
-            f"<p>Each word's weight in the pooled vector, in hundredths:</p>\n<p>{words}</p>\n</div>\n"
+            f"<p>Weight of each word in the pooled vector, in percent:</p>\n<p>{words}</p>\n</div>\n"
         )
 
     def _repr_html_(self) -> str:
@@ -158,23 +159,22 @@ class AttentionMaps:
 def attention(
     model: Any, text: str | Sequence[str], tokenizer: Any, *, target: str | Sequence[str] | None = None
 ) -> AttentionMaps:
-    """The attention over a text's words: of an encoder or an encoder-decoder in every layer and head, or of a
-    recurrent classifier.
+    """The attention over the words of a text, for each layer and head; or the weights of a recurrent classifier.
 
-    Subwords are merged as Clark et al. (2019, section 4.1) do: attention to a word is the sum over its subwords,
-    attention from it their mean. A loaded model is left as it was found: its modes, its attention implementation.
+    Subwords are merged as in Clark et al. (2019, section 4.1): the attention to a word is the sum over its subwords,
+    and the attention from a word is their mean. Afterwards, the model is in the same state as before.
 
     Args:
-        model: a loaded model; `finetune.attention` also loads one.
-        text: a text, whose words are those that the tokenizer splits it into before it makes subwords; or the words.
-            A word that the tokenizer turns into nothing has no entry, a special token has one of its own.
-        tokenizer: of the model. For an encoder-decoder it may hold two, `source` and `target`.
-        target: for an encoder-decoder, the text whose words look at those of `text` while the model says them.
-            Default: what the model says by itself.
+        model: a loaded model. `finetune.attention` can also load one.
+        text: the words; or a text, which the tokenizer splits into words before it makes subwords. A word without a
+            subword has no entry. Each special token has an entry.
+        tokenizer: the tokenizer of the model. For an encoder-decoder it may have two parts, `source` and `target`.
+        target: for an encoder-decoder, the text that the model writes; the attention goes from its words to `text`.
+            Default: the model's own answer.
 
     Raises:
-        ValueError: for a model without attention (mean pooling, a recurrent tagger), for a text without words or of
-            more tokens than the model has positions for.
+        ValueError: for a model without attention (mean pooling, a recurrent tagger), for a text without words, and
+            for a text with more tokens than the model has positions.
     """
     if model.config.is_encoder_decoder:
         return _cross_attention(model, text, tokenizer, target)
@@ -198,7 +198,7 @@ def _merged(found: Sequence[np.ndarray], of_rows: np.ndarray, of_columns: np.nda
 def _cross_attention(
     model: Any, text: str | Sequence[str], tokenizer: Any, target: str | Sequence[str] | None
 ) -> AttentionMaps:
-    """From each word of the target, at the step that says it, to the words of the source."""
+    """The attention from each word of the target, at the step that writes it, to the words of the source."""
     import torch
 
     source_tokenizer, target_tokenizer = (getattr(tokenizer, side, tokenizer) for side in ("source", "target"))
@@ -225,7 +225,7 @@ def _cross_attention(
         )
     if not output.cross_attentions:
         raise ValueError(
-            f"attention: this {type(model).__name__} has none to show; give an encoder-decoder with attention, such "
+            f"attention: this {type(model).__name__} has no attention; give an encoder-decoder with attention, such "
             "as lstm2lstm-attention or transformer"
         )
     with_end = np.zeros((len(said) + 1, len(ids) + 1))
@@ -237,13 +237,15 @@ def _cross_attention(
 def _words(
     text: str | Sequence[str], tokenizer: Any, special: bool = True
 ) -> tuple[tuple[str, ...], np.ndarray, Any]:
-    """The words, float64 (W, T) with a 1 where a token is of a word, model inputs.
+    """The words; float64 (W, T), which is 1 if the token belongs to the word; and the model inputs.
 
     Args:
         special: whether the tokenizer adds its special tokens.
     """
     if not getattr(tokenizer, "is_fast", False):
-        raise ValueError(f"attention: {type(tokenizer).__name__} does not tell words; give a fast tokenizer")
+        raise ValueError(
+            f"attention: {type(tokenizer).__name__} does not know words and their subwords; give a fast tokenizer"
+        )
     split = not isinstance(text, str)
     given: Any = list(text) if split else text
     inputs = tokenizer(
@@ -252,7 +254,7 @@ def _words(
     offsets = inputs.pop("offset_mapping")[0].tolist()
     tokens, word_ids = inputs.tokens(), inputs.word_ids()
     if all(word is None for word in word_ids):
-        raise ValueError(f"attention: {text!r} has no words for this tokenizer; give a text with some")
+        raise ValueError(f"attention: {text!r} has no words for this tokenizer; give another text")
     words: list[str] = []
     columns: list[list[int]] = []
     for t, word in enumerate(word_ids):
@@ -262,7 +264,7 @@ def _words(
         columns.append([t])
         words.append(tokens[t] if word is None else given[word] if split else "")
     for i, of_word in enumerate(columns):
-        if not words[i]:  # a part of the text, not of what the tokenizer made of it
+        if not words[i]:  # take the word from the text, because the tokenizer may have changed its characters
             words[i] = given[offsets[of_word[0]][0] : offsets[of_word[-1]][1]].strip() or tokens[of_word[0]]
     merge = np.zeros((len(words), len(tokens)))
     for i, of_word in enumerate(columns):
@@ -271,7 +273,7 @@ def _words(
 
 
 def _attentions(model: Any, inputs: Any) -> list[np.ndarray]:
-    """What the model itself says, float64 [(1, A, T, T)] for each layer or [(1, T)]."""
+    """The attention weights that the model gives: float64 (1, A, T, T) for each layer, or a single (1, T)."""
     import torch
 
     _check_length(model, inputs["input_ids"].shape[1])
@@ -280,7 +282,7 @@ def _attentions(model: Any, inputs: Any) -> list[np.ndarray]:
     found = getattr(output, "attentions", None)
     if not found:
         raise ValueError(
-            f"attention: {type(model).__name__} has none to show; give an encoder such as BERT, or a recurrent "
+            f"attention: {type(model).__name__} has no attention; give an encoder such as BERT, or a recurrent "
             "classifier of texts with attention pooling"
         )
     return [weights.double().cpu().numpy() for weights in found]
@@ -294,15 +296,17 @@ def _check_length(model: Any, length: int) -> None:
         first = 0 if positions.padding_idx is None else positions.padding_idx + 1  # RoBERTa and XLM-R
         limit = positions.num_embeddings - first
         if length > limit:
-            raise ValueError(f"attention: the text has {length} tokens, and the model positions for {limit}; cut it")
+            raise ValueError(
+                f"attention: the text has {length} tokens, but the model has {limit} positions; give a shorter text"
+            )
 
 
 @contextmanager
 def _eager(model: Any, attending: Any) -> Iterator[None]:
-    """Evaluation mode, and the attention that gives its weights; then everything as it was.
+    """Sets evaluation mode, and an attention implementation that returns its weights. Afterwards restores both.
 
     Args:
-        attending: the part of the model whose attention that is; None if it always gives its weights.
+        attending: the part of the model that has the attention; None if it always returns its weights.
     """
     modes = [(module, module.training) for module in model.modules()]
     implementation = "eager" if attending is None else attending.config._attn_implementation
@@ -319,7 +323,7 @@ def _eager(model: Any, attending: Any) -> Iterator[None]:
 
 
 def _norm() -> Any:
-    """From 0 to 1 for every map, so that they compare; the root shows small weights too."""
+    """Colours: from 0 to 1 in all maps, so that they can be compared. The square root shows small weights."""
     from matplotlib.colors import PowerNorm
 
     return PowerNorm(0.5, vmin=0, vmax=1)
@@ -334,7 +338,7 @@ def _hundredths(weight: float) -> str:
 
 
 def _overview(weights: np.ndarray) -> str:
-    """All maps in one picture, a pixel a weight, as a PNG in base64."""
+    """All maps in one picture, with a pixel for each weight, as a PNG in base64."""
     from matplotlib.image import imsave
 
     L, A, R, W = weights.shape
@@ -346,7 +350,7 @@ def _overview(weights: np.ndarray) -> str:
     return base64.b64encode(file.getvalue()).decode()
 
 
-# Sky blue of Okabe and Ito, at most so strong that black and white text can be read on it.
+# The sky blue of Okabe and Ito. It is so light that both black and white text can be read on it.
 _STYLE = """
 .finetune-attention { font: 13px/1.5 system-ui, sans-serif; }
 .finetune-attention p { margin: .4em 0; }

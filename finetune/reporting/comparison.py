@@ -1,4 +1,4 @@
-"""A comparison of models, told three times from the same numbers: JSON, Markdown, and one page of HTML."""
+"""Writes a comparison of models in three forms with the same numbers: JSON, Markdown, and a page of HTML."""
 
 import json
 import math
@@ -26,11 +26,11 @@ _PLOTS = ("scores", "learning_curves", "quality_and_cost", "confusion", *(f"by_{
 def write_comparison(folder: Path, report: Mapping[str, Any]) -> None:
     """Writes `comparison.json`, `comparison.md`, `report.html` and `plots/*.png`.
 
-    A plot that cannot be drawn or written is named in the report. A link in the place of `plots` is removed, and
-    nothing is written to where it leads; other files in `plots` stay.
+    If a plot cannot be drawn or written, the report names it with the reason. If `plots` is a link, the link is
+    removed, and nothing is written to its target. Other files in `plots` stay.
 
     Args:
-        report: as `finetune.comparison.comparison_of` gives it, with `command`, `machine` and `failures`.
+        report: the result of `finetune.comparison.comparison_of`, with `command`, `machine` and `failures`.
     """
     import jinja2
 
@@ -63,7 +63,7 @@ def write_comparison(folder: Path, report: Mapping[str, Any]) -> None:
 
 
 def _draw(folder: Path, report: Mapping[str, Any]) -> tuple[dict[str, str], dict[str, str]]:
-    """Writes the plots. Each one's name with its SVG, and the names of those that failed with the reason."""
+    """Writes the plots. Returns (name -> SVG) of the plots, and (name -> reason) of the plots that failed."""
     from finetune.reporting.plots import comparison_plots, inline_svg, save_png
 
     drawn, failed = {}, {}
@@ -75,28 +75,28 @@ def _draw(folder: Path, report: Mapping[str, Any]) -> tuple[dict[str, str], dict
             figure = draw()
             save_png(figure, folder / f"{name}.png")
             drawn[name] = inline_svg(figure, name)
-        except Exception as error:  # of any kind: no picture is worth the numbers
+        except Exception as error:  # any error: the numbers are more important than a picture
             failed[name] = " ".join(f"{type(error).__name__}: {error}".split())
     for name in _PLOTS:
         if name not in drawn and folder.is_dir():
-            remove(folder / f"{name}.png")  # of an earlier report
+            remove(folder / f"{name}.png")  # an earlier report may have written it
     return drawn, failed
 
 
 def comparison_table(report: Mapping[str, Any]) -> str:
-    """One line a model, as Markdown."""
+    """A Markdown table with a line for each model."""
     return aligned([["model", *_columns(report)], *_cells(report)])
 
 
 def add_comparison_to_card(folder: Path, report: Mapping[str, Any], name: str) -> None:
-    """Puts what the comparison found into the model card of one of its runs, in the place of an earlier one's."""
+    """Adds the results of a comparison to the model card of a run. They replace those of an earlier comparison."""
     card = folder / "README.md"
     if not card.exists():
         return
     score, best = _score(report, name), f"{report['split']}_{report['metric']}"
     lines = [
         f"{best} over {len(score['values'])} seed(s): {_with_spread(score)}"
-        f"{_interval(score)}. Beside it, on the same data ({report['data']['name']}):",
+        f"{_interval(score)}. Other models, on the same data ({report['data']['name']}):",
         "",
         *(f"- {other}: {_with_spread(_score(report, other))}" for other in report["models"] if other != name),
         "",
@@ -152,7 +152,7 @@ def _cells(report: Mapping[str, Any]) -> list[list[str]]:
 
 
 def _matrix(report: Mapping[str, Any]) -> dict[str, dict[str, Mapping[str, Any]]]:
-    """For each row and column the pair, the difference being row minus column."""
+    """The pair for each row and column. Its difference is row minus column."""
     table: dict[str, dict[str, Mapping[str, Any]]] = {}
     for pair in report["pairs"]:
         table.setdefault(pair["first"], {})[pair["second"]] = pair
@@ -183,13 +183,13 @@ def _interval(score: Mapping[str, Any]) -> str:
 
 
 def _one_seed(report: Mapping[str, Any], pair: Mapping[str, Any]) -> list[str]:
-    """The models of a pair that were trained once, though another seed would have given another model."""
+    """The models of a pair that depend on the seed, but were trained with only one seed."""
     of_pair = {name: report["models"][name] for name in (pair["first"], pair["second"])}
     return [name for name, model in of_pair.items() if model["depends_on_seed"] and len(model["seeds"]) == 1]
 
 
 def _flat(pair: Mapping[str, Any]) -> bool:
-    """Whether all resamples gave one difference, as where all seeds of two models predict nothing."""
+    """Whether all resamples give the same difference, for example if two models predict nothing with any seed."""
     return bool(pair["low"] == pair["high"])
 
 
@@ -199,8 +199,8 @@ def _sentence(report: Mapping[str, Any], pair: Mapping[str, Any]) -> str:
         f"{pair['first']} minus {pair['second']}: {pair['difference']:+.4f} ({pair['low']:+.4f} to "
         f"{pair['high']:+.4f}; p {bootstrap} by bootstrap, {randomisation} by randomisation, {holm} after Holm's "
         "correction)"
-        + ("; every resample gave this difference, so the interval has no width" if _flat(pair) else "")
-        + "".join(f"; one seed of {name}: nothing is known of others" for name in _one_seed(report, pair))
+        + ("; every resample gives this difference, so the interval has no width" if _flat(pair) else "")
+        + "".join(f"; {name} has one seed: nothing is known about other seeds" for name in _one_seed(report, pair))
     )
 
 
@@ -237,7 +237,7 @@ def _markdown(report: Mapping[str, Any], figures: Sequence[str]) -> str:
         )
     if "scorers" in report:
         scorers = list(next(iter(report["scorers"].values())))
-        lines += ["", "## What the scorer does to the number", "", f"{measure} on the same predictions.", ""]
+        lines += ["", "## How the scorer changes the score", "", f"{measure} on the same predictions.", ""]
         body = [[name, *(f"{v:.4f}" for v in row.values())] for name, row in report["scorers"].items()]
         lines += [aligned([["model", *scorers], *body]), "", _words_line(report)]
     lines += ["", "## Settings", ""]
@@ -258,20 +258,20 @@ def _words_line(report: Mapping[str, Any]) -> str:
 def _told(report: Mapping[str, Any]) -> str:
     """What the columns of the table mean."""
     return (
-        "Mean and standard deviation over the seeds; the interval is Student's, from three seeds on, within "
-        "0 and 1. Tokens are the model's own, subwords "
-        "or, for a recurrent model, words: compare sentences a second, which are without tokenising (the SVM's have "
-        "it: its features are its model). Operations: 2 for each weight that is no embedding and each token, and a "
-        "transformer's attention; training takes three times as many."
+        "A score is the mean over the seeds, with the standard deviation. With three or more seeds there is an "
+        "interval of Student's t, cut at the limits of the score. Tokens are subwords, or words for recurrent models; "
+        "so compare models by sentences/s. This time does not include tokenising, except for the SVM, whose features "
+        "are computed from the text. Operations: 2 for each weight outside of embeddings and each token, and the "
+        "attention of a transformer. Training takes three times as many."
     )
 
 
 def _in_short(report: Mapping[str, Any]) -> str:
-    """The best model, and whether it is better than the next by more than chance."""
+    """A sentence on the best model, and on whether chance alone may explain its distance to the next one."""
     means = {name: _score(report, name)["mean"] for name in report["models"]}
     order = sorted(means, key=lambda name: -means[name])
     measure = _columns(report)[0]
-    first = [name for name in order if means[order[0]] - means[name] < 5e-5]  # less than the report shows
+    first = [name for name in order if means[order[0]] - means[name] < 5e-5]  # equal in the digits of the report
     if len(first) > 1:
         return f"{', '.join(first[:-1])} and {first[-1]} have the same {measure}, {means[order[0]]:.4f}" + (
             "." if len(first) == len(order) else f"; the next is {order[len(first)]}, {means[order[len(first)]]:.4f}."
@@ -281,11 +281,11 @@ def _in_short(report: Mapping[str, Any]) -> str:
         return best
     pair = _matrix(report)[order[0]][order[1]]
     if pair["p_holm"] < 0.05:
-        verdict = "a difference that chance alone would hardly give"
+        verdict = "chance alone would hardly give such a difference"
     else:
-        verdict = "chance alone may give such a difference, so it is not shown which of the two is better"
+        verdict = "chance alone may give such a difference, so it is not known which of the two is better"
     seeds = "".join(
-        f" {name} was trained with one seed: what another seed would give is not known."
+        f" {name} was trained with one seed: the result of another seed is not known."
         for name in _one_seed(report, pair)
     )
     return (
@@ -294,7 +294,7 @@ def _in_short(report: Mapping[str, Any]) -> str:
 
 
 def _marked(words: Sequence[str], spans: Sequence[tuple[int, int, str]]) -> list[tuple[str, str | None]]:
-    """A sentence in pieces: (words, type of the entity or None)."""
+    """Splits a sentence into pieces: (words, type of the entity or None)."""
     pieces: list[tuple[str, str | None]] = []
     at = 0
     for begin, end, kind in sorted(spans):
@@ -304,7 +304,7 @@ def _marked(words: Sequence[str], spans: Sequence[tuple[int, int, str]]) -> list
 
 
 def _plain(value: Any) -> Any:
-    """What JSON can hold: NaN becomes null."""
+    """The value in a form that JSON can have: NaN becomes null."""
     if isinstance(value, Mapping):
         return {str(key): _plain(item) for key, item in value.items()}
     if isinstance(value, (list, tuple)):

@@ -1,4 +1,4 @@
-"""The machine and the versions that a figure was measured with."""
+"""The machine and the versions of packages, for reports of measured numbers."""
 
 import os
 import platform
@@ -14,7 +14,7 @@ PACKAGES = ("torch", "transformers", "accelerate", "datasets", "tokenizers", "sc
 
 
 def machine() -> dict[str, str]:
-    """Processor, threads, memory, GPU, Python and packages; no name of a host or a user."""
+    """The processor, threads, memory, GPU, Python and packages. It has no name of a host or a user."""
     information = Path("/proc/cpuinfo")
     names = (
         [line for line in information.read_text().splitlines() if line.startswith("model name")]
@@ -35,5 +35,5 @@ def machine() -> dict[str, str]:
 
 
 def versions() -> dict[str, str]:
-    """The versions of this project and of the packages that a figure may depend on."""
+    """The versions of this project, and of packages on which a measured number may depend."""
     return {"finetune": __version__} | {name: metadata.version(name) for name in PACKAGES}

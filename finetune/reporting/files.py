@@ -1,4 +1,4 @@
-"""`predictions_<split>.*`: what a model said beside what is right."""
+"""Writes `predictions_<split>.tsv`: the predictions of a model beside the correct answers."""
 
 import csv
 from collections.abc import Iterable, Sequence
@@ -8,10 +8,10 @@ from finetune.files import whole_file
 
 
 def write_predictions(path: Path, header: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
-    """Writes a TSV file with a header line; each run of white space inside a cell becomes one space.
+    """Writes a TSV file with a header line. White space inside a cell becomes one space.
 
-    Nothing else is changed or quoted, so that a program reads back the labels `-1` and `=1+1`. A spreadsheet takes
-    a cell that begins with = + - or @ for a formula, unless its columns are imported as text.
+    Nothing else is changed or quoted, so that a program can read labels such as `-1` and `=1+1`. A spreadsheet may
+    take a cell that begins with = + - or @ for a formula; import its columns as text.
     """
     with whole_file(path) as file:
         writer = csv.writer(file, delimiter="\t", quoting=csv.QUOTE_NONE, quotechar=None, lineterminator="\n")

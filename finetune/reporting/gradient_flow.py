@@ -1,4 +1,4 @@
-"""How far back a gradient reaches, as `recipes/gradient_flow.py` measured it: a table and a figure."""
+"""A table and a figure of how far back gradients reach, from the result of `recipes/gradient_flow.py`."""
 
 import math
 import statistics
@@ -8,13 +8,13 @@ from typing import Any
 import torch
 from matplotlib.figure import Figure
 
-# Of Okabe and Ito.
+# The colours of Okabe and Ito, which colour-blind readers can tell apart.
 COLOURS = ("#000000", "#D55E00", "#0072B2", "#009E73", "#CC79A7")
 TITLES = ("At initialisation", "After training")
 
 
 def gradient_flow_table(result: Mapping[str, Any]) -> str:
-    """Markdown: how well each model learned, and its gradient by distance, relative to distance 0."""
+    """Markdown tables: how well each model learned, and its gradient at each distance, relative to distance 0."""
     models, length = result["models"], result["config"]["length"]
     distances = sorted({k for k in (0, 1, 2, 5, 10, 25, 50, 100, 200, 500, 1000) if k < length} | {length - 1})
     lines = [
@@ -38,7 +38,7 @@ def gradient_flow_table(result: Mapping[str, Any]) -> str:
 
 
 def gradient_flow_figure(result: Mapping[str, Any]) -> Figure:
-    """Both tables' gradients as lines, median and range, with the value at the largest distance beside each."""
+    """The gradients as lines (median and range over the seeds). The value at the largest distance is beside each."""
     drawing = Figure(figsize=(10.5, 4.2), layout="constrained")
     colours = dict(zip(result["models"], COLOURS, strict=False))
     panels = drawing.subplots(1, 2, sharey=True)

@@ -10,8 +10,8 @@ from huggingface_hub import EvalResult, ModelCardData
 from finetune.files import write_text
 from finetune.reporting.environment import versions
 
-_NEW = ("-seq2seq",)  # kinds that begin with random weights
-_OWN = ("recurrent", "encoder-crf")  # the package's own kinds, which transformers alone does not know
+_NEW = ("-seq2seq",)  # ends of model types that start with random weights
+_OWN = ("recurrent", "encoder-crf")  # model types of this package, which transformers alone does not know
 _TOLD = (
     "learning_rate",
     "num_train_epochs",
@@ -28,7 +28,7 @@ _TOLD = (
 
 
 def told_settings(config: Any) -> dict[str, Any]:
-    """The flags of a run that its model card tells."""
+    """The flags of a run that its model card shows."""
     told = {name: getattr(config, name) for name in _TOLD}
     del told["num_train_epochs" if config.max_steps > 0 else "max_steps"]
     del told["per_device_train_batch_size" if config.tokens_per_batch else "tokens_per_batch"]
@@ -50,17 +50,17 @@ def write_model_card(
     labels: Sequence[str] = (),
     notes: Sequence[str] = (),
 ) -> None:
-    """Writes `README.md`: what the model is, its data, its scores, its settings, how to use it.
+    """Writes `README.md`: what the model is, its data, its scores, its settings, and how to use it.
 
     Args:
-        model_type: as the model's config says.
-        task: its name on the Hub, such as `token-classification`.
-        metric: the score of the card's metadata.
-        use: lines of Python with FOLDER for the model's place; `pipeline` or `finetune` are imported for them.
-        base_model: the Hub id or the baseline's name; of a local path only the last part is shown.
-        data: the data set's name; of a local path only the last part is shown.
-        results: `all_results.json`.
-        settings: the flags worth telling.
+        task: the name of the task on the Hub, such as `token-classification`.
+        metric: the score for the metadata of the card.
+        use: lines of Python with FOLDER for the place of the model. `pipeline` or `finetune` is imported before them.
+        base_model: the Hub id, or the name of the baseline. If it is a path, only its last part is shown.
+        model_type: as in the model's config.
+        data: the name of the data set. If it is a path, only its last part is shown.
+        results: the content of `all_results.json`.
+        settings: the flags to show.
         notes: sentences about the scores.
     """
     name, base = folder.resolve().name, _public(base_model)
@@ -109,8 +109,8 @@ def write_model_card(
         *([f"Labels: {', '.join(f'`{label}`' for label in labels)}", ""] if labels else []),
         "## Scores",
         "",
-        "Losses are in nats, other scores but the perplexity are fractions between 0 and 1. They are of one run with "
-        "one seed: the spread over seeds is not known from it.",
+        "Losses are in nats. Other scores, except the perplexity, are fractions between 0 and 1. They are of one run "
+        "with one seed: the spread over seeds is not known from it.",
         *(["f1_macro and recall_macro are means over the labels that occur in the split."] if macro else []),
         *notes,
         "",
@@ -121,7 +121,7 @@ def write_model_card(
         "## Training",
         "",
         *(f"- {key}: {value}" for key, value in settings.items()),
-        # Fewer than was asked for where it stopped early; the weights are of the best epoch.
+        # A run that stopped early has fewer steps than the flags say. The weights are those of the best epoch.
         *([f"- steps trained: {results['train_steps']:,}"] if "train_steps" in results else []),
         *([f"- best epoch: {results['best_epoch']}"] if "best_epoch" in results else []),
         f"- parameters: {results['total_parameters']:,}",
@@ -132,7 +132,7 @@ def write_model_card(
         "```python",
         *_imports(use, model_type),
         "",
-        f"# {name} is the folder of this card; on the Hub it is the name above this page",
+        f"# {name} is the folder of this card; on the Hub, take the name at the top of this page",
         use.replace("FOLDER", json.dumps(name, ensure_ascii=False)),
         "```",
         "",
@@ -143,11 +143,11 @@ def write_model_card(
 def _imports(use: str, model_type: str) -> list[str]:
     if "pipeline(" not in use:
         return ["import finetune"]
-    own = ["import finetune  # makes this kind of model known to pipeline()"] if model_type in _OWN else []
+    own = ["import finetune  # so that pipeline() knows this kind of model"] if model_type in _OWN else []
     return [*own, "from transformers import pipeline"]
 
 
 def _public(name: str) -> str:
-    """A Hub id as it is; a path as its last part, since a card tells nobody's folders."""
+    """A Hub id as it is; the last part of a path, because a card should not show the folders of a machine."""
     path = Path(name)
     return path.name if path.is_absolute() or path.exists() or len(path.parts) > 2 else name

@@ -1,7 +1,7 @@
-"""Plots of a comparison: matplotlib figures that need no screen, as PNG files and as SVG inside a page.
+"""Plots of a comparison, drawn by matplotlib without a screen, as PNG files and as SVG inside a page.
 
-Their size does not grow with the number of labels: of many, the `MOST` that are most often confused are shown, or
-the most frequent ones, if nothing says which are confused.
+If there are many labels, a plot shows only `MOST` of them: the ones that are confused most often, or the most frequent
+ones if a report has no confusions.
 
 Shapes: K labels.
 """
@@ -20,17 +20,18 @@ from matplotlib.ticker import LogLocator, NullLocator
 
 from finetune.files import remove
 
-_INK = "#123456"  # stands for the page's own text colour, light or dark
-# Okabe and Ito's, which people with any kind of colour vision tell apart; their black is the text's colour here.
+_INK = "#123456"  # is replaced by the text colour of the page, which may be light or dark
+# The colours of Okabe and Ito, which colour-blind readers can tell apart. Here the text colour stands for their
+# black.
 COLOURS = ("#0072B2", "#E69F00", "#009E73", "#D55E00", "#CC79A7", "#56B4E9", "#999999", _INK)
 MARKERS = "osD^vPX*"
-MOST = 20  # labels in a plot
-_NAME = 30  # characters of a name in a plot
-_LEVEL = 14  # characters of a name that stands level under an axis
+MOST = 20  # largest number of labels in a plot
+_NAME = 30  # largest number of characters of a name in a plot
+_LEVEL = 14  # a longer name under an axis is slanted
 
 
 def comparison_plots(report: Mapping[str, Any]) -> dict[str, Callable[[], Figure]]:
-    """The plots of a report by their names, in their order, each still to be drawn."""
+    """name -> function that draws the plot, for all plots of a report, in order."""
     report = _without_formulas(report)
     plots: dict[str, Callable[[], Figure]] = {"scores": partial(_scores, report)}
     if any(len(model["curve"]) > 1 for model in report["models"].values()):
@@ -44,10 +45,11 @@ def comparison_plots(report: Mapping[str, Any]) -> dict[str, Callable[[], Figure
 
 
 def confusion_shown(report: Mapping[str, Any], name: str) -> tuple[list[str], list[str], np.ndarray]:
-    """Rows, columns and cells of a model's confusion matrix, at most `MOST` labels of it.
+    """The names of the rows, the names of the columns, and the cells of a model's confusion matrix.
 
-    The errors of all models together choose the labels. Where some are left out, a column `others` holds what was
-    predicted of these. A row and a column `none` are those of entities that the other side does not have.
+    It has at most `MOST` labels: the ones with the most errors of all models. If labels are left out, the column
+    `others` has the number of times they were predicted. The row and the column `none` are for entities without a
+    counterpart.
     """
     labels, table = list(report["labels"]), np.array(report["confusion"][name], dtype=float)
     none = ["none"] if len(table) > len(labels) else []
@@ -62,7 +64,10 @@ def confusion_shown(report: Mapping[str, Any], name: str) -> tuple[list[str], li
 
 
 def _most_confused(report: Mapping[str, Any]) -> list[int]:
-    """Which labels have the most errors, of themselves or of others taken for them; in their order."""
+    """The numbers of the labels with the most errors, in the order of the labels.
+
+    An error counts for the gold label and for the predicted label.
+    """
     wrong = np.sum([np.array(table, dtype=float) for table in report["confusion"].values()], axis=0)
     np.fill_diagonal(wrong, 0.0)
     errors = (wrong.sum(0) + wrong.sum(1))[: len(report["labels"])]
@@ -70,12 +75,12 @@ def _most_confused(report: Mapping[str, Any]) -> list[int]:
 
 
 def _named(name: str) -> str:
-    """A name that leaves room for the plot."""
+    """The name, cut if it is too long for a plot."""
     return name if len(name) <= _NAME else f"{name[: _NAME - 1]}…"
 
 
 def _without_formulas(value: Any) -> Any:
-    """The same with every `$` escaped, between two of which matplotlib would read a formula."""
+    """The value with each `$` escaped, because matplotlib reads text between two of them as a formula."""
     if isinstance(value, str):
         return value.replace("$", r"\$")
     if isinstance(value, Mapping):
@@ -84,7 +89,7 @@ def _without_formulas(value: Any) -> Any:
 
 
 def save_png(figure: Figure, path: Path) -> None:
-    """Dark on white; a whole file or none. A link in its place is replaced, and never followed."""
+    """Writes a PNG on white, whole or not at all. If `path` is a link, the link is replaced, not its target."""
     beside = path.with_name(f".{path.name}.writing")
     remove(beside)
     try:
@@ -95,7 +100,10 @@ def save_png(figure: Figure, path: Path) -> None:
 
 
 def inline_svg(figure: Figure, name: str) -> str:
-    """An `<svg>` whose text has the page's colour and whose ids are its own; the same figure gives the same text."""
+    """An `<svg>` for a page. Its text has the colour of the page, and its ids occur nowhere else on the page.
+
+    The same figure always gives the same SVG.
+    """
     text = io.StringIO()
     with rc_context({"svg.hashsalt": name, "svg.fonttype": "none"}):
         figure.savefig(text, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
@@ -151,7 +159,7 @@ def _scores(report: Mapping[str, Any]) -> Figure:
                 )
             axes.plot(score["values"], [y] * len(score["values"]), linestyle="none", **_style(number))
         axes.set_yticks(range(len(names)), list(map(_named, reversed(names))))
-        # To the left from the right edge: long names leave little room below the axes.
+        # The label ends at the right edge, because long names leave little room below the axes.
         axes.set_xlabel(f"{_label(report)}: each seed, and the 95 % interval of the mean", loc="right")
         axes.grid(axis="x", alpha=0.3)
         axes.set_ylim(-0.6, len(names) - 0.4)
@@ -165,7 +173,7 @@ def _curves(report: Mapping[str, Any]) -> Figure:
             curve = model["curve"]
             if not curve:
                 continue
-            # A share of the training, since models train for different numbers of epochs.
+            # As a share of the training, because models train for different numbers of epochs.
             share = np.array([point["epoch"] for point in curve]) / curve[-1]["epoch"]
             axes.plot(share, [point["mean"] for point in curve], label=_named(name), markersize=4, **_style(number))
             bounds = ([point[key] for point in curve] for key in ("low", "high"))
@@ -242,12 +250,12 @@ def _groups(report: Mapping[str, Any], title: str) -> Figure:
 
 
 def _confusion(report: Mapping[str, Any]) -> Figure:
-    """Of the best model: shares of the gold labels; counts in the cells."""
+    """The confusion matrix of the best model. Colours show shares of each gold label; the cells have counts."""
     name = max(report["models"], key=lambda model: _score(report, report["models"][model])["mean"])
     rows, columns, table = confusion_shown(report, name)
     shares = table / np.maximum(table.sum(1, keepdims=True), 1)
     left = len(report["labels"]) - MOST
-    cut = f"\n{left:,} labels that are less often confused are left out" if left > 0 else ""
+    cut = f"\n{left:,} labels with fewer errors are left out" if left > 0 else ""
 
     def draw(axes: Any) -> None:
         axes.imshow(shares, cmap="cividis", vmin=0, vmax=1, aspect="auto")
@@ -264,5 +272,5 @@ def _confusion(report: Mapping[str, Any]) -> Figure:
 
 
 def _legend(axes: Any) -> None:
-    handles, labels = axes.get_legend_handles_labels()  # of this plot alone, where it has others beside it
+    handles, labels = axes.get_legend_handles_labels()  # only of this plot, if the figure has several
     axes.figure.legend(handles, labels, loc="outside upper center", ncols=min(4, max(len(handles), 1)), frameon=False)

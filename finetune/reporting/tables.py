@@ -1,21 +1,21 @@
-"""Results of several runs as one text table."""
+"""Tables in Markdown, such as the results of several runs."""
 
 from collections.abc import Mapping, Sequence
 
 
 def results_table(rows: Mapping[str, Mapping[str, float]], columns: Sequence[str]) -> str:
-    """One line a run, numbers aligned; it reads as Markdown too.
+    """A Markdown table with a line for each run, and with aligned numbers.
 
     Args:
-        rows: for each run's name its `all_results.json`.
-        columns: keys of these; a key that a run lacks shows as a dash.
+        rows: name of the run -> content of its `all_results.json`.
+        columns: keys of `all_results.json`. If a run does not have a key, the cell is a dash.
     """
     body = [[name, *(_cell(results.get(column)) for column in columns)] for name, results in rows.items()]
     return aligned([["", *columns], *body])
 
 
 def aligned(rows: Sequence[Sequence[str]]) -> str:
-    """A Markdown table, the first row its head, all columns but the first aligned to the right."""
+    """A Markdown table. The first row is its head. All columns except the first are aligned to the right."""
     rows = [[cell.replace("|", "\\|") for cell in row] for row in rows]
     widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
     rule = ["-" * width if i == 0 else "-" * (width - 1) + ":" for i, width in enumerate(widths)]

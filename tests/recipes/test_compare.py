@@ -238,7 +238,7 @@ def test_one_seed_is_said_to_be_one(compared):
     write_comparison(folder / "once", once)
     assert (folder / "once/report.html").read_text().count("†</span>") == 4  # row and column, two other models
     said = (folder / "once/comparison.md").read_text()
-    assert said.count("one seed of bert: nothing is known of others") == 2
+    assert said.count("bert has one seed: nothing is known about other seeds") == 2
 
 
 def test_a_model_has_its_own_flags_and_the_command_line_has_the_last_word(tmp_path):

@@ -156,7 +156,7 @@ def test_weights_of_a_recurrent_classifier_are_its_own(tmp_path):
 )
 def test_a_model_without_attention_is_refused(pooling, task):
     model, tokenizer = recurrent(pooling, task)
-    with pytest.raises(ValueError, match=r"Recurrent.* has none to show"):
+    with pytest.raises(ValueError, match=r"Recurrent.* has no attention"):
         attention(model, "Priya flew", tokenizer=tokenizer)
 
 
@@ -345,5 +345,5 @@ def test_by_default_the_target_is_what_the_model_says(checkpoints, tokenizers):
     shown = maps.html()
     assert f'data-shape="1 1 {len(maps.said)} {len(maps.words)}"' in shown
     assert shown.count("<tr>") == len(maps.said) + 1
-    with pytest.raises(ValueError, match="has none to show"):
+    with pytest.raises(ValueError, match="has no attention"):
         reporting.attention(an_encoder_decoder("lstm2lstm", "wordpiece", checkpoints, tokenizers), PAIR[0], tokenizer)

@@ -245,9 +245,9 @@ def test_the_first_sentence_says_what_was_shown(report):
 
     lower = "short has the highest test F1, 0.7000 ± 0.0000. The next is whole, 0.2000 lower: "
     values = {"whole": [0.5, 0.5], "short": [0.7, 0.7]}
-    assert first(0.04, **values) == f"{lower}a difference that chance alone would hardly give (p 0.040)."
+    assert first(0.04, **values) == f"{lower}chance alone would hardly give such a difference (p 0.040)."
     assert first(0.3, **values) == (
-        f"{lower}chance alone may give such a difference, so it is not shown which of the two is better (p 0.300)."
+        f"{lower}chance alone may give such a difference, so it is not known which of the two is better (p 0.300)."
     )
     for other in (0.1 + 0.2, 0.30001):  # greater in the last bit, or in what no table shows
         assert first(1.0, whole=[0.3], short=[other]) == "short and whole have the same test F1, 0.3000."
