@@ -259,7 +259,7 @@ def _told(report: Mapping[str, Any]) -> str:
     """What the columns of the table mean."""
     return (
         "A score is the mean over the seeds, with the standard deviation. With three or more seeds there is an "
-        "interval of Student's t, cut at the limits of the score. Tokens are subwords, or words for recurrent models; "
+        "interval of Student's t, cut at the limits of the score. Tokens are subwords, or words for baselines; "
         "so compare models by sentences/s. This time does not include tokenising, except for the SVM, whose features "
         "are computed from the text. Operations: 2 for each weight outside of embeddings and each token, and the "
         "attention of a transformer. Training takes three times as many."
