@@ -1,7 +1,7 @@
 """Plots of a comparison, drawn by matplotlib without a screen, as PNG files and as SVG inside a page.
 
-If there are many labels, a plot shows only `MOST` of them: the ones that are confused most often, or the most frequent
-ones if a report has no confusions.
+If there are many labels, a plot shows only `MOST` of them: the ones that are confused most often, or the most
+frequent ones if a report has no confusions.
 
 Shapes: K labels.
 """
