@@ -110,12 +110,15 @@ def load_predictor(
     return predictor
 
 
-def attention(model: Any, text: str | Sequence[str], *, tokenizer: Any = None) -> reporting.AttentionMaps:
+def attention(
+    model: Any, text: str | Sequence[str], *, target: str | Sequence[str] | None = None, tokenizer: Any = None
+) -> reporting.AttentionMaps:
     """The attention of a model to each word: as `finetune.reporting.attention`, but also for a folder or a Hub id.
 
     Args:
         model: a folder or a Hub id; or a loaded model, which then needs its `tokenizer`.
         text: a text, or its words.
+        target: for text to text, the text whose words look at those of `text`. Default: what the model says.
 
     Raises:
         ValueError: as `finetune.reporting.attention`, and for a checkpoint that does not load.
@@ -125,7 +128,7 @@ def attention(model: Any, text: str | Sequence[str], *, tokenizer: Any = None) -
         tokenizer = tokenizer or its_own
     elif tokenizer is None:
         raise ValueError("attention: a loaded model needs its tokenizer, attention(model, text, tokenizer=tokenizer)")
-    return reporting.attention(model, text, tokenizer)
+    return reporting.attention(model, text, tokenizer, target=target)
 
 
 @dataclass(frozen=True)

@@ -164,7 +164,9 @@ def _load_text_to_text(arguments: ModelArguments) -> tuple[PreTrainedModel, Any]
 
 
 def load_as_saved(name: str, *, for_words: bool = True, flag: str = "--model_name_or_path") -> tuple[Any, Any]:
-    """A model in float32 with the head that it was saved with, and its tokenizer. Unknown heads are left out.
+    """A model in float32 with the head that it was saved with, and its tokenizer; of text to text, both tokenizers.
+
+    Unknown heads are left out.
 
     Raises:
         ValueError: if a part does not load; messages use `flag` for `name`.
@@ -172,6 +174,9 @@ def load_as_saved(name: str, *, for_words: bool = True, flag: str = "--model_nam
     path = resolve(name)
     config = load_config(path, name, "main", flag)
     saved = str((config.architectures or [""])[0])
+    if saved.endswith(_TEXT_TO_TEXT):
+        model, sides = _load_text_to_text(ModelArguments(name))
+        return model.eval(), sides
     auto = next((_AUTO[task] for task, ending in _ARCHITECTURE.items() if saved.endswith(ending)), AutoModel)
     model = load_pretrained(auto, path, "main", config=config, head="saved")
     tokenizer = load_tokenizer(name, for_words=for_words, flag=flag)

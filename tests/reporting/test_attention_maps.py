@@ -331,7 +331,7 @@ def test_the_target_looks_at_the_source(name, checkpoints, tokenizers):
     assert maps.weights.std() > 0.02
 
 
-def test_by_default_the_target_is_what_the_model_says(checkpoints, tokenizers):
+def test_by_default_the_target_is_what_the_model_says(checkpoints, tokenizers, tmp_path):
     model = an_encoder_decoder("lstm2lstm-attention", "wordpiece", checkpoints, tokenizers)
     tokenizer = tokenizers["wordpiece"]
     model.eval().generation_config.max_new_tokens = 6
@@ -339,6 +339,8 @@ def test_by_default_the_target_is_what_the_model_says(checkpoints, tokenizers):
     said = model.generate(input_ids=tokenizer(PAIR[0], return_tensors="pt")["input_ids"])
     text = tokenizer.decode(said[0], skip_special_tokens=True)
     np.testing.assert_array_equal(maps.weights, reporting.attention(model, PAIR[0], tokenizer, target=text).weights)
+    model.save_pretrained(tmp_path), tokenizer.save_pretrained(tmp_path)
+    np.testing.assert_allclose(attention(tmp_path, PAIR[0], target=text).weights, maps.weights, atol=1e-5)
     axes = maps.plot().axes[0]  # a single map is shown with its words
     assert [label.get_text() for label in axes.get_xticklabels()] == list(maps.words)
     assert [label.get_text() for label in axes.get_yticklabels()] == list(maps.said)
