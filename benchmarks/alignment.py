@@ -1,16 +1,16 @@
-"""Alignment against the tutorials' `tokenize_and_align_labels`: words a second, tokenisation counted apart.
+"""Compares our alignment with `tokenize_and_align_labels` of the tutorials: words per second, tokenisation apart.
 
     python benchmarks/alignment.py
     python benchmarks/alignment.py --data ../shared/data/wnut17/train.conll --max_seq_length 128
 
-Both sides in one process, alternating; medians and ranges over the repetitions. For each side:
+Both sides run in one process and take turns. Shown are medians and ranges over the repetitions, for:
 
-- `tokenise`: the tokenizer alone, on the sentences (for us: on their distinct words);
-- `align`: from its output and whole-number tags to labelled inputs: their loop over tokens, our arithmetic;
-- `all`: the data set in, labelled inputs out: their function, our `align`.
+- `tokenise`: only the tokenizer, on the sentences (our side: on the distinct words);
+- `align`: from the output of the tokenizer and tags as numbers to labelled inputs: their loop over tokens, our
+arrays; - `all`: from the data set to labelled inputs: their function, our `align`.
 
-Without --data, the sample sentences, eight times over. The rows of both sides are compared first: they must be
-equal where nothing is truncated.
+Without --data, it takes the sample sentences, eight times. First it compares the rows of both sides: rows that are
+not truncated must be equal.
 """
 
 import argparse
@@ -30,7 +30,7 @@ from finetune.data import alignment
 
 
 def labels_of_tokens(tokenized, tags: list[list[int]]) -> list[list[int]]:
-    """The loop of `tokenize_and_align_labels`, without its call of the tokenizer."""
+    """The loop of `tokenize_and_align_labels`, without the call of the tokenizer."""
 
     class Ready:
         def __call__(self, *_, **__):

@@ -1,9 +1,9 @@
-"""What the first hour with a GPU should ask: `make gpu-check`. Without a GPU it says so and ends.
+"""Checks on a GPU what the tests on a CPU cannot check: `make gpu-check`. Without a GPU, it says so and ends.
 
     python benchmarks/gpu_check.py                 every part; writes benchmarks/gpu_check.txt
     python benchmarks/gpu_check.py --part resume   one part
 
-`--device cpu` runs what a CPU can of it, to see that this script works; it writes no file.
+`--device cpu` runs the parts that a CPU can run, to test this script. It writes no file.
 """
 
 import argparse
@@ -63,7 +63,7 @@ def attention(at: Path, bert: Path) -> None:
 
 
 def ner(at: Path, bert: Path, precision: str = "bf16", model: object = None, **more: object) -> None:
-    """Training, evaluation, and that predict says what the evaluation said."""
+    """Trains and evaluates, and checks that predict gives the same answers as the evaluation."""
     folder = at / "run"
     more = {"learning_rate": 1e-2 if model else 1e-3, "max_steps": 5 * STEPS} | more
     sh("recipes/ner.py", *flags(folder, model or bert, **more), precision=precision)
@@ -104,7 +104,7 @@ def pretraining(at: Path, bert: Path) -> None:
 
 
 def resume(at: Path, bert: Path) -> None:
-    """The bytes of a run that went on from the middle, beside one that was never stopped."""
+    """Compares the bytes of a resumed run with those of a run that was never stopped."""
     for exact in ("true", "false"):
         for model in (bert, "bilstm"):
             whole, resumed = (
@@ -122,7 +122,7 @@ def resume(at: Path, bert: Path) -> None:
 
 
 def looks(at: Path, bert: Path) -> None:
-    """Looks into the device's memory, and where the time of a step goes."""
+    """Measures the memory of the device, and the parts of the time of a step."""
     from torch.profiler import ProfilerActivity, profile
 
     from finetune import cli
@@ -162,7 +162,7 @@ def memory(at: Path, bert: Path) -> None:
 
 
 def processes(at: Path, bert: Path) -> None:
-    """Two processes against one, and FSDP. Dropout differs between processes, so the losses are near, not equal."""
+    """Compares two processes with one, and FSDP. Dropout differs between them, so the losses are only similar."""
     gpus = torch.cuda.device_count()
     if torch.cuda.is_available() and gpus < 2:
         return say("skipped: there is one GPU")
@@ -179,7 +179,7 @@ def processes(at: Path, bert: Path) -> None:
 
 
 def speed(at: Path, bert: Path) -> None:
-    """Tokens a second against the tutorials' loop, and the share of the peak."""
+    """Tokens per second, beside the loop of the tutorials, and as a share of the GPU's peak."""
     rows = ("ner-bert-32", "peak") if torch.cuda.is_available() else ("alignment",)
     for row in rows:
         say(sh("benchmarks/speed.py", "--row", row, "--write", "false").strip())

@@ -1,9 +1,9 @@
-"""The memory formula of docs/SCALE.md against what a training step takes on this machine.
+"""Compares the memory formula of docs/SCALE.md with the memory that training needs on this machine.
 
     python benchmarks/memory.py
 
-A BERT in float32 on the CPU with fused AdamW, rows of one length, three steps, each shape in a process of its own;
-the peak of its resident memory less what it had before the model, against `predicted`.
+For each shape, a separate process takes three steps of a BERT in float32 on the CPU, with fused AdamW and rows of
+equal length. The measured value is the peak of its resident memory minus the memory before the model was loaded.
 """
 
 import json
@@ -20,12 +20,12 @@ SHAPES = [  # layers, hidden size, heads, vocabulary, rows, tokens of each
 
 
 def predicted(layers: int, hidden: int, heads: int, vocabulary: int, rows: int, tokens: int) -> float:
-    """Bytes: 16 for each parameter; 4 for each number that a layer keeps for its backward pass."""
+    """The predicted bytes: 16 for each parameter, and 4 for each number that a layer keeps for its backward pass."""
     parameters = vocabulary * hidden + 512 * hidden + layers * (12 * hidden**2 + 13 * hidden)
-    # Of a token, in multiples of the hidden size: the inputs of six linears and two norms, queries, keys, values and
-    # the context, GELU's input and output at four times the size, sums before the norms, masks of dropout.
+    # For each token, in multiples of the hidden size: the inputs of six linear layers and two norms; queries, keys,
+    # values and the context; input and output of GELU with four times the size; sums before the norms; dropout masks.
     kept = 26 * hidden
-    attention = 3 * heads * tokens  # scores, probabilities, and these after dropout
+    attention = 3 * heads * tokens  # the scores, the probabilities, and the probabilities after dropout
     return 16 * parameters + 4 * layers * rows * tokens * (kept + attention)
 
 

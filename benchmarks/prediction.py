@@ -1,8 +1,8 @@
-"""Labelling texts: finetune.predict against transformers.pipeline with batches, the same model and sentences.
+"""Compares the speed of finetune.predict and of transformers.pipeline with batches, on the same sentences.
 
 python benchmarks/prediction.py --model runs/ner --data ../shared/data/wnut17/test.conll
 
-The two take turns; seconds are those of the processor, so that other programs count little.
+The two take turns. Seconds are processor time, so that other programs disturb little.
 """
 
 import argparse

@@ -1,13 +1,15 @@
-"""What feeds masked language modelling, and its projection to the vocabulary, against the stock way.
+"""Compares two parts of pretraining with the stock way: the making of inputs, and the projection to the vocabulary.
 
     OMP_NUM_THREADS=1 python benchmarks/pretraining.py
 
-Both sides run in one process, alternating; medians and ranges of their ratios.
+Both sides run in one process and take turns. Shown are medians and ranges of their ratios.
 
-1. Rows a second at 128 subwords, batches of 32: our instances and masks, from tokenised documents to tensors, against
-   `transformers.DataCollatorForLanguageModeling` on blocks that are ready in memory (single tokens in any case).
-2. Seconds of a training step (forward and backward of 6 layers x 384, 8 x 128 subwords, 15 % masked): the projection
-   on masked positions alone, against the model's own forward, at vocabularies of 30,522, 50,265 and 250,002.
+1. Rows per second, with 128 subwords and batches of 32. Our side makes instances and masks, from tokenised documents
+   to tensors. The stock side is `transformers.DataCollatorForLanguageModeling` on blocks that are already in memory.
+   Both mask single tokens.
+2. Seconds of a training step (forward and backward of 6 layers x 384, 8 x 128 subwords, 15 % masked). Our side
+   projects only the masked positions; the stock side is the model's own forward. Vocabularies: 30,522, 50,265 and
+   250,002.
 """
 
 import argparse
@@ -31,7 +33,7 @@ LENGTH, BATCH = 128, 32
 def compare(
     ours: Callable[[], float], stock: Callable[[], float], repetitions: int
 ) -> tuple[float, float, list[float]]:
-    """Medians of both sides (the higher the better) and their ratios, alternating."""
+    """Runs both sides in turns. Prints their medians (higher is better) and ratios."""
     ours(), stock()  # warm up
     pairs = [(ours(), stock()) for _ in range(repetitions)]
     return (

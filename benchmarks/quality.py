@@ -1,4 +1,4 @@
-"""Do the recipes score what the stock way scores? Both sides, same checkpoint, epochs, batch and seeds.
+"""Compares the scores of the recipes and of the stock way, with the same checkpoint, epochs, batch and seeds.
 
     python benchmarks/quality.py --task ner --data data/wnut17 --seeds 0,1,2
     python benchmarks/quality.py --task sentiment --data data/sst2 --seeds 0,1,2
@@ -7,14 +7,15 @@
     python benchmarks/quality.py --task pairs --data data/mrpc_with_dev --seeds 0,1,2
     ACCELERATE_MIXED_PRECISION=bf16 python benchmarks/quality.py --task ner --data data/wnut17 --sides finetune
 
-`--data` is a folder with train, dev and test as recipes/README.md lists them: .conll (ner), headerless .tsv of text
-and label (sentiment: one label; several: labels between commas, and an id), .tsv of SICK (number) or of MRPC (pairs;
-it has no dev split: benchmarks/README.md says how to cut one from train). Sides:
-`finetune`, the recipe with its defaults; `padded`, the recipe with every layer on padding and the whole vocabulary
-(`--padding_free false --compact_vocabulary false`); `stock`, `transformers.Trainer`. Of several labels, the recipe
-tunes its threshold on dev; the stock way has 0.5, and beside it, as `_tuned`, the threshold that is best on dev. Each
-run has a process of its own. Prints a line a run and the means, and keeps the runs so far in
-benchmarks/quality_<task>.json; `--sides` runs some only.
+`--data` is a folder with the files train, dev and test, as in recipes/README.md. The forms are: .conll (ner); .tsv
+without a header, with text and label (sentiment), or with text, comma-separated labels and an id (several); .tsv of
+SICK (number); .tsv of MRPC (pairs). MRPC has no dev split; benchmarks/README.md says how to make one from train.
+
+The sides are: `finetune`, the recipe with its defaults; `padded`, the recipe that also computes padding and trains
+the whole vocabulary (`--padding_free false --compact_vocabulary false`); `stock`, `transformers.Trainer`. `--sides`
+chooses some of them. For several labels, the recipe tunes its threshold on dev. The stock way has the threshold 0.5;
+scores with `_tuned` have the threshold that is best on dev. Each run is a separate process. The script prints a line
+for each run and the means, and keeps all runs in benchmarks/quality_<task>.json.
 """
 
 import argparse

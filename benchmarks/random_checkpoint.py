@@ -1,8 +1,8 @@
-"""A BERT, RoBERTa or XLM-R of random weights, built from a config, with a tokenizer trained on a data set's words.
+"""Builds a BERT, RoBERTa or XLM-R with random weights, and a tokenizer that is trained on the words of a data set.
 
     python benchmarks/random_checkpoint.py --kind byte-bpe --data data/wnut17/train.conll --output_dir runs/roberta
 
-What comes out is a checkpoint folder like any other: `recipes/ner.py --model_name_or_path runs/roberta`.
+The result is an ordinary checkpoint folder: `recipes/ner.py --model_name_or_path runs/roberta`.
 """
 
 import argparse

@@ -1,12 +1,12 @@
-"""Do two commits compute the same? Short runs of every kind at both, and what they wrote compared byte for byte.
+"""Checks whether two commits compute the same: starts short runs of each kind at both, and compares their files.
 
     python benchmarks/same_bytes.py HEAD~5 HEAD
     python benchmarks/same_bytes.py main .               # . is the working tree as it stands
     python benchmarks/same_bytes.py main . --only crf    # the runs whose name holds this word
 
-Each run is a process of its own on one thread of a CPU, with the same tiny checkpoints and files at both commits.
-Compared are the SHA-256 of `model.safetensors`, of `history.jsonl` without its times, and of each `predictions_*`.
-The exit status is 1 if anything differs. Use it for a change that moves code and should change no number.
+Each run is a separate process with one thread on a CPU, with the same tiny checkpoints and files at both commits. The
+SHA-256 is compared for `model.safetensors`, for `history.jsonl` without its times, and for each `predictions_*`. The
+exit status is 1 if anything differs. Use this for a change that moves code and should not change a number.
 """
 
 import argparse
@@ -30,7 +30,7 @@ NEW = "--tokenizer_name=FOLDER/wordpiece --hidden_size=64 --num_hidden_layers=2"
 
 @dataclass(frozen=True)
 class Case:
-    """A run: its recipe and flags; `FOLDER` in them is where checkpoints and files are."""
+    """A run: its recipe and flags. `FOLDER` stands for the folder of checkpoints and files."""
 
     name: str
     recipe: str
@@ -69,7 +69,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("before", help="a commit, or . for the working tree")
     parser.add_argument("after", help="the same")
-    parser.add_argument("--only", default="", help="runs whose name holds this")
+    parser.add_argument("--only", default="", help="only runs with this word in their name")
     arguments = parser.parse_args()
     cases = [case for case in CASES if arguments.only in case.name]
     with tempfile.TemporaryDirectory() as name:
@@ -82,7 +82,7 @@ def main() -> None:
 
 
 def write_inputs(folder: Path) -> None:
-    """Tiny checkpoints of the three kinds, and pairs of texts."""
+    """Makes tiny checkpoints of the three kinds, and pairs of texts."""
     from random_checkpoint import KINDS, build
 
     from finetune import data
@@ -103,7 +103,7 @@ def write_inputs(folder: Path) -> None:
 
 @contextmanager
 def checkout(revision: str, folder: Path) -> Iterator[Path]:
-    """The project as it was at a commit."""
+    """A folder with the project at a commit."""
     if revision == ".":
         yield ROOT
         return
@@ -116,7 +116,7 @@ def checkout(revision: str, folder: Path) -> Iterator[Path]:
 
 
 def compare(case: Case, before: Path, after: Path, folder: Path) -> bool:
-    """Whether both sides wrote the same; prints a line."""
+    """Prints a line about a run. Returns whether both sides wrote the same."""
     sides = [digests(case, tree, folder) for tree in (before, after)]
     different = sorted(name for name in sides[0] | sides[1] if sides[0].get(name) != sides[1].get(name))
     model = sides[1].get("model.safetensors", "none")
@@ -125,7 +125,7 @@ def compare(case: Case, before: Path, after: Path, folder: Path) -> bool:
 
 
 def digests(case: Case, tree: Path, folder: Path) -> dict[str, str]:
-    """SHA-256 of what a run at `tree` writes."""
+    """Starts a run with the project in `tree`. Returns the SHA-256 of its files."""
     with tempfile.TemporaryDirectory() as output:
         launcher = [sys.executable]
         if case.processes > 1:

@@ -1,10 +1,11 @@
-"""How cost grows: with the length of the rows, with the number of rows, with the number of processes.
+"""Measures how the cost grows with the length of the rows, the number of rows, and the number of processes.
 
     python benchmarks/scaling.py
     python benchmarks/scaling.py --part length
 
-A BERT of 6 layers x 384 (2 x 128 for the number of rows, where the model should not hide what the data costs), random
-weights, batches of 2,048 tokens. Writes into benchmarks/results.json and the tables of benchmarks/README.md.
+The model is a BERT of 6 layers x 384 with random weights, and batches have 2,048 tokens. For the number of rows it is
+only 2 layers x 128, so that the cost of the data shows. Writes benchmarks/results.json and the tables of
+benchmarks/README.md.
 """
 
 import argparse
@@ -35,7 +36,7 @@ TINY = {"hidden_size": 128, "num_hidden_layers": 2, "num_attention_heads": 2, "i
 
 
 def length(repetitions: int) -> dict[str, Any]:
-    """Tokens a second in training, for rows of one length, ours and the stock example in float32."""
+    """Tokens per second of training, for rows of equal length: our loop, and the stock example in float32."""
     collator = DataCollatorForTokenClassification(models.load_tokenizer(DEFAULT_MODEL))
     found = {}
     for tokens in (32, 64, 128, 256, 512):
@@ -59,7 +60,7 @@ def length(repetitions: int) -> dict[str, Any]:
 
 
 def rows(repetitions: int) -> dict[str, Any]:
-    """Words a second of reading into rows, seconds to the first step, tokens a second in training, and memory."""
+    """Words per second from files to rows, seconds to the first step, tokens per second of training, and memory."""
     samples = data.read_tagged(DataArguments(dataset_name="samples"))["train"]
     pairs = [pair for row in samples for pair in zip(row["tokens"], row["ner_tags"], strict=True)]
     labels, tokenizer = data.entity_labels(samples), models.load_tokenizer(DEFAULT_MODEL)
@@ -93,7 +94,7 @@ def rows(repetitions: int) -> dict[str, Any]:
 
 
 def processes(repetitions: int) -> dict[str, Any]:
-    """Tokens a second of `recipes/ner.py` on the samples: one process with one or two threads, two with one each."""
+    """Tokens per second of `recipes/ner.py` on the samples: one process with 1 or 2 threads, two with one each."""
     found: dict[str, list[float]] = {}
     samples = data.read_tagged(DataArguments(dataset_name="samples"))["train"]
     with tempfile.TemporaryDirectory() as folder:
@@ -122,7 +123,7 @@ PARTS = {"length": length, "rows": rows, "processes": processes}
 
 
 def write_tables() -> None:
-    """Puts the tables of results.json between their marks in README.md."""
+    """Writes the tables of results.json between their marks in README.md."""
     results = json.loads((HERE / "results.json").read_text()).get("scaling", {})
     readme = HERE / "README.md"
     for part in PARTS:

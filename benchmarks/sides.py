@@ -1,7 +1,7 @@
-"""One optimizer step at a time: as the tutorials have it, as `transformers.Trainer` runs it, and as the recipes do.
+"""Takes optimizer steps one at a time: as the tutorials do, as `transformers.Trainer` does, and as the recipes do.
 
-Each side takes the same rows, in the same batches, from the same weights. `Steps` yield the real tokens of a step
-after it was taken.
+All sides have the same rows, the same batches and the same first weights. After each step, `Steps` yields the number
+of its tokens without padding.
 """
 
 import contextlib
@@ -26,7 +26,7 @@ SCHEDULED = 1000  # steps of the schedule; no side comes near its end
 
 
 def accelerator_of(precision: str) -> Accelerator:
-    """One of a process's several accelerators; their shared state would refuse a second precision."""
+    """A new accelerator. The shared state of an earlier one is cleared, because it would refuse another precision."""
     AcceleratorState._reset_state(reset_partial_state=False)
     return Accelerator(cpu=not torch.cuda.is_available(), mixed_precision=precision)
 
@@ -43,10 +43,10 @@ def tutorial_steps(
     """The loop of the `*_no_trainer.py` examples of `transformers`: padded batches, AdamW, a linear schedule.
 
     Args:
-        dataset: rows as their tokenisation leaves them.
-        collator: the `DataCollator` that the example has.
-        plan: the rows of each batch, where the example shuffles.
-        fused: AdamW's fused form, which the examples do not have.
+        dataset: the tokenised rows.
+        collator: the `DataCollator` of the example.
+        plan: the rows of each batch; the example itself shuffles.
+        fused: whether AdamW is fused; in the examples it is not.
     """
     accelerator = accelerator_of(precision)
     loader = DataLoader(dataset, batch_sampler=plan, collate_fn=collator)  # type: ignore[arg-type]
@@ -75,7 +75,7 @@ def tutorial_steps(
 def trainer_speed(
     model: Any, dataset: Dataset, collator: Callable, batch_size: int, steps: int, *, bf16: bool = False
 ) -> float:
-    """Real tokens a second of `Trainer.train()` with its defaults, from the end of the first step on."""
+    """Tokens per second (without padding) of `Trainer.train()` with its defaults, after the first step."""
     tokens: list[int] = []
     ends: list[float] = []
 
@@ -108,7 +108,7 @@ def trainer_speed(
 
 
 def recipe_steps(model: Any, batches: data.TrainBatches, *, precision: str) -> Steps:
-    """What `finetune.training.train` does between two evaluations, on a model that is ready."""
+    """The steps of `finetune.training.train` between two evaluations, on a prepared model."""
     config = OurArguments(learning_rate=5e-5)
     accelerator = accelerator_of(precision)
     optimizer = training.build_optimizer(model, config)
@@ -128,7 +128,7 @@ def recipe_steps(model: Any, batches: data.TrainBatches, *, precision: str) -> S
 
 
 def speed_of(steps: Steps, count: int) -> float:
-    """Real tokens a second over the next `count` steps."""
+    """Tokens per second (without padding) over the next `count` steps."""
     began = time.perf_counter()
     tokens = sum(next(steps) for _ in range(count))
     return tokens / (time.perf_counter() - began)

@@ -1,13 +1,14 @@
-"""The table of benchmarks/README.md: the recipes' steps against what a user would run instead.
+"""Compares the speed of the recipes with what a user would run instead: the table of benchmarks/README.md.
 
     python benchmarks/speed.py                                         every row, about half an hour
     python benchmarks/speed.py --row ner-bert-32 --data data/wnut17/train.conll --repetitions 5
 
-The sides of a row run in one process and take turns; a figure is the median over the repetitions, with its range.
-Each side's memory is the peak of a process of its own that runs it once. Weights are random: this measures speed.
-Without --data, the sample sentences. bfloat16 sides run where the processor (or GPU) multiplies bfloat16 itself.
+The sides of a row run in one process and take turns. A result is the median over the repetitions, with its range. The
+memory of a side is the peak of a separate process that runs it once. Weights are random, because only speed is
+measured. Without --data, it takes the sample sentences. Sides in bfloat16 run only if the processor (or the GPU) can
+multiply bfloat16.
 
-Writes the rows into benchmarks/results.json and the table into benchmarks/README.md (--write false: prints alone).
+Writes the rows to benchmarks/results.json and the table to benchmarks/README.md. --write false only prints them.
 """
 
 import argparse
@@ -73,7 +74,7 @@ class Row:
 
 @cache
 def sentences(path: Path | None) -> datasets.Dataset:
-    """Tagged sentences of the file, or the samples eight times over."""
+    """The tagged sentences of the file, or the samples, eight times."""
     if path is not None:
         return data.read_tagged(DataArguments(train_file=str(path)))["train"]
     samples = data.read_tagged(DataArguments(dataset_name="samples"))["train"]
@@ -81,14 +82,14 @@ def sentences(path: Path | None) -> datasets.Dataset:
 
 
 def numbered(split: datasets.Dataset, labels: list[str]) -> datasets.Dataset:
-    """Tags as numbers, as the tutorials' data sets have them."""
+    """Tags as numbers, as in the data sets of the tutorials."""
     label2id = {label: i for i, label in enumerate(labels)}
     return split.map(lambda row: {"ner_tags": [label2id[tag] for tag in row["ner_tags"]]}, keep_in_memory=True)
 
 
 @cache
 def ner(path: Path | None) -> tuple[Any, list[str], data.Rows, datasets.Dataset]:
-    """Tokenizer, labels, our rows, and the rows of the tutorials' `tokenize_and_align_labels`, one to one."""
+    """The tokenizer, the labels, our rows, and the same rows by `tokenize_and_align_labels` of the tutorials."""
     tokenizer = models.load_tokenizer(DEFAULT_MODEL)
     split = sentences(path)
     labels = data.entity_labels(split)
@@ -115,7 +116,7 @@ def plan_of(batches: data.TrainBatches) -> list[list[int]]:
 
 
 def ready(steps: Steps, count: int) -> Side:
-    """Warms up with a step; then a share of the work is `count` steps."""
+    """Takes one step to warm up. Returns the function that takes `count` steps."""
     next(steps)
     return lambda: speed_of(steps, count)
 
@@ -183,7 +184,7 @@ def mlm_sides(
 
 
 def long_sides(arguments: argparse.Namespace) -> Sides:
-    """Rows of 384 tokens without any padding, and a head of two outputs a token, as extractive QA has them."""
+    """Rows of 384 tokens without padding, and a head with two outputs for each token, as for extractive QA."""
     generator = np.random.default_rng(0)
     ids = generator.integers(1000, 30_000, 384 * 64)
     rows = data.Rows(np.arange(65) * 384, {"input_ids": ids, "labels": generator.integers(0, 2, len(ids))})
@@ -206,7 +207,7 @@ def long_sides(arguments: argparse.Namespace) -> Sides:
 
 
 def bilstm_sides(arguments: argparse.Namespace) -> Sides:
-    """Two layers of 256 in each direction; the stock side pads, as the tutorials do."""
+    """Two layers with 256 units in each direction. The stock side pads, as the tutorials do."""
     split = sentences(arguments.data)
     labels = data.entity_labels(split)
     tokenizer = models.train_word_tokenizer(word for words in split["tokens"] for word in words)
@@ -256,12 +257,12 @@ def bilstm_sides(arguments: argparse.Namespace) -> Sides:
 
 
 def with_bf16(sides: Sides, stock: Callable[[], Side]) -> Sides:
-    """The stock side in bfloat16 too, where that is no emulation."""
+    """Adds the stock side in bfloat16, if the machine can multiply bfloat16."""
     return {"stock": sides["stock"]} | ({"stock bf16": stock} if BF16 else {}) | sides
 
 
 def alignment_sides(arguments: argparse.Namespace) -> Sides:
-    """Data set in, labelled rows out, on one core; outputs are compared in benchmarks/alignment.py."""
+    """From a data set to labelled rows, on one core. benchmarks/alignment.py compares the outputs."""
     split = sentences(arguments.data)
     labels = data.entity_labels(split)
     with_numbers = numbered(split, labels)
@@ -289,7 +290,7 @@ def alignment_sides(arguments: argparse.Namespace) -> Sides:
 
 
 def prediction_sides(arguments: argparse.Namespace, config: Any, count: int) -> Sides:
-    """Sentences in, a label for each word out."""
+    """From sentences to a label for each word."""
     tokenizer, labels, _, _ = ner(arguments.data)
     split = sentences(arguments.data).select(range(count))
     words = sum(map(len, split["tokens"]))
@@ -329,7 +330,7 @@ def prediction_sides(arguments: argparse.Namespace, config: Any, count: int) -> 
 
 
 def peak_sides(arguments: argparse.Namespace) -> Sides:
-    """Floating-point operations a second: of BERT-base's training steps, and of large products of matrices."""
+    """Floating-point operations per second: of training steps of BERT-base, and of products of large matrices."""
     _, _, rows, _ = ner(arguments.data)
     sides = ner_sides(arguments, BertForTokenClassification, BertConfig, 32, 1)
     # Six operations a token and weight of the linears, and 12 H operations a pair of tokens in each layer.
@@ -396,7 +397,7 @@ MEASURED_MEMORY = ("ner-bert-32", "ner-bert-8", "ner-xlmr-8", "mlm-bert", "mlm-2
 
 
 def others_load(seconds: float = 1.0) -> float:
-    """Cores that other processes keep busy."""
+    """The number of cores that other processes keep busy."""
     me = psutil.Process()
     before, own = psutil.cpu_times(), me.cpu_times()
     time.sleep(seconds)
@@ -406,7 +407,7 @@ def others_load(seconds: float = 1.0) -> float:
 
 
 def measure(name: str, arguments: argparse.Namespace) -> dict[str, Any]:
-    """All sides of a row, taking turns."""
+    """Runs all sides of a row in turns."""
     load = others_load()
     if load > 0.2 or name == "align":
         torch.set_num_threads(1)
@@ -423,12 +424,12 @@ def measure(name: str, arguments: argparse.Namespace) -> dict[str, Any]:
 
 
 def spread(values: list[float]) -> list[float]:
-    """Median, least, greatest."""
+    """The median, the least and the greatest value."""
     return [float(f"{value:.4g}") for value in (statistics.median(values), min(values), max(values))]
 
 
 def memory_of(name: str, side: str, arguments: argparse.Namespace) -> float:
-    """Peak megabytes of a process that gets one side ready and runs it once."""
+    """The peak, in megabytes, of a process that prepares one side and runs it once."""
     command = [sys.executable, __file__, "--row", name, "--memory_of", side]
     if arguments.data is not None:
         command += ["--data", str(arguments.data)]
@@ -437,7 +438,7 @@ def memory_of(name: str, side: str, arguments: argparse.Namespace) -> float:
 
 
 def machine() -> dict[str, str]:
-    """What the figures were measured on."""
+    """The machine on which the results were measured."""
     lines = Path("/proc/cpuinfo").read_text().splitlines() if Path("/proc/cpuinfo").exists() else []
     processor = next((line.split(":")[1].strip() for line in lines if line.startswith("model name")), "unknown")
     if torch.cuda.is_available():
@@ -478,7 +479,7 @@ def main() -> None:
 
 
 def write(part: str, name: str, found: dict[str, Any]) -> None:
-    """Puts a result into results.json."""
+    """Writes a result to results.json."""
     path = HERE / "results.json"
     results = json.loads(path.read_text()) if path.exists() else {}
     results.setdefault(part, {})[name] = found | {"machine": machine()}
@@ -486,7 +487,7 @@ def write(part: str, name: str, found: dict[str, Any]) -> None:
 
 
 def write_table() -> None:
-    """Puts the table of results.json between its marks in README.md."""
+    """Writes the table of results.json between its marks in README.md."""
     results = json.loads((HERE / "results.json").read_text())["speed"]
     lines = [
         "| work | stock | finetune | ratio to stock (range) | to `Trainer` | to stock bf16 | asked for "

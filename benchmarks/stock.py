@@ -1,7 +1,7 @@
-"""The way that a user would go without this package: `transformers.Trainer`, its own collators, its tutorials' steps.
+"""What a user would do without this package: `transformers.Trainer`, its collators, and the steps of the tutorials.
 
-Kept close to the token and text classification tutorials, so that a difference in scores is a difference in
-how the data is treated. Same checkpoint, epochs, batch, learning rate and seed as the recipe it stands beside.
+It follows the tutorials for token and text classification closely. So a difference of the scores comes from how the
+data is treated. Checkpoint, epochs, batch, learning rate and seed are the same as in the recipe.
 """
 
 import tempfile
@@ -28,7 +28,7 @@ from finetune import metrics
 
 
 def tokenize_and_align_labels(examples: dict, tokenizer: Any, max_length: int) -> dict:
-    """The tutorials' function: truncation, and a loop over tokens that labels first subwords. Tags are numbers."""
+    """The function of the tutorials: it truncates, and labels first subwords in a loop. Tags are numbers."""
     tokenized = tokenizer(examples["tokens"], truncation=True, max_length=max_length, is_split_into_words=True)
     labels = []
     for i, tags in enumerate(examples["ner_tags"]):
@@ -54,7 +54,7 @@ def stock_ner(
     max_length: int,
     **settings: Any,
 ) -> dict[str, float]:
-    """Trains and scores a tagger; `test_words_scored` is what is left after truncation."""
+    """Trains and scores a tagger. `test_words_scored` is the number of words that truncation leaves."""
     label2id = {label: i for i, label in enumerate(labels)}
     set_seed(settings["seed"])
     model = AutoModelForTokenClassification.from_pretrained(
@@ -98,8 +98,8 @@ def stock_texts(
 ) -> dict[str, float]:
     """Trains and scores a classifier of texts or pairs: one label, several (threshold 0.5), or a number.
 
-    Of several labels, scores whose names end in `_tuned` are those with the threshold that is best on the validation
-    split. Of two labels, `f1` is that of the second one.
+    For several labels, scores with names in `_tuned` have the threshold that is best on the validation split. If
+    there are two labels, `f1` is the F1 of the second one.
     """
     label2id = {label: i for i, label in enumerate(labels)}
     set_seed(settings["seed"])
@@ -146,7 +146,7 @@ def stock_texts(
 
 
 def several_f1(gold: np.ndarray, said: np.ndarray) -> dict[str, float]:
-    """F1 of several labels, (N, L) each; the macro mean is over the labels that occur in `gold`."""
+    """F1 of several labels, from arrays (N, L). The macro mean is over the labels that occur in `gold`."""
     occurs = np.flatnonzero(gold.any(0))
     return {
         "f1_micro": float(sklearn.metrics.f1_score(gold, said, average="micro", zero_division=0)),

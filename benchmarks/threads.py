@@ -1,13 +1,13 @@
-"""Threads that wait: OpenMP's policies on free cores, and beside a process that keeps one core busy.
+"""Compares how OpenMP threads may wait: on free cores, and beside a process that keeps one core busy.
 
     python benchmarks/threads.py                             # a quarter of an hour
     python benchmarks/threads.py --model bilstm --rounds 3 --seconds 2
 
-For every policy there is a process of its own, since OpenMP reads its settings once, when torch is loaded. The
-processes take turns; in each round every one runs a share of steps with the cores free, and a share beside a process
-that computes on core 0. A figure is the median of real tokens a second over the rounds, with its range.
+OpenMP reads its settings once, when torch is loaded. So each policy has its own process. The processes take turns. In
+each round, a process runs some steps on free cores, and some steps beside a program that computes on core 0. A result
+is the median of tokens per second (without padding) over the rounds, with its range.
 
-The models are those that `recipes/ner.py` trains on the samples with its defaults.
+The models are those of `recipes/ner.py` with its defaults, on the samples.
 
 Prints the table.
 """
@@ -39,7 +39,7 @@ BUSY = "import os\nos.sched_setaffinity(0, {0})\nwhile True: pass"
 
 
 def work(name: str) -> None:
-    """A worker: for every line of standard input (seconds) it takes steps, and prints its tokens a second."""
+    """A worker. For each line of standard input (seconds), it takes steps and prints its tokens per second."""
     import torch
     from sides import recipe_steps
 
@@ -66,7 +66,7 @@ def work(name: str) -> None:
 
 
 def measure(name: str, rounds: int, seconds: float, tries: int) -> dict[str, dict[str, list[float]]]:
-    """Tokens a second of every policy: with the cores free, and beside a process that computes on core 0."""
+    """Tokens per second of each policy: on free cores, and beside a process that computes on core 0."""
     clean = {key: value for key, value in os.environ.items() if key not in SET}
     command = [sys.executable, __file__, "--worker", name]
     workers = {}
@@ -98,12 +98,12 @@ def measure(name: str, rounds: int, seconds: float, tries: int) -> dict[str, dic
 
 
 def used_by_others(seconds: float) -> float:
-    """Cores in use while this program sleeps."""
+    """The number of cores that are in use while this program sleeps."""
     return psutil.cpu_percent(seconds) / 100 * (psutil.cpu_count() or 1)
 
 
 def share(worker: subprocess.Popen[str], seconds: float) -> tuple[float, float]:
-    """Tokens a second of a share of the worker's steps, and how many cores other processes kept busy meanwhile."""
+    """Tokens per second of some steps of the worker, and the number of cores that other processes used meanwhile."""
     process = psutil.Process(worker.pid)
     before, own, began = psutil.cpu_times(), process.cpu_times(), time.perf_counter()
     worker.stdin.write(f"{seconds}\n")

@@ -1,10 +1,11 @@
-"""Two hosts on one machine: two network namespaces joined by a cable, one process in each, against two on one host.
+"""Compares two hosts (two network namespaces of this machine, one process in each) with two processes on one host.
 
     sudo python benchmarks/two_hosts.py
 
-`accelerate launch --num_machines 2` in each namespace, over gloo on the CPU, on a file system that both share; then
-the same two processes on one host. Compares the SHA-256 of the weights, the predictions and the history (its times
-aside); exits with 1 if one differs. Needs root and iproute2; removes the namespaces when it ends.
+It starts `accelerate launch --num_machines 2` in each namespace, with gloo on the CPU. Both share a file system. Then
+it starts the same two processes on one host. It compares the SHA-256 of the weights, of the predictions, and of the
+history without its times. The exit status is 1 if one differs. It needs root and iproute2, and removes the namespaces
+at the end.
 """
 
 import hashlib
@@ -50,7 +51,7 @@ def main() -> None:
 
 
 def digest(path: Path) -> str:
-    """SHA-256, of a history without its times."""
+    """The SHA-256 of a file; of a history without its times."""
     content = path.read_bytes()
     if path.suffix == ".jsonl":
         lines = [json.loads(line) for line in content.splitlines()]
@@ -59,7 +60,7 @@ def digest(path: Path) -> str:
 
 
 def connect() -> None:
-    """Two namespaces, each with an end of a virtual cable and an address."""
+    """Makes two namespaces, each with one end of a virtual cable and an address."""
     disconnect()
     first, second = HOSTS
     for host in HOSTS:
@@ -74,7 +75,7 @@ def connect() -> None:
 
 
 def disconnect() -> None:
-    """Removes the namespaces, and the cable with them."""
+    """Removes the namespaces, and with them the cable."""
     for host in HOSTS:
         subprocess.run(["ip", "netns", "delete", host], check=False, capture_output=True)
 

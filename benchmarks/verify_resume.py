@@ -1,14 +1,14 @@
-"""Kills real runs at random moments, resumes them, and compares what comes out with the run that was never killed.
+"""Kills real runs at random moments, resumes them, and compares the results with those of runs that were not killed.
 
     python benchmarks/verify_resume.py                # 27 signals, 21 of them SIGKILL
     python benchmarks/verify_resume.py --kills 6 --seed 7 --only ner
 
-Every run is a process of its own, started as a user starts it. Most are killed with SIGKILL, which no program
-notices: every second one about when the folder of a half-written checkpoint appears, the others at a random moment of
-the training. Every fourth gets SIGTERM instead, and must exit with 143. Then the run is started again with
-`--resume_from_checkpoint true` until it is done. What is compared, byte for byte: the weights, the predictions, the
-model card and every other file of the run's folder; of `history.jsonl` and `all_results.json` all but times and
-memory. The exit status is 1 if anything differs.
+Each run is a separate process, and is started as a user starts it. Most runs are killed with SIGKILL, which a program
+cannot catch. Half of them are killed about when the folder of a half-written checkpoint appears, the others at a
+random moment of the training. Every fourth run gets SIGTERM instead, and must exit with 143. Then the run is started
+again with `--resume_from_checkpoint true` until it ends. All files of the folder are compared byte for byte: the
+weights, the predictions, the model card and all others. In `history.jsonl` and `all_results.json`, times and memory
+are left out. The exit status is 1 if anything differs.
 """
 
 import argparse
@@ -34,7 +34,7 @@ _TIMES = ("runtime", "per_second", "memory")
 
 @dataclass
 class Case:
-    """A command, and what became of it."""
+    """A command, and the results of its runs."""
 
     name: str
     recipe: str
@@ -56,7 +56,7 @@ class Case:
 
 
 def cases(folder: Path) -> list[Case]:
-    """Every task, with 1 and 4 micro-batches a step, on one process and two, in float32 and bfloat16."""
+    """All tasks, with 1 and 4 micro-batches in a step, on one process and two, in float32 and bfloat16."""
     from finetune import data
     from finetune.arguments import DataArguments
 
@@ -101,7 +101,7 @@ def cases(folder: Path) -> list[Case]:
 
 
 def run_whole(case: Case, folder: Path) -> float:
-    """Runs to the end, and returns the seconds from its first files on."""
+    """Runs a case to its end. Returns the seconds from its first files on."""
     process = start(case, folder)
     began = wait_for_training(process, folder)
     code = process.wait()
@@ -122,7 +122,7 @@ def start(case: Case, folder: Path) -> subprocess.Popen[bytes]:
 
 
 def wait_for_training(process: subprocess.Popen[bytes], folder: Path) -> float:
-    """Waits until this process has written its history anew, just before its first step."""
+    """Waits until this process has written its history again, which it does just before its first step."""
     history, since = folder / "history.jsonl", time.time_ns()
     while process.poll() is None and not (history.exists() and history.stat().st_mtime_ns > since):
         time.sleep(0.002)
@@ -130,7 +130,7 @@ def wait_for_training(process: subprocess.Popen[bytes], folder: Path) -> float:
 
 
 def kill(case: Case, folder: Path, seconds: float, number: int, draw: random.Random) -> None:
-    """Starts or resumes a run, and sends it a signal in the `seconds` from its first step on, or in a write."""
+    """Starts or resumes a run, and sends it a signal: within `seconds` after its first step, or during a write."""
     process = start(case, folder)
     wait_for_training(process, folder)
     term, in_a_write = number % 4 == 3, number % 2 == 0
@@ -166,18 +166,18 @@ def kill(case: Case, folder: Path, seconds: float, number: int, draw: random.Ran
 
 
 def writing(folder: Path) -> bool:
-    """Whether a checkpoint is half-written."""
+    """Whether a checkpoint is being written."""
     return any(folder.glob(".checkpoint-*.writing"))
 
 
 def workers_of(process: subprocess.Popen[bytes], processes: int) -> list[psutil.Process]:
-    """The processes that train; those that build their batches end with them."""
+    """The processes that train. The processes that build their batches end together with them."""
     here = psutil.Process(process.pid)
     return [here] if processes == 1 else here.children()
 
 
 def contents(folder: Path) -> dict[str, Any]:
-    """What must be equal: SHA-256 by file name, and the numbers that are no times."""
+    """What must be equal: the SHA-256 of each file, and all numbers except times and memory."""
     found: dict[str, Any] = {}
     for path in sorted(folder.iterdir()):
         if path.name == "history.jsonl":
@@ -207,7 +207,7 @@ def timeless(numbers: dict[str, Any]) -> dict[str, Any]:
 
 
 def check(case: Case, kills: range, folder: Path, draw: random.Random) -> None:
-    """Runs the case once whole and once with a signal for each number in `kills`, and notes what differs."""
+    """Runs the case once without a signal, and once for each number in `kills` with one. Notes what differs."""
     whole, killed = folder / "whole", folder / "killed"
     seconds = run_whole(case, whole)
     for number in kills:

@@ -1,11 +1,11 @@
-"""What is pretraining for? A pretrained model fine-tuned for entities, against one of random weights.
+"""Shows what pretraining gives: compares a pretrained model, fine-tuned for entities, with one of random weights.
 
     ACCELERATE_MIXED_PRECISION=bf16 python benchmarks/what_pretraining_gives.py \\
         --checkpoint runs/small_bert --data ../shared/data/wnut17 --seeds 0,1,2
 
-Both sides have the same tokenizer, data, batches and number of epochs; each has the learning rate of
-`--learning_rates` that scores best on the development split with the first seed. Prints a line a run and the means,
-and writes benchmarks/what_pretraining_gives.json.
+Both sides have the same tokenizer, data, batches and number of epochs. Each side takes the learning rate of
+`--learning_rates` that is best on the development split with the first seed. Prints a line for each run and the
+means, and writes benchmarks/what_pretraining_gives.json.
 """
 
 import argparse

@@ -1,9 +1,9 @@
-"""A table of languages by languages: trained on one, tested on all, a multilingual checkpoint beside a BiLSTM.
+"""Trains on each language and tests on all, with a multilingual checkpoint and with a BiLSTM.
 
 python benchmarks/zero_shot.py --data data/masakhaner --checkpoint ../shared/checkpoints/xlmr-mini
 
-Each folder of --data is a language, with train.*, dev.* and test.* column files. A finished run is not run again.
-Writes zero_shot.json beside this file and prints the table: mean and standard deviation over the seeds.
+Each folder in --data is a language, with the column files train.*, dev.* and test.*. A finished run is not run again.
+Writes zero_shot.json beside this file, and prints a table: the mean and the standard deviation over the seeds.
 """
 
 import argparse
