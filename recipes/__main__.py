@@ -18,6 +18,7 @@ COMMANDS = {
     "ner": ("ner", "words with a tag each: named entities, parts of speech"),
     "sentiment": ("sentiment", "texts or pairs of texts: a label, several labels, or a number"),
     "qa": ("question_answering", "questions about passages"),
+    "seq2seq": ("seq2seq", "text to text: translation, summaries, other spellings"),
     "pretrain": ("pretrain", "masked tokens, from scratch or from a checkpoint"),
     "compare": ("compare", "several models and seeds, one report: is it better, by more than chance"),
     "predict": ("predict", "a trained model on texts, words, JSONL or CoNLL"),

@@ -15,6 +15,7 @@ Input formats:
   conll  each line is a word; --word_column says in which column [the column that the model was trained on]
 Output formats:
   jsonl  the keys that finetune.prediction explains
+  text   each line is the text that the model says, in the place of the line that it was given
   conll  each line is a word and its label; if the input is conll, too, the output is the input with one more column
 If the input is text or words and the output is jsonl, or if both are conll, line n of the output belongs to line n of
 the input. An input that arrives slowly is labelled line by line.
@@ -36,7 +37,7 @@ from types import SimpleNamespace
 from typing import Any, BinaryIO, Literal, TextIO
 
 import finetune
-from finetune import cli, data
+from finetune import cli, data, tasks
 from finetune.arguments import flag
 from finetune.files import printable, whole_file
 
@@ -56,8 +57,10 @@ class PredictConfig:
         "auto",
         "Format of the input. auto: as the ending of the file says (.jsonl, .conll); the standard input is text.",
     )
-    output_format: Literal["auto", "jsonl", "conll"] = flag(
-        "auto", "Format of the output. auto: conll if the output file has such an ending (.conll), else jsonl."
+    output_format: Literal["auto", "jsonl", "conll", "text"] = flag(
+        "auto",
+        "Format of the output. auto: conll if the output file has such an ending (.conll), else jsonl. text: of a "
+        "model that turns a text into another, the text alone.",
     )
     word_column: int | None = flag(
         None, "Column of the words in a column file, counted from 0 [as in training; 1 in CoNLL-U files]."
@@ -92,6 +95,8 @@ def predict_stream(config: PredictConfig) -> int:
         )
         if output_format == "conll" and not predictor.labels_words:
             raise ValueError("--output_format conll: this model labels texts, not words; give jsonl")
+        if output_format == "text" and predictor.task is not tasks.seq2seq:
+            raise ValueError("--output_format text: this model says labels or answers with scores; give jsonl")
 
         # 3. Read the records in chunks. If the input is not a file, a chunk that is not full does not wait long.
         name = "standard input" if config.input_file == "-" else config.input_file
@@ -106,7 +111,7 @@ def predict_stream(config: PredictConfig) -> int:
             for record, answer in zip(chunk, answers, strict=True):
                 refuse_to_overwrite(record, answer, name)
             for record, answer in zip(chunk, answers, strict=True):
-                output.write(as_conll(record, answer) if output_format == "conll" else as_json(record, answer))
+                output.write(WRITERS[output_format](record, answer))
             output.flush()
             total, seconds = total + sum(map(asks, chunk)), seconds + time.perf_counter() - began
             words += sum(len(answer.get("tokens", ())) for answer in answers)
@@ -170,6 +175,14 @@ def as_conll(record: data.Record, answer: dict[str, Any]) -> str:
         return record.sentence.with_column(answer["predicted"])
     lines = zip(answer["tokens"], answer["predicted"], strict=True)
     return "".join(f"{word}\t{tag}\n" for word, tag in lines) + "\n"
+
+
+def as_text(record: data.Record, answer: dict[str, Any]) -> str:
+    """A line with the text that the model says."""
+    return " ".join(answer["predicted"].split()) + "\n"
+
+
+WRITERS = {"jsonl": as_json, "conll": as_conll, "text": as_text}
 
 
 @contextlib.contextmanager

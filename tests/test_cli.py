@@ -14,10 +14,13 @@ from finetune import cli
 from recipes import compare
 from recipes.ner import NerConfig
 from recipes.pretrain import PretrainConfig
+from recipes.question_answering import QuestionConfig
 from recipes.sentiment import SentimentConfig
+from recipes.seq2seq import Seq2SeqConfig
 
 ROOT = Path(__file__).parents[1]
-RECIPES = {"ner": NerConfig, "pretrain": PretrainConfig, "sentiment": SentimentConfig}
+RECIPES = {"ner": NerConfig, "pretrain": PretrainConfig, "sentiment": SentimentConfig, "seq2seq": Seq2SeqConfig}
+RECIPES |= {"question_answering": QuestionConfig}
 
 
 def write(tmp_path, text):

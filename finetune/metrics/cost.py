@@ -6,6 +6,8 @@ from pathlib import Path
 
 from safetensors import safe_open
 
+_PROJECTIONS = ("output.weight", "lm_head.decoder", "predictions.decoder")  # of encoder-decoders, to the vocabulary
+
 
 def flops_per_token(model_dir: Path, tokens_per_row: float, bytes_per_word: float = 0.0) -> float:
     """The number of floating-point operations of the forward pass, for each token of the input.
@@ -20,12 +22,17 @@ def flops_per_token(model_dir: Path, tokens_per_row: float, bytes_per_word: floa
         tokens_per_row: the mean length of an input, with the special tokens.
         bytes_per_word: the mean length of a word in UTF-8.
     """
-    weights = 0.0
+    weights, free = 0.0, ["embedding", "pooler", "starts_word"]
+    config = json.loads((model_dir / "config.json").read_text())
+    if config.get("is_encoder_decoder"):  # as if the target had as many tokens as the source
+        decoder = config["decoder"] if isinstance(config.get("decoder"), dict) else config
+        # The projection to the vocabulary, which may be an embedding, too. It is not counted again by its name.
+        weights += decoder["vocab_size"] * decoder.get("embedding_size", decoder["hidden_size"])
+        free += _PROJECTIONS
     with safe_open(model_dir / "model.safetensors", "numpy") as file:
         for name in file.keys():  # noqa: SIM118  (no dict)
-            if not any(part in name for part in ("embedding", "pooler", "starts_word")):
+            if not any(part in name for part in free):
                 weights += prod(file.get_slice(name).get_shape()) * (bytes_per_word if "characters" in name else 1)
-    config = json.loads((model_dir / "config.json").read_text())
     config = config.get("encoder") if isinstance(config.get("encoder"), dict) else config
     attention = 0.0
     if "num_attention_heads" in config:

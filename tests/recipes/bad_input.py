@@ -421,6 +421,39 @@ GROUPS: dict[str, list[Case]] = {
         Case("a threshold that is no number", f"{QUESTIONS} a.jsonl --null_score_diff_threshold nan",
              "--null_score_diff_threshold nan: must be a number", {"a.jsonl": ASKED}),
     ],
+    "Pairs of texts": [
+        Case(
+            "Two files with different numbers of lines",
+            "seq2seq --train_file a.en --train_target_file a.de",
+            "a.de:1: this is the last line, and a.en has 2; line n of one file must belong to line n of the other",
+            {"a.en": "one\ntwo\n", "a.de": "eins\n"},
+        ),
+        Case(
+            "A line that is empty on one side",
+            "seq2seq --train_file a.en --train_target_file a.de",
+            "a.de:2: an empty line; a pair needs a text on both sides, so remove this line here and in a.en",
+            {"a.en": "one\ntwo\n", "a.de": "eins\n \n"},
+        ),
+        Case(
+            "A language that the translations do not have",
+            "seq2seq --train_file a.jsonl --source_column_name en --target_column_name de",
+            "a.jsonl:1: the translation has no 'de'; its languages are 'en', 'fr'; name them with "
+            "--source_column_name and --target_column_name",
+            {"a.jsonl": '{"translation": {"en": "one", "fr": "un"}}\n'},
+        ),
+        Case(
+            "A file of lines without its other side",
+            "seq2seq --train_file a.en",
+            "--train_file a.en: unknown form '.en'; for a file of lines give its other side as --train_target_file; "
+            "tables are .jsonl, .json, .csv, .tsv, .parquet",
+            {"a.en": "one\n"},
+        ),
+        Case(
+            "A flag of another model",
+            "seq2seq --dataset_name samples --model_name_or_path transformer --input_feeding true",
+            "--input_feeding: transformer has no use for this flag; leave it out",
+        ),
+    ],
     "Flags and --config": [
         Case("a config that is no YAML", "ner --config a.yaml", "--config a.yaml: not a YAML file: …",
              {"a.yaml": "seed: [1\n"}, status=2),

@@ -14,6 +14,7 @@ from transformers import AutoModelForSeq2SeqLM
 import finetune
 from finetune import data, models
 from recipes.compare import CompareConfig, compare
+from recipes.predict import PredictConfig, predict_stream
 from recipes.seq2seq import Seq2SeqConfig, train_seq2seq
 
 TINY = {
@@ -62,6 +63,12 @@ def test_scores_are_sacrebleus_and_predict_says_the_same(name, tmp_path):
 
     answers = finetune.predict(tmp_path / "run", gold["text"][:], batch_size=4)
     assert [" ".join(answer["predicted"].split()) for answer in answers] == said
+
+    (tmp_path / "in.txt").write_text("".join(f"{text}\n" for text in gold["text"]))
+    asked = PredictConfig(str(tmp_path / "run"), input_file=str(tmp_path / "in.txt"), per_device_eval_batch_size=4)
+    asked.input_format, asked.output_format, asked.output_file = "text", "text", str(tmp_path / "out.txt")
+    assert predict_stream(asked) == len(said)
+    assert (tmp_path / "out.txt").read_text().splitlines() == said
 
     # The loss, written out: each pair alone, without a batch. It is not smoothed.
     model = AutoModelForSeq2SeqLM.from_pretrained(tmp_path / "run").eval()
