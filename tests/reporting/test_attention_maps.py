@@ -109,7 +109,7 @@ def test_a_loaded_model_is_left_as_it_was_found(folder, tokenizer):
     assert [module.training for module in model.modules()] == modes
     torch.manual_seed(1)
     assert torch.equal(model(**inputs).logits, before)
-    with pytest.raises(ValueError, match="positions for 64"):
+    with pytest.raises(ValueError, match="the model has 64 positions"):
         attention(model, ["Toronto"] * 64, tokenizer=tokenizer)
     assert [module.training for module in model.modules()] == modes
 
