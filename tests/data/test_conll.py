@@ -227,7 +227,7 @@ def test_what_is_written_is_read_back(tmp_path_factory, sentences):
 
 @pytest.mark.parametrize("columns", [(0, 5), (-5, -1), (3, -1)])
 def test_columns_that_are_not_there(tmp_path, columns):
-    with pytest.raises(ValueError, match=r"x.conll:1: 2 column\(s\) where \d are needed"):
+    with pytest.raises(ValueError, match=r"x.conll:1: 2 column\(s\), but \d are needed"):
         read(tmp_path, "A O\nB O\n", *columns)
 
 

@@ -53,7 +53,7 @@ def test_jsonl():
         ("jsonl", b"[1]", 'some.file:3: a line must be {"text"'),
         ("text", b"caf\xe9", "some.file:3: not UTF-8 .byte 0xe9"),
         ("words", b"a\0b", "some.file:3: a NUL character"),
-        ("conll", b"a b", r"some.file:3: 2 column\(s\) where line 1 has 1"),
+        ("conll", b"a b", r"some.file:3: 2 column\(s\), but line 1 has 1"),
     ],
 )
 def test_a_bad_line_is_named_after_the_good_ones(form, bad, message):

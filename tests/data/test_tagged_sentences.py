@@ -39,7 +39,7 @@ def test_parts_of_speech_are_detected_and_told(tmp_path, caplog):
     assert data.is_plain(train.select([1]))
     assert data.plain_labels(train) == ["AUX", "PRON", "PUNCT", "VERB", "X"]
     (told,) = caplog.messages
-    assert "x.conllu:4: no tag has a prefix such as B-, so all are read as plain tags" in told
+    assert "x.conllu:4: no tag has a prefix such as B-, so all tags are read as plain tags" in told
     assert "'AUX', 'PRON', 'PUNCT', 'VERB', 'X'" in told
     caplog.clear()
     read(tmp_path / "x.conllu", "tokens", "3", tagging="plain")
