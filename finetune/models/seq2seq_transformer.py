@@ -242,11 +242,13 @@ class TransformerDecoder(nn.Module):
             (B, T, H), 0 on padding.
         """
         T, past = ids.shape[1], 0 if cache is None else cache.get_seq_length()
-        at, memory_at = places_of(real), places_of(memory_real)
+        at = places_of(real)
+        filled = cache is not None and bool(cache.is_updated.get(0))  # then the layers do not read the memory
+        memory_at = Places((memory.shape[0], memory.shape[1]), None) if filled else places_of(memory_real)
         tokens = self.dropout(at.pack(embed(self.embeddings, ids, past)))
         # Padding is on the right, so the mask that hides later words hides it, too.
         seen = torch.ones(T, past + T, dtype=torch.bool, device=ids.device).tril(past) if T > 1 else None
-        source_seen = None if memory_at.packing is None else memory_real[:, None, None]
+        source_seen = None if memory_real.all() else memory_real[:, None, None]
         packed = memory_at.pack(memory)
         for layer in self.layers:
             tokens = layer(tokens, at, seen, packed, memory_at, source_seen, cache, weights)
