@@ -7,9 +7,9 @@ from . import stages as stages
 from . import tasks as tasks
 from . import training as training
 from .models import fill_in as fill_in
-from .models import generate as generate
 from .models import trim_vocabulary as trim_vocabulary
 from .prediction import attention as attention
+from .prediction import generate as generate
 from .prediction import load_predictor as load_predictor
 from .prediction import predict as predict
 

@@ -6,6 +6,7 @@ get the same labels.
 
 from __future__ import annotations  # names of the lazy parts in signatures would import torch
 
+import inspect
 import json
 import logging
 from collections.abc import Sequence
@@ -129,6 +130,36 @@ def attention(
     elif tokenizer is None:
         raise ValueError("attention: a loaded model needs its tokenizer, attention(model, text, tokenizer=tokenizer)")
     return reporting.attention(model, text, tokenizer, target=target)
+
+
+def generate(model: Any, prompt: str = "", *, tokenizer: Any = None, **settings: Any) -> list[str]:
+    """Texts that begin with `prompt`.
+
+    A language model (a run of `recipes/language_model.py`, GPT-2, Llama ...) adds one token after the other:
+    `finetune.models.continue_text` explains `length`, `temperature`, `top_k`, `top_p`, `count`, `stop` and `seed`.
+    A model for masked tokens fills a row of masks: `finetune.models.mask_predict` explains `length`, `rounds`,
+    `temperature`, `count` and `seed`.
+
+    Args:
+        model: a folder or a Hub id; or a loaded model, whose `tokenizer` is then needed.
+
+    Raises:
+        ValueError: also for a model that writes no text, and a setting that this kind of model does not have.
+
+    >>> generate("runs/lstm", "The committee", length=20, top_p=0.9, count=3, stop=["."])  # doctest: +SKIP
+    """
+    if isinstance(model, (str, Path)):
+        model, its_own = models.load_to_generate(str(model))
+        tokenizer = tokenizer or its_own
+    elif tokenizer is None:
+        raise ValueError("generate: a loaded model needs its tokenizer, generate(model, prompt, tokenizer=tokenizer)")
+    masked = type(model).__name__.endswith(("ForMaskedLM", "ForPreTraining"))
+    function = models.mask_predict if masked else models.continue_text
+    known = inspect.signature(function).parameters
+    if unknown := [name for name in settings if name not in known]:
+        raise ValueError(f"generate: {type(model).__name__} has no setting {', '.join(unknown)}")
+    found: list[str] = function(model, tokenizer, prompt, **settings)
+    return found
 
 
 @dataclass(frozen=True)

@@ -20,6 +20,7 @@ COMMANDS = {
     "qa": ("question_answering", "questions about passages"),
     "seq2seq": ("seq2seq", "text to text: translation, summaries, other spellings"),
     "pretrain": ("pretrain", "masked tokens, from scratch or from a checkpoint"),
+    "language-model": ("language_model", "the next word: recurrent networks, a small transformer, or a checkpoint"),
     "compare": ("compare", "several models and seeds, one report: is it better, by more than chance"),
     "predict": ("predict", "a trained model on texts, words, JSONL or CoNLL"),
     "gradient-flow": ("gradient_flow", "how far back a gradient reaches in each architecture"),

@@ -32,7 +32,7 @@ from typing import Any
 from finetune import cli, models, reporting
 from finetune.arguments import DataArguments
 from finetune.files import printable, write_text
-from recipes import ner, question_answering, sentiment, seq2seq, simple_baselines
+from recipes import language_model, ner, question_answering, sentiment, seq2seq, simple_baselines
 
 
 @dataclass(frozen=True)
@@ -73,6 +73,13 @@ RECIPES = {
         "finetune.tasks.questions",
         {},
     ),
+    "language_model": Recipe(
+        language_model.LanguageModelConfig,
+        language_model.train_language_model,
+        language_model.resolved,
+        "finetune.tasks.next_word",
+        dict.fromkeys(("unigram", "5-gram"), simple_baselines.count_ngrams),
+    ),
     "seq2seq": Recipe(
         seq2seq.Seq2SeqConfig,
         seq2seq.train_seq2seq,
@@ -96,6 +103,7 @@ _COLUMNS = (
     *("question_column_name", "context_column_name", "answer_column_name"),
     *("source_column_name", "target_column_name"),
     *("train_target_file", "validation_target_file", "test_target_file"),
+    *("sentences", "validation_split_percentage"),
 )
 _DATA = (*(field.name for field in fields(DataArguments) if field.name != "max_seq_length"), *_COLUMNS)
 _METRIC = "metric_for_best_model"

@@ -1,4 +1,5 @@
-"""The first baselines to try, before any network: a linear SVM for texts, and a dictionary for tags of words.
+"""The first baselines to try, before any network: a linear SVM for texts, a dictionary for tags of words, and n-grams
+for the next word.
 
 python recipes/compare.py --task sentiment --models svm,bilstm --dataset_name samples
 python recipes/compare.py --task ner --models dictionary,bilstm --dataset_name samples
@@ -12,6 +13,7 @@ loads no pickles. Their results do not depend on the seed.
 
 from __future__ import annotations  # names of the lazy parts in signatures would import torch
 
+import itertools
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping
@@ -20,7 +22,7 @@ from typing import Any
 import numpy as np
 
 from finetune import stages, training
-from recipes import ner, sentiment
+from recipes import language_model, ner, sentiment
 
 PENALTIES = (0.03, 0.1, 0.3, 1.0, 3.0)  # values of the SVM's C; the best one on the validation split is taken
 
@@ -177,6 +179,62 @@ def _report(
             if run.accelerator.is_main_process:
                 task.write(run.file, name, dataset, said, job.labels, job.settings)
     return run.finish(results, [])
+
+
+def count_ngrams(config: language_model.LanguageModelConfig) -> training.RunResult:
+    """Unigrams, or 5-grams, of the same subwords that the networks predict (see `finetune.models.KneserNey`)."""
+    from finetune import models
+    from finetune.tasks import next_word as task
+
+    # 1. The run, and its data.
+    job = stages.begin(language_model.resolved(config), task)
+    run, splits, config = job.run, job.splits, job.config
+
+    # 2. Train: count.
+    tokenizer = models.tokenizer_for_language_model(
+        lambda: task.sentences(splits["train"]),
+        name=config.model_name_or_path,
+        revision=config.model_revision,
+        tokenizer_name=config.tokenizer_name,
+        vocab_size=config.vocab_size,
+    )
+    encoded = {split: task.encode(dataset, tokenizer, [], config) for split, dataset in splits.items()}
+    texts = {split: _targets(part.rows) for split, part in encoded.items()}
+    run.print(*(f"{split}: {part}" for split, part in encoded.items()))
+    began = time.perf_counter()
+    order = 1 if config.model_name_or_path == "unigram" else 5
+    model = models.KneserNey(texts["train"], order, len(tokenizer))
+    seconds, tokens = time.perf_counter() - began, sum(map(len, texts["train"]))
+    parameters = sum(len(part.ngrams) + len(part.contexts) for part in model.orders)
+    results = _train_results(run, seconds, tokens, len(splits["train"]), parameters)
+
+    # 3. What it says on the evaluation splits.
+    run.create_folder()
+    for split, name in stages.SPLITS:
+        if split in splits:
+            began = time.perf_counter()
+            nll = -model.log_probabilities(texts[split])
+            rows = encoded[split].rows
+            said = task.decode(encoded[split], {"nll": np.add.reduceat(nll, _begins(rows))})
+            scores = _scores(job, task.gold(splits[split], []), said)
+            scores |= {"loss": float(nll.mean()), "tokens": len(nll), "runtime": time.perf_counter() - began}
+            results |= {f"{name}_{key}": value for key, value in scores.items()}
+            run.print(f"{name}: perplexity {scores['perplexity']:.4f}")
+            if run.accelerator.is_main_process:
+                task.write(run.file, name, splits[split], said, job.labels, job.settings)
+    return run.finish(results | {"flops_per_token": 0.0}, [])
+
+
+def _targets(rows: Any) -> list[np.ndarray]:
+    """The tokens of each document, and the one that ends it."""
+    documents = rows.documents
+    begins = documents.sentences[documents.documents]
+    return [np.append(documents.tokens[a:b], rows.end) for a, b in itertools.pairwise(begins)]
+
+
+def _begins(rows: Any) -> np.ndarray:
+    """Where each row of an evaluation begins among the targets of all documents."""
+    return np.concatenate([[0], np.cumsum(rows.windows.targets)[:-1]])
 
 
 def _train_results(run: training.Run, seconds: float, words: int, rows: int, parameters: int) -> dict[str, float]:

@@ -125,7 +125,7 @@ def steps(recipe):
 
 
 def test_recipes_have_the_same_steps_and_are_short():
-    for recipe in ("ner", "sentiment", "question_answering", "pretrain"):
+    for recipe in ("ner", "sentiment", "question_answering", "language_model", "pretrain"):
         assert [step[:4] for step in steps(recipe)] == [f"# {n}." for n in range(1, 6)]
         most = 200 if recipe == "pretrain" else 120
         assert len((ROOT / f"recipes/{recipe}.py").read_text().splitlines()) <= most
@@ -134,7 +134,7 @@ def test_recipes_have_the_same_steps_and_are_short():
 def test_importing_finetune_costs_no_torch():
     code = (
         "import sys, finetune, finetune.arguments, finetune.cli, recipes.ner, recipes.predict, "
-        "recipes.pretrain, recipes.question_answering, recipes.sentiment; "
+        "recipes.language_model, recipes.pretrain, recipes.question_answering, recipes.sentiment; "
         "print([name for name in ('torch', 'transformers', 'datasets', 'accelerate') if name in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT)

@@ -45,6 +45,8 @@ _LIMITS = {
     **dict.fromkeys(("loss", "perplexity", "words_scored", "questions", "questions_scored"), (-math.inf, math.inf)),
     "mse": (0.0, math.inf),
     **dict.fromkeys(("pearson", "spearman"), (-1.0, 1.0)),
+    "log_probability": (-math.inf, 0.0),
+    **dict.fromkeys(("bits_per_character", "scored_tokens"), (0.0, math.inf)),
 }
 
 

@@ -31,6 +31,9 @@ from .labels import label_counts as label_counts
 from .labels import plain_labels as plain_labels
 from .masking import Masking as Masking
 from .masking import mask_tokens as mask_tokens
+from .next_words import NextWordRows as NextWordRows
+from .next_words import read_documents as read_documents
+from .next_words import tokenize_documents as tokenize_documents
 from .numbers_in_words import number_game as number_game
 from .parallel_texts import EncodedPairs as EncodedPairs
 from .parallel_texts import WithShare as WithShare

@@ -41,7 +41,11 @@ class RowSource(Protocol):
 
 
 class EpochSource(Protocol):
-    """The rows of each epoch."""
+    """The rows of each epoch.
+
+    If their order is fixed, the source has an attribute `lanes`, the number of rows in a step. Its `steps(epoch)` are
+    the rows of each step. A step may lack rows at its end.
+    """
 
     def rows_in(self, epoch: int) -> int: ...
 
@@ -66,6 +70,7 @@ class Batch:
     | `position_ids` | int64 (B, T), where the model must not number the positions itself | 0 |
     | `char_ids` | int64 (B, T, C), for the baselines | 0 |
     | `next_sentence_label` | int64 (B,), pretraining on pairs | |
+    | `lane`, `continues` | int64 (B,), recurrent language models (see `finetune/data/next_words.py`) | |
     | a column of `Rows.sides` | int64 (B, the longest row of this column) | -100 for `labels`, else 0 |
     """
 
@@ -189,7 +194,7 @@ class TrainBatches:
 
     def steps_in(self, epoch: int) -> int:
         """The number of optimizer steps of an epoch. Some steps may hold fewer rows than others."""
-        if self.tokens_per_batch is None:
+        if self.tokens_per_batch is None and not self._ordered:
             return -(-self.rows.rows_in(epoch) // (self.per_device_batch_size * self._micro_batches))
         if epoch not in self._steps:
             self._steps[epoch] = len(self._groups(epoch))
@@ -248,12 +253,18 @@ class TrainBatches:
             yield [mine[j : j + size] for j in range(0, most, size)]
 
     @property
+    def _ordered(self) -> bool:
+        return bool(getattr(self.rows, "lanes", 0))
+
+    @property
     def _micro_batches(self) -> int:
         """The number of micro-batches of a step, over all processes."""
         return self.gradient_accumulation_steps * self.num_processes
 
     def _groups(self, epoch: int) -> list[np.ndarray]:
         """The rows of each step of an epoch. They depend on the seed and the size of a step, not on how it is cut."""
+        if self._ordered:
+            return self.rows.steps(epoch)  # type: ignore[attr-defined]
         generator = np.random.default_rng((self.seed, epoch))
         order = generator.permutation(self.rows.rows_in(epoch))
         rows_per_step = self.per_device_batch_size * self._micro_batches
@@ -305,7 +316,8 @@ class TrainBatches:
     def _idle(self, rows: RowSource) -> Batch:
         """A batch without targets. A process runs it only to keep in step with the others."""
         batch = collate(rows, self.pad_token_id, [0], pad_left=self.pad_left, count=self.count)
-        return replace(batch, row_ids=batch.row_ids[:0])
+        inputs = {key: value for key, value in batch.inputs.items() if key != "lane"}  # it carries no state on
+        return replace(batch, inputs=inputs, row_ids=batch.row_ids[:0])
 
 
 def train_batches(

@@ -154,7 +154,11 @@ def read_corpus(config: Any) -> dict[str, list[Corpus]]:
         ValueError: naming file or flag, for anything that cannot be read.
     """
     check_pretraining_flags(config)
-    parallel = parallel_columns(config)
+    return corpora_of(config, parallel_columns(config), by_file=config.objective == "xlm-r")
+
+
+def corpora_of(config: Any, parallel: tuple[str, ...] = (), *, by_file: bool = False) -> dict[str, list[Corpus]]:
+    """As `read_corpus`, for any recipe: one corpus of all files of a split, or `by_file` one for each file."""
     splits: dict[str, list[Corpus]] = {}
     if config.dataset_name == "samples":
         splits["train"] = [_python_reference()]
@@ -173,7 +177,7 @@ def read_corpus(config: Any) -> dict[str, list[Corpus]]:
         splits["train"], splits["validation"] = [list(part) for part in zip(*pairs, strict=True)]
     for split, corpora in splits.items():
         limit = config.max_train_samples if split == "train" else config.max_eval_samples
-        if config.objective != "xlm-r":
+        if not by_file:
             corpora = [joined(corpora)]
         splits[split] = [corpus.first(limit) for corpus in corpora]
     return {split: splits[split] for split in SPLITS if split in splits}

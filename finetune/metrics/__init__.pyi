@@ -24,6 +24,7 @@ from .entities import entity_scores_of as entity_scores_of
 from .entities import entity_spans as entity_spans
 from .entities import entity_table as entity_table
 from .language_modelling import language_modelling_scores as language_modelling_scores
+from .language_modelling import next_word_scores as next_word_scores
 from .language_modelling import pseudo_perplexity as pseudo_perplexity
 from .language_modelling import unigram_entropy as unigram_entropy
 from .numbers import number_counts as number_counts

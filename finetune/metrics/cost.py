@@ -33,6 +33,8 @@ def flops_per_token(model_dir: Path, tokens_per_row: float, bytes_per_word: floa
         for name in file.keys():  # noqa: SIM118  (no dict)
             if not any(part in name for part in free):
                 weights += prod(file.get_slice(name).get_shape()) * (bytes_per_word if "characters" in name else 1)
+    if config.get("architectures") == ["RecurrentForCausalLM"]:  # its head is the embedding
+        weights += config["vocab_size"] * config["embedding_size"]
     config = config.get("encoder") if isinstance(config.get("encoder"), dict) else config
     attention = 0.0
     if "num_attention_heads" in config:

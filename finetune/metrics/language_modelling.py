@@ -1,4 +1,4 @@
-"""Scores of masked language modelling and of next sentences, and numbers to compare them with."""
+"""Scores of language models: masked tokens, next sentences, next words; and numbers to compare them with."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -29,6 +29,30 @@ def language_modelling_scores(
                 scores["mlm_perplexity"] = math.inf if mean >= 700 else math.exp(mean)
             scores[f"{name}_accuracy"] = correct[key] / targets[key] if targets[key] else math.nan
     return scores
+
+
+def next_word_scores(sums: np.ndarray) -> dict[str, float]:
+    """Scores of a language model that do not depend on its tokenizer.
+
+    Args:
+        sums: (4,): the negative log-probability of a text in nats, its tokens, its words, its characters.
+
+    Returns:
+        | score | |
+        |---|---|
+        | `perplexity` | e to the nats of a word |
+        | `log_probability` | the mean of a word's, in nats: the higher, the better |
+        | `bits_per_character` | |
+        | `words`, `scored_tokens` | how many there are |
+    """
+    nats, tokens, words, characters = map(float, sums)
+    return {
+        "perplexity": math.exp(nats / words) if nats < 700 * words else math.inf,
+        "log_probability": -nats / words,
+        "bits_per_character": nats / math.log(2) / characters,
+        "words": int(words),
+        "scored_tokens": int(tokens),
+    }
 
 
 def unigram_entropy(counts: np.ndarray) -> float:

@@ -1,16 +1,99 @@
-"""Generates text with an encoder: fills masks, masks the least certain subwords again, and so on.
+"""Generates text: with a language model, which adds one token after the other; with an encoder, which fills masks,
+masks the least certain subwords again, and so on.
 
 Shapes: B texts, T tokens, V vocabulary.
 """
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
+from transformers import GenerationConfig
 
-from finetune.models.tokenizer_fit import position_limit
+from finetune.models.tokenizer_fit import document_marks, position_limit
 
 
-def generate(
+@torch.no_grad()
+def continue_text(
+    model: Any,
+    tokenizer: Any,
+    prompt: str = "",
+    *,
+    length: int = 50,
+    temperature: float = 1.0,
+    top_k: int = 0,
+    top_p: float = 1.0,
+    count: int = 1,
+    stop: Sequence[str] = (),
+    seed: int = 0,
+) -> list[str]:
+    """Continues `prompt` by up to `length` tokens, with the `generate()` of a causal language model.
+
+    Args:
+        model: as `AutoModelForCausalLM` loads it.
+        tokenizer: its own.
+        temperature: of the sampling; 0 takes the most probable token each time.
+        top_k: sample only from the k most probable tokens; 0: from all.
+        top_p: sample only from the fewest tokens that together have this probability (Holtzman et al., 2020).
+        count: texts to make.
+        stop: a text ends before the first of these strings that comes after the prompt.
+        seed: of the sampling.
+
+    Returns:
+        `count` texts, the prompt included, the same for the same seed. A text may also end where the model ends the
+        document.
+
+    Raises:
+        ValueError: for a number out of range, or if the prompt and the length exceed the model's positions.
+    """
+    stop = [stop] if isinstance(stop, str) else list(stop)
+    if length < 1 or count < 1 or temperature < 0 or top_k < 0 or not 0 < top_p <= 1 or not all(stop):
+        raise ValueError(
+            f"length {length}, count {count}, temperature {temperature}, top_k {top_k}: at least 1, 1, 0 and 0; "
+            f"top_p {top_p}: above 0, up to 1; stop {stop}: no empty string"
+        )
+    begin, end = document_marks(tokenizer)
+    ids = [begin, *tokenizer(prompt, add_special_tokens=False)["input_ids"]]
+    limit = position_limit(model)
+    if limit is not None and len(ids) + length > limit:
+        raise ValueError(
+            f"{len(ids)} tokens of the prompt and {length} new ones: the model has positions for {limit}"
+        )
+    never = {*tokenizer.all_special_ids, *range(len(tokenizer), model.config.vocab_size)} - {end}
+    settings = GenerationConfig(
+        max_new_tokens=length,
+        do_sample=temperature > 0,
+        num_return_sequences=count if temperature > 0 else 1,
+        eos_token_id=end,
+        pad_token_id=end,
+        suppress_tokens=sorted(never),
+        stop_strings=stop or None,
+        **({"temperature": temperature, "top_k": top_k, "top_p": top_p} if temperature > 0 else {}),
+    )
+    inputs = torch.tensor([ids], device=model.device)
+    was_training = model.training
+    model.eval()
+    try:
+        with torch.random.fork_rng(devices=[model.device] if model.device.type == "cuda" else []):
+            torch.manual_seed(seed)
+            found = model.generate(
+                inputs, attention_mask=torch.ones_like(inputs), generation_config=settings, tokenizer=tokenizer
+            )
+    finally:
+        model.train(was_training)
+    before = tokenizer.decode(ids, skip_special_tokens=True)
+    texts = []
+    for row in found.tolist():
+        whole = tokenizer.decode(row, skip_special_tokens=True)
+        new = whole[len(before) :]
+        if not whole.startswith(before):  # the tokenizer joins texts in its own way
+            new = tokenizer.decode(row[len(ids) :], skip_special_tokens=True)
+        cut = min((at for text in stop if (at := new.find(text)) >= 0), default=len(new))
+        texts.append((prompt + new[:cut]).strip())
+    return texts * (1 if temperature > 0 else count)
+
+
+def mask_predict(
     model: Any,
     tokenizer: Any,
     prompt: str = "",
@@ -57,7 +140,7 @@ def fill_in(
 
     The gaps are filled together, so each one depends on the others. The text comes back as the tokenizer decodes it:
     an uncased tokenizer gives lower case, and characters for which it has no piece are lost. Arguments: see
-    `generate`.
+    `mask_predict`.
 
     Raises:
         ValueError: if there is no mask token in the text.

@@ -228,12 +228,18 @@ def _refuse_pickles(path: str, revision: str) -> None:
 
 
 def load_tokenizer(
-    name: str, revision: str = "main", *, for_words: bool = True, flag: str = "--model_name_or_path"
+    name: str,
+    revision: str = "main",
+    *,
+    for_words: bool = True,
+    flag: str = "--model_name_or_path",
+    needs_padding: bool = True,
 ) -> Any:
     """The fast tokenizer of a checkpoint.
 
     Args:
         flag: the flag that messages name.
+        needs_padding: refuse a tokenizer without a padding token. Otherwise its end token also pads.
         for_words: whether the input will be split into words. A byte-level BPE tokenizer must then be built with
             `add_prefix_space=True`, since setting it afterwards has no effect.
     """
@@ -258,6 +264,8 @@ def load_tokenizer(
             f"{flag} {name}: model_max_length in its tokenizer_config.json is {tokenizer.model_max_length!r:.100}, "
             "no number"
         )
+    if tokenizer.pad_token_id is None and not needs_padding:
+        tokenizer.pad_token = tokenizer.eos_token
     if tokenizer.pad_token_id is None:
         raise ValueError(f"{flag} {name}: the tokenizer has no padding token")
     if set(tokenizer.get_vocab()) <= {*tokenizer.all_special_tokens, *tokenizer.get_added_vocab()}:

@@ -90,3 +90,15 @@ def _embedding(model: PreTrainedModel, name: re.Pattern[str]) -> torch.nn.Embedd
         if name.search(path) and isinstance(module, torch.nn.Embedding):
             return module
     return None
+
+
+def document_marks(tokenizer: Any) -> tuple[int, int]:
+    """The ids that begin and end a document: those of the tokenizer's `bos` and `eos`, or one for both.
+
+    Raises:
+        ValueError: if the tokenizer has neither.
+    """
+    found = [i for i in (tokenizer.bos_token_id, tokenizer.eos_token_id) if i is not None]
+    if not found:
+        raise ValueError(f"the tokenizer ({type(tokenizer).__name__}) has no token that begins or ends a document")
+    return found[0], found[-1]

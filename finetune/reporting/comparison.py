@@ -18,8 +18,9 @@ _GROUPS = (
     "text_length",
     "kind_of_question",
     "source_length",
+    "words_of_the_document",
 )
-_MEASURES = {"bleu": "BLEU", "f1": "F1", "pearson": "Pearson's r"}
+_MEASURES = {"bleu": "BLEU", "f1": "F1", "log_probability": "log-probability a word", "pearson": "Pearson's r"}
 _PLOTS = ("scores", "learning_curves", "quality_and_cost", "confusion", *(f"by_{group}" for group in _GROUPS))
 
 

@@ -6,7 +6,7 @@ from typing import Any
 import lazy_loader
 
 __getattr__, __dir__, __all__ = lazy_loader.attach(
-    __name__, submodules=["classification", "masked", "questions", "seq2seq", "tagging"]
+    __name__, submodules=["classification", "masked", "next_word", "questions", "seq2seq", "tagging"]
 )
 
 _OF_HEAD = {

@@ -5,6 +5,7 @@
 | `model.safetensors`, `config.json`, tokenizer files | the model, as `from_pretrained` expects it |
 | `optimizer.safetensors`, `optimizer.json` | AdamW's state by parameter name, and its groups |
 | `random.safetensors` | the random generators of each process |
+| `carried.safetensors` | the states that a recurrent language model carries from step to step, if it has any |
 | `state.json` | how far the run has come, the schedule, the flags of the run |
 | `history.jsonl` | the lines of the run so far |
 | `manifest.json` | size and SHA-256 of all these (see `manifest.py`) |
@@ -59,6 +60,7 @@ def save_checkpoint(
     weights = weights_of(accelerator, model)
     optimizer_state = distributed.get_optimizer_state_dict(model, _inner(optimizer), options=_FULL)
     random = gather_object([{"cpu": torch.get_rng_state(), **_cuda_random()}])
+    carried = _carried(accelerator, model)
     full_disk = ""
     if accelerator.is_main_process:
         remove_unfinished(folder.parent)
@@ -74,6 +76,8 @@ def save_checkpoint(
                 {f"{rank}.{kind}": value for rank, kinds in enumerate(random) for kind, value in kinds.items()},
                 beside / "random.safetensors",
             )
+            if carried is not None:
+                save_file({"carried": carried}, beside / "carried.safetensors")
             if accelerator.scaler is not None:
                 state = state | {"scaler": accelerator.scaler.state_dict()}
             (beside / "state.json").write_text(json.dumps(state, indent=2))
@@ -122,14 +126,17 @@ def load_state(folder: Path) -> dict[str, Any]:
 
 
 def load_checkpoint(folder: Path, accelerator: Accelerator, model: torch.nn.Module, optimizer: Any) -> None:
-    """Restores the model, the optimizer and the random generators from a checkpoint."""
+    """Restores the model, the optimizer, carried states and the random generators from a checkpoint."""
     state = load_state(folder)
+    bare = unwrapped(accelerator, model)
     try:
         load_weights(folder, accelerator, model)
+        if (there := getattr(bare, "carried", None)) is not None and there.numel():
+            there.copy_(load_file(folder / "carried.safetensors")["carried"])
         joined = _join(
             load_file(folder / "optimizer.safetensors"), json.loads((folder / "optimizer.json").read_text())
         )
-        _load_optimizer(unwrapped(accelerator, model), model, _inner(optimizer), joined)
+        _load_optimizer(bare, model, _inner(optimizer), joined)
         random = load_file(folder / "random.safetensors")
     except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
         raise _not_whole(folder, error) from error
@@ -230,6 +237,15 @@ def _join(tensors: dict[str, torch.Tensor], rest: dict[str, Any]) -> dict[str, A
         parameter, name = key.rsplit("/", 1)
         state.setdefault(parameter, {})[name] = value
     return {"state": state, **rest}
+
+
+def _carried(accelerator: Accelerator, model: Any) -> torch.Tensor | None:
+    """The carried states of all lanes. Process p of n has those of lanes p, p + n, ... (see `TrainBatches.plan`)."""
+    own = getattr(unwrapped(accelerator, model), "carried", None)
+    if own is None or not own.numel():
+        return None
+    tables = gather_object([own.cpu()])
+    return torch.stack([tables[lane % len(tables)][lane] for lane in range(len(own))])
 
 
 def _cuda_random() -> dict[str, torch.Tensor]:

@@ -60,17 +60,17 @@ def test_generated_texts(loaded):
     model, tokenizer = loaded
     model.train()
     settings = {"length": 9, "rounds": 3, "count": 4}
-    texts = finetune.generate(model, tokenizer, "the city", seed=1, **settings)
+    texts = finetune.generate(model, "the city", tokenizer=tokenizer, seed=1, **settings)
     assert model.training  # as it was
     assert len(texts) == 4
     assert len(set(texts)) > 1
     assert all(text.startswith("the city") for text in texts)
-    assert texts == finetune.generate(model, tokenizer, "the city", seed=1, **settings)
-    assert texts != finetune.generate(model, tokenizer, "the city", seed=2, **settings)
-    cold = finetune.generate(model, tokenizer, "the city", temperature=0.0, **settings)
+    assert texts == finetune.generate(model, "the city", tokenizer=tokenizer, seed=1, **settings)
+    assert texts != finetune.generate(model, "the city", tokenizer=tokenizer, seed=2, **settings)
+    cold = finetune.generate(model, "the city", tokenizer=tokenizer, temperature=0.0, **settings)
     assert len(set(cold)) == 1
     assert cold[0] == plain_mask_predict(model.eval(), tokenizer, "the city " + tokenizer.mask_token * 9, 3)
-    hot = finetune.generate(model, tokenizer, "the city", temperature=1e-4, seed=5, **settings)
+    hot = finetune.generate(model, "the city", tokenizer=tokenizer, temperature=1e-4, seed=5, **settings)
     assert hot == cold  # so cold that there is no choice
 
 
@@ -90,6 +90,6 @@ def test_what_cannot_be_generated(loaded):
     with pytest.raises(ValueError, match="no gap in 'plain'"):
         finetune.fill_in(model, tokenizer, "plain")
     with pytest.raises(ValueError, match="rounds 0"):
-        finetune.generate(model, tokenizer, rounds=0)
+        finetune.generate(model, tokenizer=tokenizer, rounds=0)
     with pytest.raises(ValueError, match="the model has positions for 64"):
-        finetune.generate(model, tokenizer, length=100)
+        finetune.generate(model, tokenizer=tokenizer, length=100)
