@@ -39,7 +39,7 @@ def _register_models(auto: ModuleType) -> None:
     from transformers.models.auto.configuration_auto import AutoConfig
 
     # Its import may be what imports the Auto module, for `generate()`. So it registers its model itself, at its end.
-    import finetune.models.language_models  # noqa: F401
+    import finetune.models.recurrent_language_model  # noqa: F401
     from finetune.models.configuration import (
         EncoderCrfConfig,
         RecurrentConfig,

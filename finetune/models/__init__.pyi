@@ -10,7 +10,6 @@ from .embeddings import read_vectors as read_vectors
 from .generation import continue_text as continue_text
 from .generation import fill_in as fill_in
 from .generation import mask_predict as mask_predict
-from .language_models import RecurrentForCausalLM as RecurrentForCausalLM
 from .language_models import check_causal as check_causal
 from .language_models import load_language_model as load_language_model
 from .language_models import load_to_generate as load_to_generate
@@ -40,6 +39,7 @@ from .reader import RecurrentForQuestionAnswering as RecurrentForQuestionAnsweri
 from .recurrent import RecurrentForSequenceClassification as RecurrentForSequenceClassification
 from .recurrent import RecurrentForTokenClassification as RecurrentForTokenClassification
 from .recurrent import RecurrentModel as RecurrentModel
+from .recurrent_language_model import RecurrentForCausalLM as RecurrentForCausalLM
 from .seq2seq_arguments import SEQ2SEQ as SEQ2SEQ
 from .seq2seq_arguments import WARM_STARTED as WARM_STARTED
 from .seq2seq_arguments import Seq2SeqModelArguments as Seq2SeqModelArguments
