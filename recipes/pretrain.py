@@ -36,39 +36,27 @@ class PretrainConfig(TrainingArguments, DataArguments):
         "How sentences form an input [bert, sop: segment_pair; roberta, xlm-r: full_sentences; tlm: sentence_pair].",
     )
     text_column_name: str = flag("text", "Column of the documents: each is a text, or a list of sentences.")
-    sentences: Literal["line", "split"] = flag(
-        "line", "line: each line is a sentence. split: a text is split into sentences."
-    )
+    sentences: Literal["line", "split"] = flag("line", "line: a sentence on each line; split: split the texts.")
     parallel_columns: str | None = flag(None, "tlm: comma-separated columns of a table, one for each language.")
     streaming: bool = flag(False, "Read a data set of the Hub as a stream, without downloading all of it first.")
     validation_split_percentage: float = flag(
-        5.0,
-        "Percentage of the documents for validation, without --validation_file. If there are few documents, their "
-        "last sentences are taken.",
+        5.0, "Percentage of the documents for validation, without --validation_file; of few, the last sentences."
     )
     model_name_or_path: str = flag(DEFAULT_MODEL, "The checkpoint to continue from, without --config_name.")
     model_revision: str = flag("main", "Branch, tag or commit of a checkpoint on the Hub.")
-    config_name: str | None = flag(
-        None, "Start from random weights, with this config: bert, roberta, xlm-roberta, a folder or a Hub id."
-    )
+    config_name: str | None = flag(None, "Config of a new model: bert, roberta, xlm-roberta, a folder or a Hub id.")
     num_hidden_layers: int | None = flag(None, "With --config_name: number of layers [as in the config].")
     hidden_size: int | None = flag(None, "With --config_name: size of the hidden states [as in the config].")
     num_attention_heads: int | None = flag(None, "With --config_name: number of attention heads [hidden_size / 64].")
-    intermediate_size: int | None = flag(
-        None, "With --config_name: size of the inner layer of the feed-forward part [4 * hidden_size]."
-    )
+    intermediate_size: int | None = flag(None, "With --config_name: inner size of a layer [4 * hidden_size].")
     padding_free: bool = flag(True, "On a CPU, compute nothing for padding. It is faster; the outputs are the same.")
     dropout: float | None = flag(None, "Dropout rate of hidden states and attention [as in the config].")
     tokenizer_name: str | None = flag(
-        None,
-        "A tokenizer (a folder or a Hub id), or the kind of a new tokenizer that is trained on the training split: "
-        "wordpiece, byte-bpe or unigram.",
+        None, "A folder or a Hub id; or wordpiece, byte-bpe or unigram to train a new one on the training split."
     )
     vocab_size: int = flag(16000, "Number of pieces of a new tokenizer.")
     do_lower_case: bool = flag(True, "A new wordpiece tokenizer turns letters into lower case.")
-    masking: Literal["token", "whole_word", "span"] = flag(
-        "token", "What is masked as a whole: single subwords, words, or sequences of words."
-    )
+    masking: Literal["token", "whole_word", "span"] = flag("token", "What is masked as a whole; span: several words.")
     mlm_probability: float = flag(0.15, "Share of the subwords that are masked.")
     mask_replace_prob: float = flag(0.8, "Share of the masked subwords that become the mask token.")
     random_replace_prob: float = flag(0.1, "Share of the masked subwords that become a random token; the rest stays.")
@@ -133,8 +121,7 @@ def pretrain(config: PretrainConfig) -> training.RunResult:
     results = outcome.results | results
     for split, name in stages.SPLITS:
         if split in corpora:
-            scores = evaluate(outcome.model, split, name)
-            results |= scores
+            results |= (scores := evaluate(outcome.model, split, name))
             shown = (f"{key} {value:.4f}" for key, value in scores.items() if "runtime" not in key)
             run.print(f"{name}: {'  '.join(shown)}")
     if accelerator.is_main_process:

@@ -1,4 +1,4 @@
-"""The flags of pretraining: which ones go together, and which values are refused."""
+"""Checks the flags of pretraining: their values, and whether they fit together."""
 
 from typing import Any, Literal
 
@@ -31,14 +31,14 @@ def check_pretraining_flags(config: Any) -> None:
     if config.max_seq_length < 8:
         raise ValueError(f"--max_seq_length {config.max_seq_length}: must be at least 8, to leave room for words")
     if not 0 < config.mlm_probability <= 1:
-        raise ValueError(f"--mlm_probability {config.mlm_probability}: a share above 0, up to 1")
+        raise ValueError(f"--mlm_probability {config.mlm_probability}: must be above 0, and at most 1")
     for name in ("mask_replace_prob", "random_replace_prob", "short_seq_prob", "sampling_alpha"):
         if not 0 <= getattr(config, name) <= 1:
             raise ValueError(f"--{name} {getattr(config, name)}: must be from 0 to 1")
     if config.mask_replace_prob + config.random_replace_prob > 1:
         raise ValueError(
             f"--mask_replace_prob {config.mask_replace_prob} --random_replace_prob {config.random_replace_prob}: "
-            "shares of the same whole, together at most 1"
+            "their sum must be at most 1"
         )
     for name in (
         "dupe_factor",
@@ -54,12 +54,14 @@ def check_pretraining_flags(config: Any) -> None:
     if config.dropout is not None and not 0 <= config.dropout < 1:
         raise ValueError(f"--dropout {config.dropout}: must be at least 0 and below 1")
     if not 0 <= config.validation_split_percentage < 100:
-        raise ValueError(f"--validation_split_percentage {config.validation_split_percentage}: from 0 to below 100")
+        raise ValueError(
+            f"--validation_split_percentage {config.validation_split_percentage}: must be from 0 to below 100"
+        )
     parallel = parallel_columns(config)
     if config.objective == "tlm" and (len(parallel) < 2 or config.dataset_name is not None):
         raise ValueError(
-            "--objective tlm needs --parallel_columns, two or more columns of a --train_file that is a table with a "
-            "language in each, such as en,de"
+            "--objective tlm needs --parallel_columns: two or more columns of the table in --train_file, one for "
+            "each language, such as en,de"
         )
     if config.objective != "tlm" and parallel:
         raise ValueError("--parallel_columns is for --objective tlm")
