@@ -187,7 +187,8 @@ def test_steps_are_those_of_plain_torch(kind, checkpoints, tmp_path):
     own = TINY | {"model_name_or_path": str(tmp_path / "begin"), "text_pair_column_name": "text_pair"}
     own |= {"per_device_train_batch_size": 8, "learning_rate": 1e-3, "weight_decay": 0.1, "eval_strategy": "no"}
     own |= {"train_file": str(tmp_path / "a.jsonl"), "max_grad_norm": 0.5, "num_train_epochs": 2, "seed": 7}
-    finetune_sentiment(SentimentConfig(**own, output_dir=str(tmp_path / "run")))
+    own |= {"logging_steps": 1}
+    result = finetune_sentiment(SentimentConfig(**own, output_dir=str(tmp_path / "run")))
 
     decayed = [p for p in plain.parameters() if p.ndim > 1]
     others = [p for p in plain.parameters() if p.ndim < 2]
@@ -200,16 +201,19 @@ def test_steps_are_those_of_plain_torch(kind, checkpoints, tmp_path):
         "single_label_classification": lambda y: torch.tensor([index[name] for name in y]),
     }[kind]
     plain.train()
+    losses = []
     for epoch in range(2):
         order = np.random.default_rng((7, epoch)).permutation(20)
         for ids in (order[:8], order[8:16], order[16:]):
             batch = tokenizer([texts[i][0] for i in ids], [texts[i][1] for i in ids], padding=True, truncation=True,
                               max_length=32, return_tensors="pt")  # fmt: skip
-            plain(**batch, labels=targets([labels[i] for i in ids])).loss.backward()
+            losses.append(plain(**batch, labels=targets([labels[i] for i in ids])).loss)
+            losses[-1].backward()
             torch.nn.utils.clip_grad_norm_(plain.parameters(), 0.5)
             optimizer.step()
             schedule.step()
             optimizer.zero_grad()
+    assert [line["loss"] for line in result.history] == pytest.approx([float(loss) for loss in losses], rel=1e-4)
     trained = load_file(tmp_path / "run/model.safetensors")
     begun = load_file(tmp_path / "begin/model.safetensors")
     for name, weight in plain.state_dict().items():
