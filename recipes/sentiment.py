@@ -65,6 +65,7 @@ def finetune_sentiment(config: SentimentConfig) -> training.RunResult:
         max_seq_length=config.max_seq_length,
         pooling=config.pooling,
         pairs=config.text_pair_column_name is not None,
+        start=task.start(job.splits["train"]),
     )
     stages.set_loss(job, model, "label")
     tokenizer.model_max_length = config.max_seq_length  # where pipeline(truncation=True) cuts a text, too

@@ -7,6 +7,7 @@ import logging
 from collections.abc import Iterable, Sequence
 from typing import Any, Literal
 
+import torch
 from transformers import (
     AutoModel,
     AutoModelForQuestionAnswering,
@@ -58,6 +59,7 @@ def load(
     head: Literal["linear", "crf"] = "linear",
     pooling: str = "attention",
     pairs: bool = False,
+    start: float | None = None,
 ) -> tuple[PreTrainedModel, Any]:
     """A model for `task` in float32, with `id2label` and `label2id` set, and its tokenizer.
 
@@ -67,6 +69,7 @@ def load(
         head: for token classification with a transformer, a CRF instead of the softmax.
         pooling: for sequence classification with a baseline: mean, max, last, attention.
         pairs: for sequence classification: the inputs are pairs of texts. A new baseline reads each text alone.
+        start: the bias of a new head's last layer. A number is predicted from here on, instead of from 0.
 
     Raises:
         ValueError: naming the flag, for a checkpoint that cannot be loaded whole, has no fast tokenizer, or
@@ -79,6 +82,7 @@ def load(
     if is_new_baseline(arguments.model_name_or_path):
         names = names and names | {"problem_type": _problem(labels)}
         baseline, tokenizer = new_baseline(task, arguments, names, words, pooling, pairs, head)
+        _start_at(baseline, start)
         return (answer_within_passage(baseline) if task == "question-answering" else baseline), tokenizer
     path = resolve(arguments.model_name_or_path)
     config = load_config(path, arguments.model_name_or_path, arguments.model_revision)
@@ -114,6 +118,8 @@ def load(
         model = load_pretrained(
             _AUTO[task], path, arguments.model_revision, config=config, head="saved" if continued else "new"
         )
+        if not continued:
+            _start_at(model, start)
     limit = position_limit(model)
     if limit is not None and max_seq_length > limit:
         raise ValueError(
@@ -128,6 +134,15 @@ def load(
     if task == "question-answering":
         answer_within_passage(model)
     return model, tokenizer
+
+
+def _start_at(model: PreTrainedModel, start: float | None) -> None:
+    if start is None:
+        return
+    heads = (child for name, child in model.named_children() if name != model.base_model_prefix)
+    layers = [part for head in heads for part in head.modules() if isinstance(part, torch.nn.Linear)]
+    if layers and layers[-1].bias is not None:
+        torch.nn.init.constant_(layers[-1].bias, start)
 
 
 def load_finetuned(

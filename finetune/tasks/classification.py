@@ -113,6 +113,15 @@ def words(train: Any) -> Iterable[str]:
     return (text for column in _columns(train) for text in train[column])
 
 
+def start(train: Any) -> float | None:
+    """Where a new head for a number starts: at the mean of the training numbers.
+
+    From 0, the small steps of an encoder's training would hardly move the bias, so the encoder itself would have to
+    learn the mean.
+    """
+    return float(np.mean(train["label"])) if data.problem_type_of(train) == NUMBER else None
+
+
 def _columns(dataset: Any) -> list[str]:
     return [name for name in ("text", "text_pair") if name in dataset.column_names]
 

@@ -164,6 +164,24 @@ def test_a_number_of_pairs(name, checkpoints, tmp_path, monkeypatch):
     assert shown["score"] == pytest.approx(answer["predicted"], abs=1e-5)
 
 
+@pytest.mark.parametrize("name", ["bilstm", "wordpiece", "byte-bpe"])
+def test_a_new_head_for_a_number_starts_at_the_mean(name, checkpoints, tmp_path):
+    rows = {split: [{"text": "glad day", "label": 1000.5 + i} for i in range(8)] for split in SIZES}
+    for split, own in rows.items():
+        (tmp_path / f"far-{split}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in own))
+    model = str(checkpoints.get(name, name))
+    own = flags(tmp_path, "far", model_name_or_path=model, max_steps=1) | {"learning_rate": 1e-9}
+    finetune_sentiment(SentimentConfig(**own, output_dir=str(tmp_path / "run")))
+    assert all(abs(float(row["predicted"]) - 1004) < 3 for row in rows_of(tmp_path / "run"))
+    # A head that is there stays as it is, whatever the mean of the new data is.
+    lines = ({"text": "glad day", "label": 1.5 + i} for i in range(8))
+    (tmp_path / "far-train.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    own = {flag: value for flag, value in own.items() if flag not in SHAPE} | {"learning_rate": 1e-9}
+    own["model_name_or_path"] = str(tmp_path / "run")
+    finetune_sentiment(SentimentConfig(**own, output_dir=str(tmp_path / "more")))
+    assert all(abs(float(row["predicted"]) - 1004) < 3 for row in rows_of(tmp_path / "more"))
+
+
 @pytest.mark.parametrize("kind", ["single_label_classification", "multi_label_classification", "regression"])
 def test_steps_are_those_of_plain_torch(kind, checkpoints, tmp_path):
     """Pairs of texts, against a padded model of `transformers` with its own loss, in a loop written out."""
