@@ -35,7 +35,7 @@ SETTINGS = {
     "train_sampling_strategy": "group_by_length",  # so that the stock way pads less, and takes half the time
     "warmup_steps": 0.1,
 }
-READER = {"num_train_epochs": 20, "learning_rate": 2e-3, "per_device_train_batch_size": 16}
+READER = {"num_train_epochs": 10, "learning_rate": 2e-3, "per_device_train_batch_size": 16}
 FILE = Path(__file__).parent / "questions.json"
 
 
