@@ -15,18 +15,21 @@ RUNS = {
     "sentiment": {"transformer", "bilstm"},
     "pretraining": {"bert", "roberta"},
     "baselines_and_attention": {"rnn", "lstm", "gru", "lstm-attention", "gradient_flow"},
+    "sequence_to_sequence": {"lstm2lstm", "lstm2lstm-attention", "transformer"},
 }
 TABLES = {
     "ner": ("test_f1", ["transformer", "bilstm"]),
     "sentiment": ("test_accuracy", ["transformer", "bilstm"]),
     "pretraining": ("unigram_entropy", ["bert", "roberta"]),
     "baselines_and_attention": ("test_accuracy", ["rnn", "lstm", "gru", "lstm, attention"]),
+    "sequence_to_sequence": ("test_bleu", ["lstm2lstm", "lstm2lstm-attention", "transformer"]),
 }
 SHOWN = {  # by the cells that end in a figure, in attention maps, or in a text
     "ner": ["text/plain", "image/png"],
     "sentiment": ["text/html"],
     "pretraining": ["text/plain"],
     "baselines_and_attention": ["image/png", "image/png", "text/html", "image/png"],
+    "sequence_to_sequence": ["image/png", "image/png", "image/png", "text/html"],
 }
 
 
