@@ -181,6 +181,7 @@ class EncodedPairs:
     sources_cut: int  # sources longer than max_seq_length, which are cut there
     targets_cut: int  # targets longer than max_target_length, which training cuts there
     unknown: int  # unknown-token subwords of both sides
+    altered: int = 0  # targets that the tokenizer gives back otherwise, such as without capital letters
 
     def __str__(self) -> str:
         rows, tokens = len(self.rows), int(self.rows.offsets[-1])
@@ -189,6 +190,8 @@ class EncodedPairs:
             told += f" and {len(side.values):,} of targets ({len(side.values) / max(rows, 1):.1f} a text)"
         cut = f"{self.sources_cut:,} sources cut at max_seq_length"
         cut += f", {self.targets_cut:,} targets at max_target_length" if self.rows.sides else ""
+        if self.altered:
+            cut += f"; {self.altered:,} targets that this tokenizer cannot write as they are"
         return f"{told}, {self.unknown:,} unknown; {cut}"
 
 
@@ -229,6 +232,7 @@ def encode_pairs(
         return EncodedPairs(Rows(offsets, {"input_ids": values}), target_tokenizer, len(long), 0, unknown)
     found = target_tokenizer(list(targets), add_special_tokens=False, **settings)["input_ids"] if len(targets) else []
     labels = [[*row, end][:max_target_length] for row in found]
+    written = target_tokenizer.batch_decode(found, skip_special_tokens=True) if found else []
     side = Side(*_end_to_end(labels))
     return EncodedPairs(
         Rows(offsets, {"input_ids": values}, sides={"labels": side}),
@@ -236,6 +240,7 @@ def encode_pairs(
         len(long),
         sum(len(row) >= max_target_length for row in found),
         unknown + _unknown(side.values, target_tokenizer),
+        sum(said.split() != text.split() for said, text in zip(written, targets, strict=True)),
     )
 
 

@@ -149,6 +149,14 @@ def test_rows_of_both_sides(tokenizers):
     assert str(encoded).endswith("1 sources cut at max_seq_length, 1 targets at max_target_length")
 
 
+def test_what_a_tokenizer_cannot_write_is_told(tokenizers):
+    texts = ["in New York", "born there"]
+    for kind, altered in (("byte-bpe", 0), ("wordpiece", 1)):  # this one has lower case alone
+        encoded = data.encode_pairs(texts, texts, tokenizers[kind], tokenizers[kind], end=2)
+        assert encoded.altered == altered
+        assert ("1 targets that this tokenizer cannot write as they are" in str(encoded)) == bool(altered)
+
+
 def test_the_game():
     pairs = number_game(500)
     assert len({source for source, _ in pairs}) == 500

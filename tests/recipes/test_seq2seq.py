@@ -36,8 +36,11 @@ KINDS = {
 }
 
 
+WARM_STARTED = {"bert2bert": "wordpiece", "roberta2roberta": "byte-bpe"}
+
+
 def config(output_dir, name, **more):
-    return Seq2SeqConfig(**TINY | KINDS[name] | more, model_name_or_path=name, output_dir=str(output_dir))
+    return Seq2SeqConfig(**TINY | KINDS.get(name, {}) | more, model_name_or_path=name, output_dir=str(output_dir))
 
 
 def predictions(folder, split="test"):
@@ -45,9 +48,12 @@ def predictions(folder, split="test"):
         return list(csv.DictReader(file, delimiter="\t", quoting=csv.QUOTE_NONE))
 
 
-@pytest.mark.parametrize("name", list(KINDS))
-def test_scores_are_sacrebleus_and_predict_says_the_same(name, tmp_path):
+@pytest.mark.parametrize("name", [*KINDS, *WARM_STARTED])
+def test_scores_are_sacrebleus_and_predict_says_the_same(name, checkpoints, tmp_path):
     own = config(tmp_path / "run", name)
+    if name in WARM_STARTED:
+        own.hidden_size, own.encoder_name_or_path = 256, str(checkpoints[WARM_STARTED[name]])  # 256: not given
+        own.max_seq_length = 60
     results = train_seq2seq(own).results
     rows = predictions(tmp_path / "run")
     gold = data.read_parallel(own)["test"]
@@ -75,9 +81,10 @@ def test_scores_are_sacrebleus_and_predict_says_the_same(name, tmp_path):
     sides = models.load_tokenizers(str(tmp_path / "run"))
     assert (sides.source is sides.target) == own.joint_vocabulary
     losses, count = 0.0, 0
+    start, end = models.start_and_end(sides.target)
     for text, target in zip(gold["text"], gold["target"], strict=True):
-        ids = [*sides.target(target, add_special_tokens=False)["input_ids"], sides.target.eos_token_id][:40]
-        before = torch.tensor([[sides.target.bos_token_id, *ids[:-1]]])
+        ids = [*sides.target(target, add_special_tokens=False)["input_ids"], end][:40]
+        before = torch.tensor([[start, *ids[:-1]]])
         with torch.no_grad():
             logits = model(**sides.source(text, return_tensors="pt"), decoder_input_ids=before).logits[0]
         losses += float(cross_entropy(logits, torch.tensor(ids), reduction="sum"))
