@@ -12,6 +12,7 @@ import yaml
 
 from finetune import cli
 from recipes import compare
+from recipes.language_model import LanguageModelConfig
 from recipes.ner import NerConfig
 from recipes.pretrain import PretrainConfig
 from recipes.question_answering import QuestionConfig
@@ -20,7 +21,7 @@ from recipes.seq2seq import Seq2SeqConfig
 
 ROOT = Path(__file__).parents[1]
 RECIPES = {"ner": NerConfig, "pretrain": PretrainConfig, "sentiment": SentimentConfig, "seq2seq": Seq2SeqConfig}
-RECIPES |= {"question_answering": QuestionConfig}
+RECIPES |= {"question_answering": QuestionConfig, "language_model": LanguageModelConfig}
 
 
 def write(tmp_path, text):

@@ -349,7 +349,8 @@ GROUPS: dict[str, list[Case]] = {
              "a.parquet, row 1: column 'label' holds 1.0; a label is a word or a whole number; to learn numbers, "
              "give --problem_type regression",
              {"a.parquet": table(text=["a", "b"], label=[1.0, 0.0])}),
-        Case("a score of numbers for labels", f"{SENTIMENT} a.csv --metric_for_best_model pearson",
+        Case("a score of numbers for labels",
+             f"{SENTIMENT} a.csv --validation_file a.csv --metric_for_best_model pearson",
              "--metric_for_best_model pearson: no score of this data (single_label_classification); choose from "
              "accuracy, f1_macro, f1_micro, recall_macro, loss", {"a.csv": CSV}),
         Case("a list among labels", f"{SENTIMENT} a.jsonl",
