@@ -200,7 +200,6 @@ def count_ngrams(config: language_model.LanguageModelConfig) -> training.RunResu
     )
     encoded = {split: task.encode(dataset, tokenizer, [], config) for split, dataset in splits.items()}
     texts = {split: _targets(part.rows) for split, part in encoded.items()}
-    run.print(*(f"{split}: {part}" for split, part in encoded.items()))
     began = time.perf_counter()
     order = 1 if config.model_name_or_path == "unigram" else 5
     model = models.KneserNey(texts["train"], order, len(tokenizer))

@@ -109,8 +109,8 @@ def write_model_card(
         *([f"Labels: {', '.join(f'`{label}`' for label in labels)}", ""] if labels else []),
         "## Scores",
         "",
-        "Losses are in nats. Other scores, except the perplexity, are fractions between 0 and 1. They are of one run "
-        "with one seed: the spread over seeds is not known from it.",
+        "Losses and log-probabilities are in nats. Other scores, except perplexities and bits, are fractions between "
+        "0 and 1. They are of one run with one seed: the spread over seeds is not known from it.",
         *(["f1_macro and recall_macro are means over the labels that occur in the split."] if macro else []),
         *notes,
         "",
