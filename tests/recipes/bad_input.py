@@ -480,8 +480,8 @@ GROUPS: dict[str, list[Case]] = {
              "--eval_context 128: must be at least 1 and below --max_seq_length 128"),
         Case("an encoder, to predict the next word",
              "language_model --dataset_name samples --model_name_or_path model",
-             "--model_name_or_path model: holds BertForMaskedLM, which does not predict the next token; give a causal "
-             "language model, as recipes/language_model.py writes it, or a new one: rnn, lstm, gru, transformer",
+             "--model_name_or_path model: holds BertForMaskedLM, which does not predict the next token; give a "
+             "causal language model, as recipes/language_model.py writes it, or a new one: rnn, lstm, gru, transformer",
              model="wordpiece"),
         Case("an unknown flag", "ner --lerning_rate 1", "unknown flag --lerning_rate; did you mean --learning_rate?",
              status=2),
