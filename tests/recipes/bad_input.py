@@ -481,7 +481,8 @@ GROUPS: dict[str, list[Case]] = {
         Case("an encoder, to predict the next word",
              "language_model --dataset_name samples --model_name_or_path model",
              "--model_name_or_path model: holds BertForMaskedLM, which does not predict the next token; give a "
-             "causal language model, as recipes/language_model.py writes it, or a new one: rnn, lstm, gru, transformer",
+             "causal language model, as recipes/language_model.py writes it, or a new one: rnn, lstm, gru, "
+             "transformer",
              model="wordpiece"),
         Case("an unknown flag", "ner --lerning_rate 1", "unknown flag --lerning_rate; did you mean --learning_rate?",
              status=2),
