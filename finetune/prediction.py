@@ -200,6 +200,12 @@ class Predictor:
             | `score` | its probability; with several labels, the probability of the least certain decision |
             | `scores` | only with several labels: the probability of each |
 
+            From a model of text to text:
+
+            | key | |
+            |---|---|
+            | `predicted` | the text that it says |
+
             For questions:
 
             | key | |
