@@ -231,7 +231,7 @@ def test_one_seed_is_said_to_be_one(compared):
 
     _, report, folder = compared
     write_comparison(folder / "both", report)  # two seeds, and a dictionary, which needs none
-    assert "trained once" in (folder / "both/report.html").read_text()
+    assert "trained with one seed" in (folder / "both/report.html").read_text()
     assert "†</span>" not in (folder / "both/report.html").read_text()
     once = json.loads(json.dumps(report))
     once["models"]["bert"]["seeds"] = [0]
