@@ -5,6 +5,13 @@ from typing import Any
 
 _FIRST = (
     *("dataset_name", "train_file", "validation_file", "test_file", "text_column_name", "label_column_name"),
+    *(
+        "question_column_name",
+        "context_column_name",
+        "answer_column_name",
+        "source_column_name",
+        "target_column_name",
+    ),
     *("model_name_or_path", "input_file", "output_file", "output_dir", "num_train_epochs", "learning_rate", "seed"),
     *("config", "help"),
 )

@@ -38,13 +38,20 @@ def names_of_python(function: Callable[Arguments, Result]) -> Callable[Arguments
             return function(*args, **kwargs)
         except ValueError as error:
             if len(error.args) == 1 and command("ner") is None:
-                known = {name for value in args if dataclasses.is_dataclass(value) for name in vars(value)}
-                known |= inspect.signature(function).parameters.keys()
+                known = _names(args) | inspect.signature(function).parameters.keys()
                 said = re.sub(r"--(\w+)", lambda flag: flag[flag[1] in known], str(error.args[0]))
                 error.args = (said,)
             raise
 
     return call
+
+
+def _names(value: Any) -> set[str]:
+    """The fields of all configs in a call's arguments."""
+    if dataclasses.is_dataclass(value):
+        return set(vars(value)).union(*map(_names, vars(value).values()))
+    inner = value if isinstance(value, tuple) else value.values() if isinstance(value, dict) else ()
+    return set().union(*map(_names, inner))
 
 
 def typed(config: Config) -> Config:

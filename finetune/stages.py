@@ -5,7 +5,7 @@
 | `METRICS` | scores that `--metric_for_best_model` may name |
 | `SHOWN` | scores that a run prints at its end |
 | `PIPELINE` | its name on the Hub |
-| `read(config)` | the splits, with columns as the task wants them |
+| `read(config, given)` | the splits, with columns as the task wants them; `given` is data from Python, if any |
 | `headline(dataset)` | the score that chooses the best evaluation, and that models are compared by |
 | `labels(splits)` | the label of each output of the model |
 | `encode(dataset, tokenizer, labels, config)` | an object with `rows`; its `str()` describes the encoded split |
@@ -101,14 +101,14 @@ def check_splits(config: Any, splits: Mapping[str, Any]) -> None:
         )
 
 
-def begin(config: Any, task: Any) -> Job:
+def begin(config: Any, task: Any, given: Mapping[str, Any] | None = None) -> Job:
     """Starts a run and reads its data.
 
     Raises:
         ValueError: for a mistake that the user can correct.
     """
     run = training.start_run(config, metrics=task.METRICS)
-    splits = task.read(run.config)
+    splits = task.read(run.config) if given is None else task.read(run.config, given)
     if run.config.metric_for_best_model is None:
         run.config = replace(run.config, metric_for_best_model=task.headline(splits["train"]))
         training.check_metric(run.checkpoint, run.config.metric_for_best_model)
@@ -256,7 +256,7 @@ def write_card(job: Job, model: Any, results: Mapping[str, float]) -> None:
         or getattr(job.task, "USE", 'finetune.predict(FOLDER, ["I would see it again."])'),
         base_model=config.model_name_or_path,
         model_type=job.run.accelerator.unwrap_model(model).config.model_type,
-        data=config.dataset_name or str(config.train_file),
+        data=config.dataset_name or config.train_file or "data from Python",
         split_sizes={split: len(dataset) for split, dataset in job.splits.items()},
         labels=job.labels,
         results=results,

@@ -26,12 +26,14 @@ import sys
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from finetune import cli, models, reporting
 from finetune.arguments import DataArguments
 from finetune.files import printable, write_text
+from finetune.from_python import names_of_python
 from recipes import language_model, ner, question_answering, sentiment, seq2seq, simple_baselines
 
 
@@ -121,8 +123,12 @@ class CompareConfig:
     recipe: Recipe | None = None  # [the recipe that the configs belong to]
 
 
-def compare(config: CompareConfig) -> dict[str, Any]:
+@names_of_python
+def compare(config: CompareConfig, data: Mapping[str, Any] | None = None) -> dict[str, Any]:
     """Trains the missing runs, and writes `comparison.json`, `comparison.md`, `report.html` and `plots/`.
+
+    Args:
+        data: rows from Python instead of files, as the recipes take them.
 
     Returns:
         The content of `comparison.json`.
@@ -152,7 +158,8 @@ def compare(config: CompareConfig) -> dict[str, Any]:
     }
 
     # 2. Read the data, which is the same for all models. Train the missing runs. If one fails, the others still run.
-    splits = _read_data([own for _, own in runs.values()], recipe.module)
+    given = {} if data is None else {"data": data}
+    splits = _read_data([own for _, own in runs.values()], recipe.module, data)
     split = "test" if "test" in splits else "eval"
     digest = _digest(splits)
     states = {key: _state(own, digest, recipe.module.headline(splits["train"])) for key, (_, own) in runs.items()}
@@ -164,7 +171,9 @@ def compare(config: CompareConfig) -> dict[str, Any]:
         )
         if state.startswith("finished"):
             continue
-        reason = _train(train, own if state == "new" else replace(own, resume_from_checkpoint="true"))
+        reason = _train(
+            partial(train, **given), own if state == "new" else replace(own, resume_from_checkpoint="true")
+        )
         if reason is not None:
             print(printable(f"failed: {reason}"), flush=True)
             failures.append({"model": name, "seed": seed, "reason": reason})
@@ -245,7 +254,7 @@ def _state(config: Any, digest: str, metric: str) -> str:
     return "finished"
 
 
-def _read_data(configs: Sequence[Any], task: Any) -> Any:
+def _read_data(configs: Sequence[Any], task: Any, given: Mapping[str, Any] | None) -> Any:
     """The splits of all runs.
 
     Raises:
@@ -259,7 +268,7 @@ def _read_data(configs: Sequence[Any], task: Any) -> Any:
                 raise ValueError(
                     f"--{name} is {values[0]} for one model and {values[1]} for another; compare on one data set"
                 )
-    splits = task.read(first)
+    splits = task.read(first) if given is None else task.read(first, given)
     if not splits.keys() & {"test", "validation"}:
         raise ValueError("a comparison needs test data or validation data; give --test_file or --validation_file")
     return splits

@@ -14,14 +14,17 @@ finetune.generate("runs/lstm", "The statement", length=30, top_p=0.9)
 
 from __future__ import annotations  # names of the lazy parts in signatures would import torch
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Any, Literal
 
-from finetune import cli, data, models, stages, training
+from finetune import cli, models, stages, training
+from finetune import data as texts  # `data` is what comes from Python
 from finetune.arguments import DataArguments, TrainingArguments, flag
+from finetune.from_python import documented, names_of_python
 
 
+@documented
 @dataclass
 class LanguageModelConfig(TrainingArguments, DataArguments):
     """All flags of this recipe."""
@@ -62,12 +65,13 @@ def resolved(config: LanguageModelConfig) -> LanguageModelConfig:
     return replace(resolved, tokenizer_name=resolved.tokenizer_name or ("byte-bpe" if new else None))
 
 
-def train_language_model(config: LanguageModelConfig) -> training.RunResult:
+@names_of_python
+def train_language_model(config: LanguageModelConfig, data: Mapping[str, Any] | None = None) -> training.RunResult:
     """Trains, evaluates and saves a language model. Raises ValueError for what a user can mend."""
     from finetune.tasks import next_word as task
 
     # 1. The run, and its data: documents of sentences, a share of them held out.
-    job = stages.begin(resolved(config), task)
+    job = stages.begin(resolved(config), task, data)
     config, run = job.config, job.run
 
     # 2. The tokenizer, and the model. A new model needs the tokenizer first.
@@ -79,9 +83,9 @@ def train_language_model(config: LanguageModelConfig) -> training.RunResult:
         vocab_size=config.vocab_size,
         on_one_process=run.on_one_process,
     )
-    documents = data.tokenize_documents(job.splits["train"], tokenizer)
+    documents = texts.tokenize_documents(job.splits["train"], tokenizer)
     model = models.load_language_model(
-        config, tokenizer, unigram_counts=data.unigram_counts([documents], len(tokenizer))
+        config, tokenizer, unigram_counts=texts.unigram_counts([documents], len(tokenizer))
     )
 
     # 3. Documents to rows. A recurrent model reads so many lanes of documents side by side, a row of each in a step,

@@ -18,10 +18,13 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any, Literal
 
-from finetune import cli, data, metrics, models, reporting, stages, tasks, training
+from finetune import cli, metrics, models, reporting, stages, tasks, training
+from finetune import data as texts  # `data` is what comes from Python
 from finetune.arguments import DEFAULT_MODEL, DataArguments, TrainingArguments, flag
+from finetune.from_python import documented, names_of_python
 
 
+@documented
 @dataclass
 class PretrainConfig(TrainingArguments, DataArguments):
     """All flags of this recipe."""
@@ -67,32 +70,36 @@ class PretrainConfig(TrainingArguments, DataArguments):
     dry_run: bool = flag(False, "Count the inputs, print ten of them, and stop.")
 
 
-def pretrain(config: PretrainConfig) -> training.RunResult:
-    """Trains, evaluates and saves a masked language model. Raises ValueError for a mistake of the user."""
+@names_of_python
+def pretrain(config: PretrainConfig, data: Mapping[str, Any] | None = None) -> training.RunResult:
+    """Trains, evaluates and saves a masked language model. Raises ValueError for a mistake of the user.
+
+    Documents may come as rows from Python (`data`), as in the other recipes.
+    """
     from finetune.tasks import masked
 
     # 1. Start the run, and read its data: documents of sentences. A share of them is held out.
     run = training.start_run(resolved(config), metrics=masked.metrics_of(config.objective))
     config, accelerator = run.config, run.accelerator
-    corpora = data.read_corpus(config)
+    corpora = texts.read_corpus(config, data)
     stages.check_splits(config, corpora)
 
     # 2. Load or train the tokenizer, turn the documents into tokens, and load or make the model.
     tokenizer = load_tokenizer(run, corpora["train"])
     with accelerator.main_process_first():
         documents = {
-            split: [data.tokenize(corpus, tokenizer) for corpus in parts] for split, parts in corpora.items()
+            split: [texts.tokenize(corpus, tokenizer) for corpus in parts] for split, parts in corpora.items()
         }
-    counts = data.unigram_counts(documents["train"], len(tokenizer))
+    counts = texts.unigram_counts(documents["train"], len(tokenizer))
     model = load_model(config, tokenizer, counts)
 
     # 3. Turn the documents into inputs, and choose the masks of each epoch.
     first = models.first_position(model)
     rows = {
-        split: data.pretraining_rows(parts, config, tokenizer, split, first) for split, parts in documents.items()
+        split: texts.pretraining_rows(parts, config, tokenizer, split, first) for split, parts in documents.items()
     }
     rows |= masked.questions_on_translations(rows, config.objective)
-    audit = data.instance_audit(
+    audit = texts.instance_audit(
         rows["train"].in_epoch(0),
         tokenizer,
         max_seq_length=config.max_seq_length,
@@ -113,7 +120,7 @@ def pretrain(config: PretrainConfig) -> training.RunResult:
 
     # 4. Train, and evaluate as often as the flags say. Every evaluation has the same masks.
     evaluate = partial(masked.evaluate, accelerator, tokenizer, rows, config)
-    batches = data.train_batches(rows, tokenizer, config, accelerator, masked.targets)
+    batches = texts.train_batches(rows, tokenizer, config, accelerator, masked.targets)
     outcome = training.train(run, model, tokenizer, batches, lambda model: evaluate(model, "validation", "eval"))
 
     # 5. Save the model, its scores on the evaluation splits and its card.
@@ -183,7 +190,7 @@ def write_card(run: training.Run, model: Any, documents: Mapping[str, Any], resu
         use=tasks.masked.USE,
         base_model=config.config_name or config.model_name_or_path,
         model_type=model.config.model_type,
-        data=config.dataset_name or str(config.train_file),
+        data=config.dataset_name or config.train_file or "data from Python",
         split_sizes={split: sum(map(len, parts)) for split, parts in documents.items()},
         results=results,
         settings=reporting.told_settings(config) | {"objective": config.objective, "masking": config.masking},

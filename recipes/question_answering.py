@@ -13,13 +13,16 @@ result.results["eval_f1"]
 from __future__ import annotations  # names of the lazy parts in signatures would import torch
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from finetune import cli, models, stages, training
 from finetune.arguments import DataArguments, ModelArguments, TrainingArguments, flag
+from finetune.from_python import documented, names_of_python
 
 
+@documented
 @dataclass
 class QuestionConfig(TrainingArguments, ModelArguments, DataArguments):
     """All flags of this recipe."""
@@ -48,12 +51,21 @@ def resolved(config: QuestionConfig) -> QuestionConfig:
     return resolved
 
 
-def finetune_questions(config: QuestionConfig) -> training.RunResult:
-    """Trains, evaluates and saves a reader. Raises ValueError for what a user can mend."""
+@names_of_python
+def finetune_questions(config: QuestionConfig, data: Mapping[str, Any] | None = None) -> training.RunResult:
+    """Trains, evaluates and saves a reader.
+
+    Args:
+        data: rows from Python instead of files: for `train`, `validation` and `test` a `datasets.Dataset`, a frame of
+            pandas or polars, or a list with a dict for each row.
+
+    Raises:
+        ValueError: for what a user can mend.
+    """
     from finetune.tasks import questions as task
 
     # 1. The run (processes, precision, seed, a folder that holds nothing else), and its data.
-    job = stages.begin(resolved(config), task)
+    job = stages.begin(resolved(config), task, data)
     config = job.config
 
     # 2. The model and its tokenizer.

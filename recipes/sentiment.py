@@ -12,14 +12,16 @@ result.results["test_accuracy"]
 
 from __future__ import annotations  # names of the lazy parts in signatures would import torch
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 from finetune import cli, models, stages, training
 from finetune.arguments import DataArguments, LossArguments, ModelArguments, TrainingArguments, flag
+from finetune.from_python import documented, names_of_python
 
 
+@documented
 @dataclass
 class SentimentConfig(TrainingArguments, LossArguments, ModelArguments, DataArguments):
     """All flags of this recipe."""
@@ -48,12 +50,21 @@ def resolved(config: SentimentConfig) -> SentimentConfig:
     return resolved
 
 
-def finetune_sentiment(config: SentimentConfig) -> training.RunResult:
-    """Trains, evaluates and saves a classifier. Raises ValueError for a mistake that the user can correct."""
+@names_of_python
+def finetune_sentiment(config: SentimentConfig, data: Mapping[str, Any] | None = None) -> training.RunResult:
+    """Trains, evaluates and saves a classifier.
+
+    Args:
+        data: rows from Python instead of files: for `train`, `validation` and `test` a `datasets.Dataset`, a frame of
+            pandas or polars, or a list with a dict for each row.
+
+    Raises:
+        ValueError: for a mistake that the user can correct.
+    """
     from finetune.tasks import classification as task
 
     # 1. Start the run (processes, precision, seed, its folder), and read its data.
-    job = stages.begin(resolved(config), task)
+    job = stages.begin(resolved(config), task, data)
     config = job.config
 
     # 2. Load the model and its tokenizer.

@@ -13,15 +13,17 @@ result.results["test_bleu"]
 
 from __future__ import annotations  # names of the lazy parts in signatures would import torch
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 from finetune import cli, models, stages, training
 from finetune.arguments import DataArguments, TrainingArguments, flag
+from finetune.from_python import documented, names_of_python
 from finetune.models.seq2seq_arguments import Seq2SeqModelArguments
 
 
+@documented
 @dataclass
 class Seq2SeqConfig(TrainingArguments, Seq2SeqModelArguments, DataArguments):
     """All flags of this recipe."""
@@ -57,12 +59,21 @@ def resolved(config: Seq2SeqConfig) -> Seq2SeqConfig:
     return config
 
 
-def train_seq2seq(config: Seq2SeqConfig) -> training.RunResult:
-    """Trains, evaluates and saves an encoder-decoder. Raises ValueError for what a user can mend."""
+@names_of_python
+def train_seq2seq(config: Seq2SeqConfig, data: Mapping[str, Any] | None = None) -> training.RunResult:
+    """Trains, evaluates and saves an encoder-decoder.
+
+    Args:
+        data: rows from Python instead of files: for `train`, `validation` and `test` a `datasets.Dataset`, a frame of
+            pandas or polars, or a list with a dict for each row.
+
+    Raises:
+        ValueError: for what a user can mend.
+    """
     from finetune.tasks import seq2seq as task
 
     # 1. The run (processes, precision, seed, a folder that holds nothing else), and its data.
-    job = stages.begin(resolved(config), task)
+    job = stages.begin(resolved(config), task, data)
     config = job.config
 
     # 2. The tokenizers of both sides, and the model.

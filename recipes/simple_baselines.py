@@ -27,7 +27,7 @@ from recipes import language_model, ner, sentiment
 PENALTIES = (0.03, 0.1, 0.3, 1.0, 3.0)  # values of the SVM's C; the best one on the validation split is taken
 
 
-def train_svm(config: sentiment.SentimentConfig) -> training.RunResult:
+def train_svm(config: sentiment.SentimentConfig, data: Mapping[str, Any] | None = None) -> training.RunResult:
     """Trains a linear SVM (Joachims, 1998) on TF-IDF of words, word pairs and sequences of 2 to 5 characters.
 
     If a text may have several labels, each label has its own SVM, and one threshold of their distances is chosen on
@@ -39,7 +39,7 @@ def train_svm(config: sentiment.SentimentConfig) -> training.RunResult:
     from finetune.tasks import classification as task
 
     # 1. Start the run, and read its data.
-    job = stages.begin(sentiment.resolved(config), task)
+    job = stages.begin(sentiment.resolved(config), task, data)
     stages.tell_labels(job)
     run, splits = job.run, job.splits
     gold = {split: task.gold(dataset, job.labels) for split, dataset in splits.items()}
@@ -122,7 +122,7 @@ def _scores(job: stages.Job, gold: Any, said: Any) -> dict[str, float]:
     return scores | stages.asked(job.task, "remarks", gold, said)
 
 
-def tag_by_dictionary(config: ner.NerConfig) -> training.RunResult:
+def tag_by_dictionary(config: ner.NerConfig, data: Mapping[str, Any] | None = None) -> training.RunResult:
     """Gives each word its most frequent tag in the training split. If two are equally frequent, the first one counts.
 
     Unknown words get the tag `O`, or the most frequent tag if there is no `O`.
@@ -130,7 +130,7 @@ def tag_by_dictionary(config: ner.NerConfig) -> training.RunResult:
     from finetune.tasks import tagging as task
 
     # 1. Start the run, and read its data.
-    job = stages.begin(ner.resolved(config), task)
+    job = stages.begin(ner.resolved(config), task, data)
     stages.tell_labels(job)
     run, splits = job.run, job.splits
 

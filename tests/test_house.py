@@ -127,7 +127,7 @@ def steps(recipe):
 def test_recipes_have_the_same_steps_and_are_short():
     for recipe in ("ner", "sentiment", "question_answering", "language_model", "pretrain"):
         assert [step[:4] for step in steps(recipe)] == [f"# {n}." for n in range(1, 6)]
-        most = 200 if recipe == "pretrain" else 120
+        most = 225 if recipe == "pretrain" else 120
         assert len((ROOT / f"recipes/{recipe}.py").read_text().splitlines()) <= most
 
 

@@ -106,7 +106,8 @@ def comparison_of(
 
 
 def _data_name(config: Any) -> str:
-    return config.dataset_name or Path(config.train_file).parent.name or Path(config.train_file).name
+    file = Path(config.train_file or "data from Python")
+    return config.dataset_name or file.parent.name or file.name
 
 
 def _describe(dataset: Any, task: Any) -> dict[str, Any]:

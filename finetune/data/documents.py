@@ -15,7 +15,7 @@ import itertools
 import math
 import re
 import sys
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -28,6 +28,7 @@ from finetune.data.messages import listed
 from finetune.data.readers import (
     SPLITS,
     commit_of,
+    given_splits,
     json_rows,
     load_hub,
     load_saved,
@@ -143,7 +144,7 @@ def joined(corpora: Sequence[Corpus]) -> Corpus:
     return Corpus(names, "all", read, identity, all(corpus.parallel for corpus in corpora))
 
 
-def read_corpus(config: Any) -> dict[str, list[Corpus]]:
+def read_corpus(config: Any, given: Mapping[str, Any] | None = None) -> dict[str, list[Corpus]]:
     """The corpora of each split, as the flags of `recipes/pretrain.py` name them; nothing of them is read yet.
 
     A `--train_file` may name several files: comma-separated, or as a pattern like `wiki.*.txt`. They are one corpus.
@@ -154,13 +155,22 @@ def read_corpus(config: Any) -> dict[str, list[Corpus]]:
         ValueError: naming file or flag, for anything that cannot be read.
     """
     check_pretraining_flags(config)
-    return corpora_of(config, parallel_columns(config), by_file=config.objective == "xlm-r")
+    return corpora_of(config, parallel_columns(config), by_file=config.objective == "xlm-r", given=given)
 
 
-def corpora_of(config: Any, parallel: tuple[str, ...] = (), *, by_file: bool = False) -> dict[str, list[Corpus]]:
+def corpora_of(
+    config: Any,
+    parallel: tuple[str, ...] = (),
+    *,
+    by_file: bool = False,
+    given: Mapping[str, Any] | None = None,
+) -> dict[str, list[Corpus]]:
     """As `read_corpus`, for any recipe: one corpus of all files of a split, or `by_file` one for each file."""
     splits: dict[str, list[Corpus]] = {}
-    if config.dataset_name == "samples":
+    if given is not None:
+        for split, rows in given_splits(config, given).items():
+            splits[split] = [_given(rows, f"data ({split})", config)]
+    elif config.dataset_name == "samples":
         splits["train"] = [_python_reference()]
     elif config.dataset_name is not None:
         splits |= _data_set(config)
@@ -222,6 +232,14 @@ def _digest(path: Path) -> str:
             with file.open("rb") as content:
                 whole.update(hashlib.file_digest(content, "sha256").digest())
     return whole.hexdigest()
+
+
+def _given(rows: datasets.Dataset, name: str, config: Any) -> Corpus:
+    column, sentences = config.text_column_name, config.sentences
+    content = hashlib.sha256("\n".join(map(repr, rows)).encode()).hexdigest()
+    return Corpus(
+        name, "data", partial(_read_rows, rows, name, column, sentences), f"{name} {content} {column} {sentences}"
+    )
 
 
 def _data_set(config: Any) -> dict[str, list[Corpus]]:

@@ -17,7 +17,7 @@ in every row. Whole numbers are labels, unless `problem_type` says otherwise.
 import logging
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
 import datasets
@@ -59,6 +59,7 @@ def read_labelled(
     *,
     problem_type: ProblemType | None = None,
     label_separator: str | None = None,
+    given: Mapping[str, Any] | None = None,
 ) -> dict[str, datasets.Dataset]:
     """Reads texts, or pairs of texts, with their labels. The arguments name the columns.
 
@@ -66,6 +67,7 @@ def read_labelled(
         label: with commas, the columns of 0 and 1 of several labels: `joy,love,anger`.
         problem_type: None: found from the training split; `problem_type_of` says what was found.
         label_separator: stands between the labels of a cell; an empty cell is a text without a label.
+        given: rows from Python, as `given_splits` takes them.
 
     Returns:
         The splits that the config names, among `train`, `validation` and `test`.
@@ -90,7 +92,7 @@ def read_labelled(
         )
     splits: dict[str, dict[str, Any]] = {}
     kind: ProblemType | None = "multi_label_classification" if several else problem_type
-    sources = sources_of(config, "sentiment")
+    sources = sources_of(config, "sentiment", given)
     asked = {"text_column_name": (text, "text", is_text), "label_column_name": (label, "label", is_label)}
     text, label = find_columns(sources["train"], asked, config.column_names, names).values()
     flags = [label] if len(flags) == 1 else flags

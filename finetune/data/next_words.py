@@ -16,7 +16,7 @@ Shapes: D documents, N rows, B rows of a batch, T tokens of these rows.
 
 import hashlib
 import heapq
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
@@ -31,14 +31,14 @@ from finetune.data.tokens import Documents, tokenize
 _LONGEST = 2**14  # tokens of a row that a recurrent model is evaluated on
 
 
-def read_documents(config: Any) -> dict[str, Dataset]:
+def read_documents(config: Any, given: Mapping[str, Any] | None = None) -> dict[str, Dataset]:
     """The documents of each split: lists of `sentences`, with `source` and `line`. Blank sentences are left out.
 
     Raises:
         ValueError: naming the file or the flag, for what cannot be read.
     """
     splits = {}
-    for split, (corpus,) in corpora_of(config).items():
+    for split, (corpus,) in corpora_of(config, given=given).items():
         rows: dict[str, list[Any]] = {"sentences": [], "source": [], "line": []}
         for document in corpus:
             if sentences := [sentence for sentence in document.sentences if sentence.strip()]:

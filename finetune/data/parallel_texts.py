@@ -11,7 +11,7 @@ and Hub data sets) with a column for each side, or with a column `translation` o
 """
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -34,13 +34,16 @@ _GAME = {"train": 3000, "validation": 200, "test": 300}
 Pairs = tuple[list[Any], list[Any], list[int]]  # sources, targets, lines
 
 
-def read_parallel(config: Any, source: str = "source", target: str = "target") -> dict[str, datasets.Dataset]:
+def read_parallel(
+    config: Any, source: str = "source", target: str = "target", *, given: Mapping[str, Any] | None = None
+) -> dict[str, datasets.Dataset]:
     """Reads the splits that the config names, among `train`, `validation` and `test`.
 
     Args:
         config: has the flags of `DataArguments`, and `train_target_file`, `validation_target_file` and
             `test_target_file`: of two files of lines, the second.
         source, target: the columns of a table, or the languages in its column `translation`.
+        given: rows from Python, as `given_splits` takes them.
 
     Raises:
         ValueError: naming file and line, for anything that cannot be read, and for a pair with an empty side.
@@ -52,7 +55,7 @@ def read_parallel(config: Any, source: str = "source", target: str = "target") -
     if config.dataset_name == "samples" and config.train_file is None:
         return _samples(config)
     splits: dict[str, dict[str, Any]] = {}
-    for split, first in sources_of(config, "text to text").items():
+    for split, first in sources_of(config, "text to text", given).items():
         if second[split] is not None:
             sources, targets, lines = _two_files(first, Path(second[split]), f"--{split}_target_file")
         else:
@@ -149,7 +152,7 @@ def _samples(config: Any) -> dict[str, datasets.Dataset]:
 
 def _dataset(split: str, columns: dict[str, Any], config: Any) -> datasets.Dataset:
     source = columns["source"]
-    name = str(source) if isinstance(source, Path) else f"{config.dataset_name} ({split})"
+    name = str(source) if isinstance(source, Path) else f"{config.dataset_name or 'data'} ({split})"
     dataset = datasets.Dataset(pa.table(columns | {"source": pa.repeat(name, len(columns["line"]))}))
     limit = config.max_train_samples if split == "train" else config.max_eval_samples
     return dataset if limit is None else dataset.select(range(min(limit, len(dataset))))

@@ -16,7 +16,7 @@ data sets) whose column `answers` holds `{"text": [...], "answer_start": [...]}`
 import json
 import logging
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -32,12 +32,18 @@ logger = logging.getLogger(__name__)
 
 
 def read_questions(
-    config: DataArguments, question: str = "question", context: str = "context", answers: str = "answers"
+    config: DataArguments,
+    question: str = "question",
+    context: str = "context",
+    answers: str = "answers",
+    *,
+    given: Mapping[str, Any] | None = None,
 ) -> dict[str, datasets.Dataset]:
     """Reads the splits that the config names, among `train`, `validation` and `test`.
 
     Args:
         question, context, answers: the columns of a table; SQuAD's JSON has its own names.
+        given: rows from Python, as `given_splits` takes them.
 
     Raises:
         ValueError: naming file and question, for anything that cannot be read, and for an answer that does not
@@ -45,7 +51,7 @@ def read_questions(
     """
     columns = {"question": question, "context": context, "answer": answers}
     splits: dict[str, dict[str, Any]] = {}
-    for split, source in sources_of(config, "questions").items():
+    for split, source in sources_of(config, "questions", given).items():
         squad = isinstance(source, Path) and source.is_file() and source.suffix.lower() == ".json"
         rows = list(_squad_rows(source) if squad else _table_rows(source, columns))
         if not rows:

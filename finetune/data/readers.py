@@ -8,7 +8,7 @@ negative number of the row.
 import csv
 import json
 import logging
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ import pyarrow.parquet
 from huggingface_hub import HfApi
 
 from finetune.arguments import DataArguments
+from finetune.cli import did_you_mean
 from finetune.data.conll import read_lines
 from finetune.data.labels import tell_of_lost_labels
 from finetune.data.messages import listed, shown
@@ -29,10 +30,19 @@ _OTHER_NAMES = ("dev", "valid", "val", "devel", "development")  # of a data set'
 _FORMS = "a .conll, .jsonl, .csv, .tsv or .parquet file, or a folder written by save_to_disk"
 
 
-def sources_of(config: DataArguments, samples: str) -> dict[str, Path | datasets.Dataset]:
-    """The file, folder or loaded Hub split that the config names for each split."""
+def sources_of(
+    config: DataArguments, samples: str, given: Mapping[str, Any] | None = None
+) -> dict[str, Path | datasets.Dataset]:
+    """The file, folder, loaded Hub split or given rows of each split.
+
+    Args:
+        samples: the name of the sample data.
+        given: rows from Python, as `given_splits` takes them. Then the config names no data.
+    """
     files = {"train": config.train_file, "validation": config.validation_file, "test": config.test_file}
     sources: dict[str, Path | datasets.Dataset] = {}
+    if given is not None:
+        sources.update(given_splits(config, given))
     if config.dataset_name == "samples":
         folder = Path(__file__).parent / "samples" / samples
         if not folder.is_dir():
@@ -53,8 +63,53 @@ def sources_of(config: DataArguments, samples: str) -> dict[str, Path | datasets
             if not path.exists():
                 raise ValueError(f"--{split}_file {name}: no such file")
     if "train" not in sources:
+        if given is not None:
+            raise ValueError("data: no training data; give data['train']")
         raise ValueError("no training data: give --train_file, or a --dataset_name with a train split")
     return {split: sources[split] for split in SPLITS if split in sources}
+
+
+def given_splits(config: DataArguments, given: Mapping[str, Any]) -> dict[str, datasets.Dataset]:
+    """Rows from Python as data sets.
+
+    Args:
+        given: for `train`, and for `validation` and `test` if there are any: a `datasets.Dataset`, a frame of
+            pandas or polars, a list with a dict for each row, or a dict with a list for each column.
+
+    Raises:
+        ValueError: for another split, for rows in another form, and if the config names data, too.
+    """
+    named = [name for name in ("dataset_name", *(f"{split}_file" for split in SPLITS)) if getattr(config, name)]
+    if named:
+        raise ValueError(f"--{named[0]}: data is given from Python, too; leave one of them out")
+    if isinstance(given, datasets.DatasetDict):
+        return _splits_of(given, "data")
+    for split in given:
+        if split not in SPLITS:
+            hint = did_you_mean(str(split), SPLITS) or f"; choose from {', '.join(SPLITS)}"
+            raise ValueError(f"data[{split!r}]: no split of a run{hint}")
+    return {split: _given(rows, f"data[{split!r}]") for split, rows in given.items()}
+
+
+def _given(rows: Any, name: str) -> datasets.Dataset:
+    package = type(rows).__module__.partition(".")[0]
+    try:
+        if isinstance(rows, datasets.Dataset):
+            return rows
+        if package == "pandas":
+            return datasets.Dataset.from_pandas(rows, preserve_index=False)
+        if package == "polars":
+            return datasets.Dataset(rows.to_arrow())
+        if isinstance(rows, Mapping):
+            return datasets.Dataset.from_dict(dict(rows))
+        if isinstance(rows, Sequence) and rows and all(isinstance(row, Mapping) for row in rows):
+            return datasets.Dataset.from_list(list(rows))
+    except (pa.ArrowException, AttributeError, TypeError) as error:  # columns of different lengths or mixed types
+        raise ValueError(f"{name}: not read as a table: {_reason(error)}") from error
+    raise ValueError(
+        f"{name} is {type(rows).__name__}; give a datasets.Dataset, a frame of pandas or polars, or a list with a "
+        "dict for each row"
+    )
 
 
 def _splits_of(dataset: datasets.DatasetDict, name: str) -> dict[str, datasets.Dataset]:
@@ -332,7 +387,7 @@ def as_dataset(
         columns: the columns that `types` names, the `source` of all rows, and the `line` of each row.
     """
     source = columns["source"]
-    name = str(source) if isinstance(source, Path) else f"{config.dataset_name} ({split})"
+    name = str(source) if isinstance(source, Path) else f"{config.dataset_name or 'data'} ({split})"
     arrays = {key: pa.array(columns[key], type=kind) for key, kind in types.items()}
     arrays["source"] = pa.repeat(name, len(columns["line"]))
     of_words = bool(columns["line"]) and isinstance(columns["line"][0], list)

@@ -14,7 +14,7 @@ prefix that is not `O` is refused. If no tag has a prefix, the tags are plain, a
 import itertools
 import logging
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -46,7 +46,12 @@ _BLANK = "_"  # an unknown value in CoNLL-U
 
 
 def read_tagged(
-    config: DataArguments, words: str = "tokens", tags: str = "ner_tags", *, tagging: Tagging = "auto"
+    config: DataArguments,
+    words: str = "tokens",
+    tags: str = "ner_tags",
+    *,
+    tagging: Tagging = "auto",
+    given: Mapping[str, Any] | None = None,
 ) -> dict[str, datasets.Dataset]:
     """Reads sentences of words, with a tag for each word.
 
@@ -56,6 +61,7 @@ def read_tagged(
         tagging: `plain`: the tags are read as they are. `entities`: if no tag has a prefix, neighbouring words with
             the same tag are one entity; `O` and `_` are outside. `auto`: the training split decides; `is_plain` gives
             the result.
+        given: rows from Python, as `given_splits` takes them.
 
     Returns:
         The splits that the config names, among `train`, `validation` and `test`.
@@ -66,7 +72,7 @@ def read_tagged(
     splits: dict[str, dict[str, Any]] = {}
     kind, runs = tagging, False
     check_different(words, tags)
-    sources = sources_of(config, "ner")
+    sources = sources_of(config, "ner", given)
     asked = {"text_column_name": (words, "tokens", is_words), "label_column_name": (tags, "ner_tags", is_tags)}
     words, tags = find_columns(sources["train"], asked, config.column_names, ()).values()
     for split, source in sources.items():

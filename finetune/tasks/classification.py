@@ -51,7 +51,7 @@ class Said:
     scores: np.ndarray
 
 
-def read(config: Any) -> dict[str, Any]:
+def read(config: Any, given: Mapping[str, Any] | None = None) -> dict[str, Any]:
     """The splits that a config names, as `finetune.data.read_labelled` gives them.
 
     Raises:
@@ -64,6 +64,7 @@ def read(config: Any) -> dict[str, Any]:
         config.text_pair_column_name,
         label_separator=config.label_separator,
         problem_type=config.problem_type,
+        given=given,
     )
     kind, metric = data.problem_type_of(splits["train"]), config.metric_for_best_model
     if metric not in (None, *SCORES[kind]):

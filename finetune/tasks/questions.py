@@ -54,10 +54,10 @@ class Span:
     score: float  # the logarithm of how many times as likely as "no answer" it is
 
 
-def read(config: Any) -> dict[str, Any]:
+def read(config: Any, given: Mapping[str, Any] | None = None) -> dict[str, Any]:
     """The splits that a config names, as `finetune.data.read_questions` gives them."""
     return data.read_questions(
-        config, config.question_column_name, config.context_column_name, config.answer_column_name
+        config, config.question_column_name, config.context_column_name, config.answer_column_name, given=given
     )
 
 

@@ -25,9 +25,9 @@ PIPELINE = "translation"
 USE = 'finetune.predict(FOLDER, ["Two dogs run."])[0]["predicted"]'
 
 
-def read(config: Any) -> dict[str, Any]:
+def read(config: Any, given: Mapping[str, Any] | None = None) -> dict[str, Any]:
     """The splits that a config names, as `finetune.data.read_parallel` gives them."""
-    return data.read_parallel(config, config.source_column_name, config.target_column_name)
+    return data.read_parallel(config, config.source_column_name, config.target_column_name, given=given)
 
 
 def headline(dataset: Any) -> str:

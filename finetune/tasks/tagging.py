@@ -64,9 +64,11 @@ class Said:
     words_scored: int
 
 
-def read(config: Any) -> dict[str, Any]:
+def read(config: Any, given: Mapping[str, Any] | None = None) -> dict[str, Any]:
     """The splits that a config names, as `finetune.data.read_tagged` gives them."""
-    return data.read_tagged(config, config.text_column_name, config.label_column_name, tagging=config.tagging)
+    return data.read_tagged(
+        config, config.text_column_name, config.label_column_name, tagging=config.tagging, given=given
+    )
 
 
 def labels(splits: Mapping[str, Any]) -> list[str]:

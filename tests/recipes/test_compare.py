@@ -288,11 +288,11 @@ def test_what_cannot_be_compared_is_refused(tmp_path):
     for name in ("plots", "..", "a/report.html"):
         with pytest.raises(ValueError, match="the report has a file or folder named"):
             compare(CompareConfig({name: NerConfig()}, output_dir=str(tmp_path)))
-    with pytest.raises(ValueError, match=r"^--train_file nowhere.conll: no such file"):
+    with pytest.raises(ValueError, match=r"^train_file nowhere.conll: no such file"):
         compare(CompareConfig({"x": NerConfig(train_file="nowhere.conll")}, (0,), str(tmp_path)))
     own = NerConfig(dataset_name="samples", model_name_or_path=str(tmp_path / "nothing"))
     with pytest.raises(
-        ValueError, match=r"^--max_train_samples is None for one model and 9 for another; compare on one"
+        ValueError, match=r"^max_train_samples is None for one model and 9 for another; compare on one"
     ):
         compare(CompareConfig({"x": own, "y": replace(own, max_train_samples=9)}, (0,), str(tmp_path)))
     with pytest.raises(

@@ -379,7 +379,7 @@ def test_a_run_that_chose_by_another_score_is_not_gone_on_from(files, tmp_path):
     finetune_ner(NerConfig(**own, output_dir=str(tmp_path / "run")))
     there = str(tmp_path / "run/checkpoint-6")
     changed = own | {"metric_for_best_model": None, "resume_from_checkpoint": there}
-    with pytest.raises(ValueError, match="--metric_for_best_model is accuracy and was loss"):
+    with pytest.raises(ValueError, match="metric_for_best_model is accuracy and was loss"):
         finetune_ner(NerConfig(**changed, output_dir=str(tmp_path / "other")))
     assert not (tmp_path / "other").exists()
     for asked, state in ((None, "new"), ("loss", "finished, on training data that is not checked")):

@@ -272,9 +272,9 @@ def test_one_two_and_three_processes_agree(checkpoints, tmp_path):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"train_file": "nope.conll"}, "--train_file nope.conll: no such file"),
-        ({"max_seq_length": 65}, "--max_seq_length 65: .* has positions for 64 tokens"),
-        ({"max_seq_length": 7}, "--max_seq_length 7: 8 is the least"),
+        ({"train_file": "nope.conll"}, "train_file nope.conll: no such file"),
+        ({"max_seq_length": 65}, "max_seq_length 65: .* has positions for 64 tokens"),
+        ({"max_seq_length": 7}, "max_seq_length 7: 8 is the least"),
         ({"model_name_or_path": "{empty}"}, "no config.json in this folder"),
         ({"model_name_or_path": "{empty}/nope"}, "/nope: no such folder"),
         ({"output_dir": "{full}"}, "this folder already holds a run"),
@@ -285,7 +285,7 @@ def test_one_two_and_three_processes_agree(checkpoints, tmp_path):
             {"validation_file": "{unknown}"},
             r"unknown.conll:1: the label 'B-NEW' does not occur in the training data",
         ),
-        ({"head": "crf", "label_all_tokens": True}, "--label_all_tokens, .*: a CRF tags whole words"),
+        ({"head": "crf", "label_all_tokens": True}, "label_all_tokens, .*: a CRF tags whole words"),
         ({"train_file": "{outside}"}, "the training split has no entity"),
     ],
 )

@@ -147,12 +147,12 @@ def test_models_are_compared(tmp_path):
 @pytest.mark.parametrize(
     ("flags", "message"),
     [
-        ({"num_beams": 0}, "--num_beams 0: must be at least 1"),
-        ({"label_smoothing_factor": 1.0}, "--label_smoothing_factor 1.0"),
-        ({"max_target_length": 1}, "--max_target_length 1: 2 is the least"),
-        ({"train_target_file": "a.de"}, "--train_target_file a.de: it needs --train_file"),
-        ({"vocab_size": 20}, "--vocab_size 20: the single characters of this text"),
-        ({"freeze_encoder": True}, "--freeze_encoder"),
+        ({"num_beams": 0}, "num_beams 0: must be at least 1"),
+        ({"label_smoothing_factor": 1.0}, "label_smoothing_factor 1.0"),
+        ({"max_target_length": 1}, "max_target_length 1: 2 is the least"),
+        ({"train_target_file": "a.de"}, "train_target_file a.de: it needs train_file"),
+        ({"vocab_size": 20}, "vocab_size 20: the single characters of this text"),
+        ({"freeze_encoder": True}, "freeze_encoder"),
     ],
 )
 def test_flags_that_make_no_sense(tmp_path, flags, message):

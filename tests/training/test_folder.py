@@ -76,7 +76,7 @@ def test_a_folder_that_no_run_made_keeps_everything(tmp_path):
     for name in ("run.yaml", ".git/HEAD", "src/thesis.txt", "config.json"):
         a_file(tmp_path / name)
     before = contents(tmp_path)
-    with pytest.raises(ValueError, match=rf"^--overwrite_output_dir: {tmp_path} has no list of what a run wrote"):
+    with pytest.raises(ValueError, match=rf"^overwrite_output_dir: {tmp_path} has no list of what a run wrote"):
         finetune_ner(config_of(tmp_path, overwrite_output_dir=True))
     with pytest.raises(ValueError, match=f"^{tmp_path}/run.yaml: does not tell of a run"):
         finetune_ner(config_of(tmp_path, resume_from_checkpoint="true"))
@@ -104,7 +104,7 @@ def test_a_folder_that_no_run_made_keeps_everything(tmp_path):
 def test_what_no_run_wrote_is_named_and_everything_stays(run, name, make):
     make(run / name)
     before = contents(run)
-    with pytest.raises(ValueError, match=f"^--overwrite_output_dir: no run wrote {run / name}, which would be lost"):
+    with pytest.raises(ValueError, match=f"^overwrite_output_dir: no run wrote {run / name}, which would be lost"):
         finetune_ner(config_of(run, overwrite_output_dir=True))
     assert contents(run) == before
 

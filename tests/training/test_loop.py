@@ -309,27 +309,27 @@ def test_layerwise_decay(checkpoints):
     [
         (
             {"load_best_model_at_end": True, "save_strategy": "no"},
-            "--load_best_model_at_end needs a checkpoint",
+            "load_best_model_at_end needs a checkpoint",
         ),
         (
             {"eval_strategy": "no", "early_stopping_patience": 2},
-            "--early_stopping_patience needs evaluations",
+            "early_stopping_patience needs evaluations",
         ),
         (
             {"eval_strategy": "steps", "save_strategy": "steps", "eval_steps": 4, "save_steps": 8},
-            r"--eval_steps 4: .*, so give a multiple of --save_steps \(8\)",
+            r"eval_steps 4: .*, so give a multiple of save_steps \(8\)",
         ),
-        ({"per_device_train_batch_size": 0}, "--per_device_train_batch_size 0: must be at least 1"),
-        ({"learning_rate": -1.0}, "--learning_rate -1.0: must be positive"),
-        ({"learning_rate": 0.0}, "--learning_rate 0.0: must be positive"),
-        ({"learning_rate": float("nan")}, "--learning_rate nan: must be positive"),
-        ({"max_grad_norm": -1.0}, "--max_grad_norm -1.0: must not be negative"),
-        ({"max_train_samples": 0}, "--max_train_samples 0: must be at least 1"),
-        ({"resume_from_checkpoint": "nowhere"}, "--resume_from_checkpoint nowhere: no checkpoint here"),
-        ({"metric_for_best_model": "f2"}, "--metric_for_best_model f2: choose from f1, "),
-        ({"freeze_layers": 3}, "--freeze_layers 3: the model has 2 layers"),
-        ({"tokens_per_batch": 0}, "--tokens_per_batch 0: must be at least 1"),
-        ({"tokens_per_batch": 20}, "--tokens_per_batch 20: the longest input has 32 tokens"),
+        ({"per_device_train_batch_size": 0}, "per_device_train_batch_size 0: must be at least 1"),
+        ({"learning_rate": -1.0}, "learning_rate -1.0: must be positive"),
+        ({"learning_rate": 0.0}, "learning_rate 0.0: must be positive"),
+        ({"learning_rate": float("nan")}, "learning_rate nan: must be positive"),
+        ({"max_grad_norm": -1.0}, "max_grad_norm -1.0: must not be negative"),
+        ({"max_train_samples": 0}, "max_train_samples 0: must be at least 1"),
+        ({"resume_from_checkpoint": "nowhere"}, "resume_from_checkpoint nowhere: no checkpoint here"),
+        ({"metric_for_best_model": "f2"}, "metric_for_best_model f2: choose from f1, "),
+        ({"freeze_layers": 3}, "freeze_layers 3: the model has 2 layers"),
+        ({"tokens_per_batch": 0}, "tokens_per_batch 0: must be at least 1"),
+        ({"tokens_per_batch": 20}, "tokens_per_batch 20: the longest input has 32 tokens"),
     ],
 )
 def test_flags_that_cannot_be_meant(checkpoints, tmp_path, settings, message):
@@ -356,7 +356,7 @@ def test_the_folder_is_not_made_before_the_run_is_sound(checkpoints, tmp_path):
 def test_a_refused_resume_changes_nothing(checkpoints, tmp_path):
     first = finetune_ner(config(checkpoints["wordpiece"], tmp_path / "run", num_train_epochs=1))
     before = {path: path.read_bytes() for path in first.output_dir.rglob("*") if path.is_file()}
-    with pytest.raises(ValueError, match="--model_name_or_path is lstm and was "):
+    with pytest.raises(ValueError, match=r"^model_name_or_path is lstm and was "):
         finetune_ner(config("lstm", tmp_path / "run", num_train_epochs=1, resume_from_checkpoint="true"))
     with pytest.raises(ValueError, match="already holds a run"):
         finetune_ner(config("lstm", tmp_path / "run", num_train_epochs=1, resume_from_checkpoint="false"))

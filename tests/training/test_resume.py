@@ -195,7 +195,7 @@ def test_a_damaged_folder_that_was_asked_for_is_refused(killed):
         ("checkpoint-9", f"the SHA-256 of model.safetensors .*; the newest whole one is {folder}/checkpoint-3$"),
         ("checkpoint-6", rf"random.safetensors has [\d,]+ bytes and not .* is {folder}/checkpoint-3$"),
     ):
-        with pytest.raises(ValueError, match=f"^--resume_from_checkpoint {folder}/{asked}: {message}"):
+        with pytest.raises(ValueError, match=f"^resume_from_checkpoint {folder}/{asked}: {message}"):
             finetune_ner(replace(killed, resume_from_checkpoint=str(folder / asked)))
     flip(folder / "checkpoint-3/model.safetensors")
     with pytest.raises(ValueError, match="there is no whole one beside it"):
@@ -226,24 +226,24 @@ def test_the_best_and_the_newest_whole_one_are_never_removed(tmp_path):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"learning_rate": 0.5}, "--learning_rate is 0.5 and was 0.001"),
-        ({"seed": 6}, "--seed is 6 and was 5"),
-        ({"max_steps": 12}, "--max_steps is 12 and was 10; a run of another length has another schedule"),
-        ({"num_train_epochs": 7.0}, "--num_train_epochs is 7.0 and was 3"),
-        ({"lr_scheduler_type": "cosine"}, "--lr_scheduler_type is cosine and was linear"),
-        ({"model_name_or_path": "lstm"}, "--model_name_or_path is lstm and was "),
-        ({"train_file": "other.conll", "dataset_name": None}, "--dataset_name is not given and was samples"),
-        ({"max_train_samples": None}, "--max_train_samples is not given and was 20"),
-        ({"label_all_tokens": True}, "--label_all_tokens is true and was false"),
-        ({"eval_steps": 6, "seed": 2}, "--seed is 2 and was 5, --eval_steps is 6 and was 3"),
-        ({"per_device_train_batch_size": 8}, "a step is --per_device_train_batch_size 8 x .* and was .* 4 x "),
-        ({"tokens_per_batch": 64, "train_sampling_strategy": "random"}, "a step is --tokens_per_batch 64 x "),
+        ({"learning_rate": 0.5}, "learning_rate is 0.5 and was 0.001"),
+        ({"seed": 6}, "seed is 6 and was 5"),
+        ({"max_steps": 12}, "max_steps is 12 and was 10; a run of another length has another schedule"),
+        ({"num_train_epochs": 7.0}, "num_train_epochs is 7.0 and was 3"),
+        ({"lr_scheduler_type": "cosine"}, "lr_scheduler_type is cosine and was linear"),
+        ({"model_name_or_path": "lstm"}, "model_name_or_path is lstm and was "),
+        ({"train_file": "other.conll", "dataset_name": None}, "dataset_name is not given and was samples"),
+        ({"max_train_samples": None}, "max_train_samples is not given and was 20"),
+        ({"label_all_tokens": True}, "label_all_tokens is true and was false"),
+        ({"eval_steps": 6, "seed": 2}, "seed is 2 and was 5, eval_steps is 6 and was 3"),
+        ({"per_device_train_batch_size": 8}, "a step is per_device_train_batch_size 8 x .* and was .* 4 x "),
+        ({"tokens_per_batch": 64, "train_sampling_strategy": "random"}, "a step is tokens_per_batch 64 x "),
     ],
 )
 def test_a_flag_that_makes_another_run_is_refused(killed, change, message):
     folder = Path(killed.output_dir)
     before = {path: path.stat().st_mtime_ns for path in folder.rglob("*")}
-    with pytest.raises(ValueError, match=f"^--resume_from_checkpoint {folder}/checkpoint-9: {message}"):
+    with pytest.raises(ValueError, match=f"^resume_from_checkpoint {folder}/checkpoint-9: {message}"):
         finetune_ner(replace(killed, **change))
     assert before == {path: path.stat().st_mtime_ns for path in folder.rglob("*")}
 
@@ -267,7 +267,7 @@ def test_every_number_of_the_optimizer_counts(killed):
         "learning_rate": 0.1,
     }.items():
         assert two_steps(**{name: value}) != two_steps()
-        with pytest.raises(ValueError, match=f"--{name} is {value} and was "):
+        with pytest.raises(ValueError, match=f"{name} is {value} and was "):
             finetune_ner(replace(killed, **{name: value}))
 
 
@@ -307,7 +307,7 @@ def test_a_flag_that_came_later_counts_as_its_default(killed, whole):
         del told["run"]["flags"][name]
     state.write_text(json.dumps(told, indent=2))
     write_manifest(state.parent)
-    with pytest.raises(ValueError, match=r"--layerwise_lr_decay is 0.9 and was 1.0"):
+    with pytest.raises(ValueError, match=r"layerwise_lr_decay is 0.9 and was 1.0"):
         finetune_ner(replace(killed, layerwise_lr_decay=0.9))
     finetune_ner(killed)
     assert outcome(Path(killed.output_dir))[2][:1] == outcome(whole)[2][:1]
@@ -457,11 +457,9 @@ def test_another_run_is_not_written_over(killed, whole, tmp_path):
     finetune_ner(replace(killed, output_dir=str(other), resume_from_checkpoint=None, seed=7, max_steps=3))
     before = {path: path.read_bytes() for path in other.rglob("*") if path.is_file()}
     for flag in (str(whole / "checkpoint-9"), "true"):
-        with pytest.raises(
-            ValueError, match=f"--output_dir {other}: holds another run .*--seed was 7 there"
-        ) as refused:
+        with pytest.raises(ValueError, match=f"output_dir {other}: holds another run .*seed was 7 there") as refused:
             finetune_ner(replace(killed, output_dir=str(other), resume_from_checkpoint=flag))
-        assert "--max_steps was 3 there" in str(refused.value)
+        assert "max_steps was 3 there" in str(refused.value)
         for checkpoint in training.checkpoints(other):
             shutil.rmtree(checkpoint)  # as with --save_strategy no
         before = {path: content for path, content in before.items() if path.exists()}
@@ -503,7 +501,7 @@ def test_an_overwritten_run_is_gone(config, killed, tmp_path, linked):
 def test_a_refused_command_leaves_the_run_that_it_would_overwrite(config, killed):
     before = {path: path.read_bytes() for path in Path(killed.output_dir).rglob("*") if path.is_file()}
     for change in ({"tokens_per_batch": 8}, {"dataloader_num_workers": -1}):
-        with pytest.raises(ValueError, match=f"--{next(iter(change))} "):
+        with pytest.raises(ValueError, match=f"{next(iter(change))} "):
             finetune_ner(replace(config, output_dir=killed.output_dir, overwrite_output_dir=True, **change))
     assert {path: path.read_bytes() for path in before} == before
 

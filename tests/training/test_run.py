@@ -90,7 +90,7 @@ def test_training_data_alone_ends_with_a_line(tmp_path, capsys, strategy):
         with pytest.raises(ValueError, match=r"train.conll: none of its 9 sentences can be held out"):
             finetune_ner(config)
         config.validation_split_percentage = 0
-        with pytest.raises(ValueError, match="without both give --eval_strategy no"):
+        with pytest.raises(ValueError, match="without both give eval_strategy no"):
             finetune_ner(config)
         return
     result = finetune_ner(config)
