@@ -187,7 +187,7 @@ def evaluate(job: Job, model: Any, split: str = "validation", name: str = "eval"
     counts = job.task.counts(job.gold[split], said, job.labels, job.settings)
     scores = job.task.score(np.asarray(counts).sum(0), job.labels, job.settings)
     scores |= asked(job.task, "remarks", job.gold[split], said) | found.costs
-    if "perplexity" in job.task.SHOWN:
+    if "perplexity" in job.task.SHOWN and "perplexity" not in scores:
         scores["perplexity"] = math.exp(min(scores["loss"], 700.0))  # e ** 710 is more than a float holds
     return said, {f"{name}_{key}": value for key, value in scores.items()}
 
