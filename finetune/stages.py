@@ -227,14 +227,23 @@ def report(job: Job, outcome: training.TrainOutcome) -> training.RunResult:
                 task.write(run.file, name, job.splits[split], said[split], job.labels, job.settings)
         write_card(job, outcome.model, results)
     result = run.finish(results, outcome.history)
-    tell_use(run, "predict", "--input_file FILE")
+    if hasattr(task, "answer"):
+        tell_use(run, "finetune.predict(FOLDER, [...])", cli.command("predict"), "--input_file FILE")
+    else:  # such as a language model, which gives no answers
+        tell_use(run, snippet(job))
     return result
 
 
-def tell_use(run: Any, recipe: str, flags: str) -> None:
-    """Prints the folder of a run and the command that uses its model, in the way in which the run was started."""
-    folder, command = run.config.output_dir, cli.command(recipe)
-    use = f"finetune.predict({folder!r}, [...])" if recipe == "predict" else "fine-tune it with another recipe"
+def snippet(job: Job) -> str:
+    """How to use the model from Python, with FOLDER for its folder."""
+    own: str = asked(job.task, "use", job.splits["train"]) or getattr(job.task, "USE", "")
+    return own or 'finetune.predict(FOLDER, ["I would see it again."])'
+
+
+def tell_use(run: Any, use: str, command: str | None = None, flags: str = "") -> None:
+    """Prints the folder of a run and what uses its model: the command if there is one, else `use`."""
+    folder = run.config.output_dir
+    use = use.replace("FOLDER", repr(folder))
     if command is not None:
         use = f"{command} --model_name_or_path {shlex.quote(folder)} {flags}"
     run.print(f"{folder} holds the model; to use it: {use}")
@@ -252,8 +261,7 @@ def write_card(job: Job, model: Any, results: Mapping[str, float]) -> None:
         job.run.output_dir,
         task=job.task.PIPELINE,
         metric=job.task.headline(job.splits["train"]),
-        use=asked(job.task, "use", job.splits["train"])
-        or getattr(job.task, "USE", 'finetune.predict(FOLDER, ["I would see it again."])'),
+        use=snippet(job),
         base_model=config.model_name_or_path,
         model_type=job.run.accelerator.unwrap_model(model).config.model_type,
         data=config.dataset_name or config.train_file or "data from Python",

@@ -134,7 +134,7 @@ def pretrain(config: PretrainConfig, data: Mapping[str, Any] | None = None) -> t
     if accelerator.is_main_process:
         write_card(run, model, documents, results)
     result = run.finish(results, outcome.history)
-    stages.tell_use(run, "ner", "--train_file FILE")
+    stages.tell_use(run, "fine-tune it with another recipe", cli.command("ner"), "--train_file FILE")
     return result
 
 
