@@ -9,14 +9,15 @@ from __future__ import annotations  # names of the lazy parts in signatures woul
 import inspect
 import json
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from finetune import cli, data, models, reporting, stages, tasks, training
+from finetune import data, models, reporting, stages, tasks, training
 from finetune.arguments import ModelArguments
 
 logger = logging.getLogger(__name__)
@@ -33,13 +34,16 @@ def predict(
     batch_size: int = 32,
     max_seq_length: int | None = None,
     doc_stride: int | None = None,
+    runtime: str = "torch",
 ) -> list[dict[str, Any]]:
     """The model's answer for each text: `load_predictor(model_dir, ...)(texts)`. See these two for details.
 
     >>> predict("runs/ner", ["Grace Hopper was born in New York."])[0]["entities"][0]["text"]  # doctest: +SKIP
     'Grace Hopper'
     """
-    predictor = load_predictor(model_dir, batch_size=batch_size, max_seq_length=max_seq_length, doc_stride=doc_stride)
+    predictor = load_predictor(
+        model_dir, batch_size=batch_size, max_seq_length=max_seq_length, doc_stride=doc_stride, runtime=runtime
+    )
     return predictor(texts)
 
 
@@ -51,6 +55,7 @@ def load_predictor(
     doc_stride: int | None = None,
     revision: str = "main",
     task: Any = None,
+    runtime: str = "torch",
 ) -> Predictor:
     """Loads a model for prediction. It computes in the precision of its run, as the evaluation did.
 
@@ -64,18 +69,42 @@ def load_predictor(
         doc_stride: the number of subwords that two neighbouring windows share [as in the run, else half a window].
         revision: branch, tag or commit of a model on the Hub.
         task: a module with the functions that `finetune/stages.py` lists [the task of the model's head].
+        runtime: `onnx` for a folder that `recipes/export.py` made. Then neither torch nor transformers is imported.
 
     Raises:
         ValueError: naming the flag of `recipes/predict.py`, for a model that does not load and for a wrong value.
     """
-    from accelerate import Accelerator
-    from torch import accelerator as hardware
-
+    if runtime not in ("torch", "onnx"):
+        raise ValueError(f"runtime={runtime!r}: must be 'torch' or 'onnx'")
     for name, value in (("batch_size", batch_size), ("max_seq_length", max_seq_length), ("doc_stride", doc_stride)):
         if not (isinstance(value, int) or (value is None and name != "batch_size")) or isinstance(value, bool):
             raise ValueError(f"{name}={value!r}: must be a whole number")
     if batch_size < 1:
         raise ValueError(f"batch_size={batch_size}: must be at least 1")
+    if runtime == "onnx":
+        predictor = _with_onnx(Path(model_dir), batch_size, max_seq_length, doc_stride, task)
+    else:
+        predictor = _with_torch(model_dir, batch_size, max_seq_length, doc_stride, revision, task)
+    if predictor.chains and predictor.doc_stride == 0:
+        raise ValueError("--doc_stride 0: a CRF tags whole words, so windows must overlap")
+    paired = predictor.pairs or predictor.task.PIPELINE == "question-answering"
+    predictor([("", "") if paired else ""])  # lengths that cannot be meant are refused now
+    return predictor
+
+
+def _with_torch(
+    model_dir: str | Path,
+    batch_size: int,
+    max_seq_length: int | None,
+    doc_stride: int | None,
+    revision: str,
+    task: Any,
+) -> Predictor:
+    from accelerate import Accelerator
+    from torch import accelerator as hardware
+
+    if (Path(model_dir) / "export.json").is_file():
+        raise ValueError(f"--model_name_or_path {model_dir}: an exported model; add --runtime onnx")
     settings = _settings_of_run(Path(model_dir))
     if max_seq_length is None:
         max_seq_length = settings.get("max_seq_length")
@@ -87,28 +116,66 @@ def load_predictor(
         padding_free=settings.get("padding_free", True),
     )
     head, labels, model, tokenizer = models.load_finetuned(arguments, max_seq_length=max_seq_length)
-    if hasattr(model, "crf") and doc_stride == 0:
-        raise ValueError("--doc_stride 0: a CRF tags whole words, so windows must overlap")
     if max_seq_length is None:
         max_seq_length = min(128, models.position_limit(model) or 128)
     accelerator = Accelerator(cpu=not hardware.is_available())
-    predictor = Predictor(
-        model=training.prepare_to_predict(model, accelerator.device),
+    task = task or tasks.of_head(head)
+    task_settings = _settings_of_model(model.config)
+    model = training.prepare_to_predict(model, accelerator.device)
+    run = partial(_collected, accelerator, model, tokenizer, task=task, settings=task_settings, batch_size=batch_size)
+    return Predictor(
+        model=model,
         tokenizer=tokenizer,
-        task=task or tasks.of_head(head),
+        task=task,
         labels=labels,
-        settings=_settings_of_model(model.config),
+        settings=task_settings,
         pairs=settings["text_pair_column_name"] is not None if "text_pair_column_name" in settings else None,
         batch_size=batch_size,
         max_seq_length=max_seq_length,
         doc_stride=doc_stride,
-        accelerator=accelerator,
+        run=run,
+        chains=hasattr(model, "crf"),
         # Column 0 is the default. For a CoNLL-U file, the default means the second column (`finetune/data/conll.py`).
         word_column=data.column_number(settings.get("text_column_name")) or None,
     )
-    paired = predictor.pairs or head == "question-answering"
-    predictor([("", "") if paired else ""])  # refuses a wrong max_seq_length or doc_stride now
-    return predictor
+
+
+def _with_onnx(
+    folder: Path, batch_size: int, max_seq_length: int | None, doc_stride: int | None, task: Any
+) -> Predictor:
+    from finetune.export import runner
+
+    told = runner.read_description(folder)
+    if max_seq_length is not None and told.position_limit is not None and max_seq_length > told.position_limit:
+        raise ValueError(
+            f"--max_seq_length {max_seq_length}: {folder} has positions for {told.position_limit} tokens; "
+            f"give at most {told.position_limit}"
+        )
+    model = runner.load_model(folder, told)
+    return Predictor(
+        model=model,
+        tokenizer=runner.load_tokenizer(folder, told),
+        task=task or tasks.of_head(told.head),
+        labels=told.labels,
+        settings=told.settings,
+        pairs=told.pairs,
+        batch_size=batch_size,
+        max_seq_length=told.max_seq_length if max_seq_length is None else max_seq_length,
+        doc_stride=told.doc_stride if doc_stride is None else doc_stride,
+        run=partial(model.collect, batch_size=batch_size),
+        chains=told.crf is not None,
+        word_column=told.word_column,
+    )
+
+
+def _collected(
+    accelerator: Any, model: Any, tokenizer: Any, rows: Any, *, task: Any, settings: dict[str, Any], batch_size: int
+) -> dict[str, np.ndarray]:
+    """What a task keeps of each row, by torch."""
+    nothing: dict[str, float] = {}
+    return stages.collect(
+        accelerator, model, tokenizer, rows, task, settings, batch_size, targets=lambda inputs: nothing
+    ).arrays
 
 
 def attention(
@@ -175,7 +242,8 @@ class Predictor:
     batch_size: int
     max_seq_length: int
     doc_stride: int | None
-    accelerator: Any
+    run: Callable[[Any], dict[str, np.ndarray]]  # rows -> what the task keeps of each
+    chains: bool = False  # whether the model has a CRF
     word_column: int | None = None  # the run's column of words; None: the first, or the second of a CoNLL-U file
 
     @property
@@ -256,17 +324,7 @@ class Predictor:
 
     def collect(self, rows: Any) -> dict[str, np.ndarray]:
         """Runs the model on the rows. Returns what the task keeps for each row."""
-        nothing: dict[str, float] = {}
-        return stages.collect(
-            self.accelerator,
-            self.model,
-            self.tokenizer,
-            rows,
-            self.task,
-            self.settings,
-            self.batch_size,
-            targets=lambda inputs: nothing,
-        ).arrays
+        return self.run(rows)
 
 
 _SETTINGS: dict[str, Any] = {
@@ -289,6 +347,8 @@ def _settings_of_run(folder: Path) -> dict[str, Any]:
     file = next((folder / name for name in ("run.yaml", "state.json") if (folder / name).is_file()), None)
     if file is None:
         return {}
+    from finetune import cli
+
     written = cli.read_settings(file) if file.name == "run.yaml" else _flags_of_checkpoint(file)
     kinds: dict[str, Any] = {
         "max_seq_length": int,

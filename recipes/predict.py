@@ -51,6 +51,9 @@ class PredictConfig:
 
     model_name_or_path: str | None = flag(None, "The folder of a run, or a fine-tuned model of the Hub.")
     model_revision: str = flag("main", "Branch, tag or commit of a Hub model.")
+    runtime: Literal["torch", "onnx"] = flag(
+        "torch", "onnx: for a folder that recipes/export.py made; it needs no torch."
+    )
     input_file: str = flag("-", "The file to label; - is the standard input.")
     output_file: str = flag("-", "The file for the answers; - is the standard output.")
     input_format: Literal["auto", "text", "words", "jsonl", "conll"] = flag(
@@ -92,6 +95,7 @@ def predict_stream(config: PredictConfig) -> int:
             max_seq_length=config.max_seq_length,
             doc_stride=config.doc_stride,
             revision=config.model_revision,
+            runtime=config.runtime,
         )
         if output_format == "conll" and not predictor.labels_words:
             raise ValueError("--output_format conll: this model labels texts, not words; give jsonl")

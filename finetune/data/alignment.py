@@ -13,17 +13,20 @@ depend on its neighbours. `tests/data/test_alignment.py` compares this with the 
 byte-level BPE and Unigram.
 """
 
+from __future__ import annotations  # names of the lazy parts in signatures would import pyarrow
+
 import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import datasets
 import numpy as np
-import pyarrow as pa
-import pyarrow.compute as pc
 
 from finetune.data.rows import Rows, ranges
+
+if TYPE_CHECKING:
+    import datasets
+    import pyarrow as pa
 
 IGNORE = -100
 _FAR = np.iinfo(np.int64).max
@@ -115,7 +118,7 @@ def align(
 
 
 def align_words(
-    words: pa.Array,
+    words: pa.Array | list[str],
     sentence_offsets: np.ndarray,
     tokenizer: Any,
     gold: np.ndarray | None = None,
@@ -235,7 +238,7 @@ def cut_windows(
     return Alignment(Rows(row_offsets, tokens), word_of_token, sentence_offsets, gold, counts, subwords)
 
 
-def encode_words(tokenizer: Any, words: pa.Array) -> Subwords:
+def encode_words(tokenizer: Any, words: pa.Array | list[str]) -> Subwords:
     """The subwords of all words. Each distinct word is tokenised only once.
 
     Args:
@@ -322,12 +325,20 @@ def _flatten(column: pa.ChunkedArray) -> tuple[pa.Array, np.ndarray]:
     return lists.flatten(), _offsets(lists.value_lengths().to_numpy(zero_copy_only=False))
 
 
-def _factorise(values: pa.Array) -> tuple[np.ndarray, list[str]]:
+def _factorise(values: pa.Array | list[str]) -> tuple[np.ndarray, list[str]]:
+    """The number of each word among the distinct words, and these, in the order in which they come."""
+    if isinstance(values, list):
+        number: dict[str, int] = {}
+        codes = [number.setdefault(word, len(number)) for word in values]
+        return np.array(codes, dtype=np.int64), list(number)
     encoded = values.dictionary_encode()
     return encoded.indices.to_numpy(zero_copy_only=False).astype(np.int64), encoded.dictionary.to_pylist()
 
 
 def _indices(tags: pa.Array, labels: Sequence[str]) -> np.ndarray:
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
     indices = pc.index_in(tags, value_set=pa.array(labels, type=tags.type))
     if indices.null_count:
         missing = tags.filter(indices.is_null())[0]

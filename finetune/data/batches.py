@@ -20,9 +20,8 @@ import torch
 from torch.utils.data import DataLoader
 
 from finetune.arguments import TrainingArguments
-from finetune.data.rows import Rows
+from finetune.data.rows import Rows, dtype_of, padded
 
-_PADDING = {"labels": -100}
 Count = Callable[[Mapping[str, torch.Tensor]], dict[str, float]]
 _COMPARED = 10_000  # rows that tell one data set from another
 _OF_SIDES = ("offsets", "values")
@@ -141,26 +140,8 @@ def collate(
     """Puts rows into one padded batch. The padding is on the right; for models such as XLNet it is on the left."""
     ids = np.asarray(row_ids, dtype=np.int64)
     taken = rows.take(ids)
-    lengths = taken.lengths
-    T = lengths.max()
-    mask = np.arange(T) >= T - lengths[:, None] if pad_left else np.arange(T) < lengths[:, None]  # (B, T)
-    inputs = {"attention_mask": torch.from_numpy(mask.astype(np.int64))}
-    for key, values in taken.tokens.items():
-        padding = pad_token_id if key == "input_ids" else _PADDING.get(key, 0)
-        padded = np.full((*mask.shape, *values.shape[1:]), padding, dtype=_dtype(values))
-        padded[mask] = values
-        inputs[key] = torch.from_numpy(padded)
-    for key, values in taken.samples.items():
-        inputs[key] = torch.from_numpy(values.astype(_dtype(values)))
-    for key, side in taken.sides.items():
-        padded = np.full((len(ids), side.lengths.max()), _PADDING.get(key, 0), dtype=_dtype(side.values))
-        padded[np.arange(padded.shape[1]) < side.lengths[:, None]] = side.values
-        inputs[key] = torch.from_numpy(padded)
+    inputs = {key: torch.from_numpy(values) for key, values in padded(taken, pad_token_id, pad_left=pad_left).items()}
     return Batch(inputs, ids, count, tuple(taken.sides))
-
-
-def _dtype(values: np.ndarray) -> type:
-    return np.float32 if values.dtype.kind == "f" else np.int64
 
 
 @dataclass(frozen=True)
@@ -234,7 +215,7 @@ class TrainBatches:
             sides = {f"{name} {part}": getattr(some.sides[name], part) for name in some.sides for part in _OF_SIDES}
             for name, values in sorted((some.tokens | some.samples | sides).items()):
                 whole.update(name.encode())
-                whole.update(values.astype(_dtype(values)).tobytes())
+                whole.update(values.astype(dtype_of(values)).tobytes())
         return whole.hexdigest()
 
     def plan(self, epoch: int, first_step: int = 0) -> Iterator[list[list[int]]]:

@@ -8,6 +8,8 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+_PADDING = {"labels": -100}
+
 
 @dataclass(frozen=True)
 class Side:
@@ -89,3 +91,30 @@ def ranges(begins: np.ndarray, lengths: np.ndarray) -> np.ndarray:
     ends = np.cumsum(lengths)
     total = int(ends[-1]) if len(ends) else 0
     return np.arange(total) + np.repeat(np.asarray(begins, dtype=np.int64) - (ends - lengths), lengths)
+
+
+def padded(rows: Rows, pad_token_id: int, *, pad_left: bool = False, least: int = 0) -> dict[str, np.ndarray]:
+    """The rows in one array for each column, (N, T of the longest row, ...), and their `attention_mask`.
+
+    Args:
+        least: T is not less than this.
+    """
+    lengths = rows.lengths
+    T = max(int(lengths.max()), least)
+    mask = np.arange(T) >= T - lengths[:, None] if pad_left else np.arange(T) < lengths[:, None]  # (N, T)
+    inputs = {"attention_mask": mask.astype(np.int64)}
+    for key, values in rows.tokens.items():
+        padding = pad_token_id if key == "input_ids" else _PADDING.get(key, 0)
+        inputs[key] = np.full((*mask.shape, *values.shape[1:]), padding, dtype=dtype_of(values))
+        inputs[key][mask] = values
+    for key, values in rows.samples.items():
+        inputs[key] = values.astype(dtype_of(values))
+    for key, side in rows.sides.items():
+        inputs[key] = np.full((len(rows), side.lengths.max()), _PADDING.get(key, 0), dtype=dtype_of(side.values))
+        inputs[key][np.arange(inputs[key].shape[1]) < side.lengths[:, None]] = side.values
+    return inputs
+
+
+def dtype_of(values: np.ndarray) -> type:
+    """The dtype of a column in a batch."""
+    return np.float32 if values.dtype.kind == "f" else np.int64

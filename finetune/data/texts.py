@@ -1,14 +1,18 @@
 """Texts, or pairs of texts, with one label each -> rows of subwords."""
 
+from __future__ import annotations  # names of the lazy parts in signatures would import datasets
+
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import datasets
 import numpy as np
 
 from finetune.data.alignment import special_tokens
 from finetune.data.rows import Rows
+
+if TYPE_CHECKING:
+    import datasets
 
 
 @dataclass(frozen=True)

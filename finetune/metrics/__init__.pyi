@@ -5,6 +5,8 @@ from .breakdown import entity_confusion as entity_confusion
 from .breakdown import fertility_group as fertility_group
 from .breakdown import length_group as length_group
 from .breakdown import sentence_counts as sentence_counts
+from .chunks import Span as Span
+from .chunks import entity_spans as entity_spans
 from .classification import Classification as Classification
 from .classification import class_counts as class_counts
 from .classification import class_scores as class_scores
@@ -17,11 +19,9 @@ from .classification import tuned_threshold as tuned_threshold
 from .cost import flops_per_token as flops_per_token
 from .entities import EntityCounts as EntityCounts
 from .entities import EntityF1 as EntityF1
-from .entities import Span as Span
 from .entities import entity_counts as entity_counts
 from .entities import entity_scores as entity_scores
 from .entities import entity_scores_of as entity_scores_of
-from .entities import entity_spans as entity_spans
 from .entities import entity_table as entity_table
 from .language_modelling import language_modelling_scores as language_modelling_scores
 from .language_modelling import next_word_scores as next_word_scores

@@ -9,7 +9,7 @@ from collections.abc import Callable, Hashable, Sequence
 
 import numpy as np
 
-from finetune.metrics.entities import Span
+from finetune.metrics.chunks import Span
 
 LENGTHS = ((1, 10), (11, 20), (21, 30), (31, 50))
 

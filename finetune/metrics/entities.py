@@ -17,7 +17,6 @@ import evaluate
 import numpy as np
 
 _IOB2 = re.compile(r"O|[BI]-.+", re.DOTALL)
-Span = tuple[int, int, str]  # an entity: its first word, the word after its last word, its type
 
 
 @dataclass(frozen=True)
@@ -132,25 +131,6 @@ def entity_scores_of(sums: np.ndarray, labels: Sequence[str]) -> dict[str, float
 
 def _types(labels: Sequence[str]) -> list[str]:
     return sorted({label[2:] for label in labels if label != "O"})
-
-
-def entity_spans(tags: Sequence[str], *, strict: bool = False) -> list[Span]:
-    """The entities of one sentence with IOB1 or IOB2 tags, as conlleval finds them, in order.
-
-    Args:
-        strict: find only entities that start with `B-`.
-    """
-    spans: list[Span] = []
-    begin, kind, proper = 0, None, False
-    for word, tag in enumerate([*tags, "O"]):
-        prefix, _, this = tag.partition("-")
-        if kind is not None and not (prefix == "I" and this == kind):
-            if proper or not strict:
-                spans.append((begin, word, kind))
-            kind = None
-        if kind is None and tag != "O":
-            begin, kind, proper = word, this, prefix == "B"
-    return spans
 
 
 class EntityF1(evaluate.Metric):

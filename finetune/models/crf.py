@@ -148,6 +148,8 @@ def crf_outputs(
     """
     mask = words if labels is None else labels != IGNORE
     emissions = emissions.float()
+    if torch.onnx.is_in_onnx_export():  # the graph ends here, and `finetune/export/chains.py` decodes
+        return None, emissions
     if training:
         # Every parameter must take part in every step. Otherwise the others would wait for a process without targets.
         emissions = emissions + 0.0 * sum(parameter.sum() for parameter in crf.parameters())

@@ -76,11 +76,14 @@ class RecurrentForQuestionAnswering(RecurrentPreTrainedModel):
 
         hidden_q = self.encoder.run_layers(question, question_real.sum(1).clamp(min=1))
         weights = self.question_weights(hidden_q).squeeze(2).float()  # (B, Q)
-        weights = weights.masked_fill(~question_real, torch.finfo(weights.dtype).min).softmax(1).to(hidden_q.dtype)
+        weights = weights.masked_fill(~question_real, torch.finfo(weights.dtype).min).softmax(1)
+        # An empty question asks for nothing, whatever the length of the other rows.
+        weights = weights.masked_fill(~question_real, 0.0).to(hidden_q.dtype)
         asked_for = (weights[..., None] * hidden_q).sum(1)  # (B, H)
 
         fit = relu(self.alignment(passage)) @ relu(self.alignment(question)).transpose(1, 2)  # (B, P, Q)
         fit = fit.float().masked_fill(~question_real[:, None], torch.finfo(torch.float32).min).softmax(2)
+        fit = fit.masked_fill(~question_real[:, None], 0.0)
         aligned = fit.to(question.dtype) @ question  # (B, P, E)
         keys = _words(input_ids, char_ids, self.config.unk_token_id)
         equal = keys.gather(1, passage_at)[:, :, None] == keys.gather(1, question_at)[:, None]  # (B, P, Q)
@@ -103,6 +106,11 @@ def _words(input_ids: Tensor, char_ids: Tensor | None, unknown: int) -> Tensor:
     """int64 (B, T): a number for each word, equal where two words are. Unknown words differ by their characters."""
     if char_ids is None:
         return input_ids
-    # A hash of the bytes, whose products wrap around.
-    powers = torch.full((char_ids.shape[2],), 1_000_003, device=input_ids.device).cumprod(0)
+    # A hash of the bytes. Its sums stay below 2^53, which a double holds exactly: onnxruntime adds integers as such.
+    powers = torch.tensor(_powers(char_ids.shape[2]), device=input_ids.device)
     return torch.where(input_ids == unknown, (char_ids.long() * powers).sum(2), input_ids)
+
+
+def _powers(n: int) -> list[int]:
+    """1,000,003 to the powers of 1 to n, modulo 2^40."""
+    return [pow(1_000_003, k, 2**40) for k in range(1, n + 1)]

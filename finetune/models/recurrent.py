@@ -51,6 +51,10 @@ def run_recurrent_with_states(
     Returns:
         (B, T, H), with 0 past a row's length, and the last state of each layer in the form of its cell.
     """
+    if torch.onnx.is_in_onnx_export():  # `finetune/export/graph.py` has put cells of ONNX in their place
+        for cell in cells:
+            features = cell(features, lengths)
+        return features, []
     if features.device.type != "cpu":
         # Under autocast, cuDNN would run a recurrent cell in float16 without a scaler of the loss, even for bfloat16.
         # So the cell runs in the dtype of its weights.
@@ -117,8 +121,11 @@ def _packed(
 def places_of(chosen: Tensor) -> tuple[Tensor, Tensor]:
     """bool (B, T) -> int64 (B, n), where a row's chosen tokens stand, and bool (B, n), which of these are real."""
     counts = chosen.sum(1)
-    n = min(max(int(counts.max()), 1), chosen.shape[1])
-    order = chosen.int().argsort(dim=1, descending=True, stable=True)[:, :n]
+    # A graph of ONNX has no shape that depends on the values, and no stable sorting.
+    n = chosen.shape[1] if torch.onnx.is_in_onnx_export() else min(max(int(counts.max()), 1), chosen.shape[1])
+    others = counts[:, None] + (~chosen).cumsum(1) - 1  # where each goes: the chosen ones come first
+    columns = torch.arange(chosen.shape[1], device=chosen.device).expand_as(chosen)
+    order = torch.zeros_like(columns).scatter(1, torch.where(chosen, chosen.cumsum(1) - 1, others), columns)[:, :n]
     return order, torch.arange(n, device=chosen.device) < counts[:, None]
 
 
@@ -155,7 +162,7 @@ class CharacterBiLstm(nn.Module):
         lengths = (char_ids != 0).sum(1).clamp(min=1)
         states = run_recurrent([self.lstm], self.embedding(char_ids), lengths)  # (words, C, both directions)
         half = self.lstm.hidden_size
-        words = torch.arange(len(char_ids), device=char_ids.device)
+        words = torch.arange(char_ids.shape[0], device=char_ids.device)
         return torch.cat([states[words, lengths - 1, :half], states[:, 0, half:]], dim=1)
 
 
@@ -239,7 +246,7 @@ class RecurrentModel(RecurrentPreTrainedModel):
         B, T = input_ids.shape
         if attention_mask is None:
             attention_mask = torch.ones_like(input_ids)
-        if not attention_mask.any():  # only empty texts
+        if not torch.onnx.is_in_onnx_export() and not attention_mask.any():  # only empty texts
             size = self.config.hidden_size * (1 + self.config.bidirectional)
             return BaseModelOutput(last_hidden_state=self.embeddings.weight.new_zeros(B, T, size))
         features = self.features(input_ids, attention_mask, char_ids)
@@ -263,6 +270,9 @@ class RecurrentModel(RecurrentPreTrainedModel):
             return features
         if char_ids is None:
             raise ValueError("this baseline reads characters: tokenize with its own tokenizer, which gives char_ids")
+        if torch.onnx.is_in_onnx_export():  # no shape there may depend on the padding
+            every = self.characters(char_ids.flatten(0, 1).long()).unflatten(0, (B, T))
+            return torch.cat([features, every * attention_mask[..., None].to(every.dtype)], dim=2)
         characters = torch.zeros(B, T, self.config.char_hidden_size, device=features.device, dtype=features.dtype)
         real = attention_mask.bool()
         characters[real] = self.characters(char_ids[real].long()).to(features.dtype)
@@ -338,7 +348,7 @@ class RecurrentForSequenceClassification(RecurrentPreTrainedModel):
         if self.config.pairs:
             at, real, input_ids, char_ids = self._texts_alone(input_ids, mask, char_ids, token_type_ids)
             mask = real.long()
-        if not mask.any(1).all():
+        if torch.onnx.is_in_onnx_export() or not mask.any(1).all():
             input_ids, mask, char_ids = self._with_a_word(input_ids, mask, char_ids)
         hidden = self.encoder(input_ids, mask, char_ids).last_hidden_state
         pooled, weights = self._pool(hidden, mask.bool())
@@ -376,10 +386,9 @@ class RecurrentForSequenceClassification(RecurrentPreTrainedModel):
         if input_ids.shape[1] == 0:
             input_ids, mask = (x.new_zeros(len(x), 1) for x in (input_ids, mask))
             char_ids = None if char_ids is None else input_ids.new_zeros(len(input_ids), 1, 1)
-        empty = ~mask.bool().any(1)
-        input_ids, mask = input_ids.clone(), mask.clone()
-        input_ids[empty, 0], mask[empty, 0] = self.config.unk_token_id, 1
-        return input_ids, mask, char_ids
+        first = torch.arange(input_ids.shape[1], device=input_ids.device) == 0
+        added = ~mask.bool().any(1, keepdim=True) & first  # (B, T)
+        return input_ids.masked_fill(added, self.config.unk_token_id), mask.masked_fill(added, 1), char_ids
 
     def _pool(self, hidden: Tensor, mask: Tensor) -> tuple[Tensor, Tensor | None]:
         """(B, T, H) -> (B, H), and the weights (B, T) where there are any."""
@@ -388,7 +397,7 @@ class RecurrentForSequenceClassification(RecurrentPreTrainedModel):
         if self.config.pooling == "max":
             return hidden.masked_fill(~mask[..., None], float("-inf")).max(1).values, None
         if self.config.pooling == "last":
-            last = hidden[torch.arange(len(hidden), device=hidden.device), mask.sum(1) - 1]
+            last = hidden[torch.arange(hidden.shape[0], device=hidden.device), mask.sum(1) - 1]
             if not self.config.bidirectional:
                 return last, None
             half = self.config.hidden_size  # backwards, the last state is that of the first word

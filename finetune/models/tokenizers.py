@@ -20,6 +20,8 @@ from transformers import (
     XLMRobertaTokenizer,
 )
 
+from finetune.models.word_bytes import word_bytes
+
 PAD, UNK, SEP = "<pad>", "<unk>", "<sep>"
 
 # Punctuation at the start or the end of a word is split off, as in `"Well," (she said).`. Punctuation inside a word
@@ -51,7 +53,7 @@ class WordTokenizer(PreTrainedTokenizerFast):
         encodings = output.encodings or []
         sample_of = output.get("overflow_to_sample_mapping", range(len(encodings)))
         char_ids = [
-            self._char_ids(encoding, (texts[i], pairs[i]), split)
+            word_bytes(encoding, (texts[i], pairs[i]), split, self.word_bytes)
             for i, encoding in zip(sample_of, encodings, strict=True)
         ]
         listed = batched or "overflow_to_sample_mapping" in output
@@ -59,20 +61,6 @@ class WordTokenizer(PreTrainedTokenizerFast):
         if tensor_type is not None and not listed:
             data = {key: [value] for key, value in data.items()}
         return BatchEncoding(data, encodings, tensor_type=tensor_type)
-
-    def _char_ids(self, encoding: Any, texts: tuple[Any, Any], split: bool) -> list[list[int]]:
-        rows = []
-        columns = (encoding.offsets, encoding.word_ids, encoding.sequence_ids, encoding.special_tokens_mask)
-        for (begin, end), word, side, special in zip(*columns, strict=True):
-            if special or side is None:
-                rows.append([0] * self.word_bytes)
-                continue
-            source = texts[side][word] if split else texts[side]
-            raw = source[begin:end].encode("utf-8", "surrogatepass")
-            if len(raw) > self.word_bytes:
-                raw = raw[: self.word_bytes // 2] + raw[-(self.word_bytes // 2) :]
-            rows.append(list(raw.ljust(self.word_bytes, b"\0")))
-        return rows
 
 
 def train_word_tokenizer(words: Iterable[str], *, min_frequency: int = 1, lowercase: bool = True) -> WordTokenizer:

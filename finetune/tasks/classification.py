@@ -3,6 +3,8 @@
 Shapes: N texts, B rows of a batch, L labels.
 """
 
+from __future__ import annotations  # names of the lazy parts in signatures would import torch
+
 import csv
 import json
 import logging
@@ -12,14 +14,16 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from torch import Tensor
 
 from finetune import data, metrics, models, reporting
 from finetune.tasks.label_errors import compared  # noqa: F401
 from finetune.tasks.samples import is_pair
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 logger = logging.getLogger(__name__)
 

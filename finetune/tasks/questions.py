@@ -3,19 +3,23 @@
 Shapes: Q questions, N windows, n spans of each window.
 """
 
+from __future__ import annotations  # names of the lazy parts in signatures would import torch
+
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
 
 from finetune import data, metrics, models
 from finetune.data.passages import QuestionWindows
 from finetune.files import write_text
 from finetune.tasks.samples import Runs, each, first_run, is_pair, worst
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 N_BEST = 20  # spans of a window, and of a question
 _NEVER = -1e9  # the score of a question without a span
@@ -114,12 +118,12 @@ def first_answers(dataset: Any) -> list[tuple[int, int] | None]:
     return [(starts[0], starts[0] + len(texts[0])) if texts else None for texts, starts in pairs]
 
 
-def targets(inputs: Mapping[str, torch.Tensor]) -> dict[str, float]:
+def targets(inputs: Mapping[str, Tensor]) -> dict[str, float]:
     """A window each."""
     return {"loss": len(inputs["start_positions"])}
 
 
-def collect(output: Any, batch: Any, settings: Mapping[str, Any]) -> dict[str, torch.Tensor]:
+def collect(output: Any, batch: Any, settings: Mapping[str, Any]) -> dict[str, Tensor]:
     """The best spans of each row, found on the device; `batch.inputs` has `passage`."""
     return models.best_spans(
         output.start_logits,

@@ -3,20 +3,23 @@
 Shapes: S sentences, W words of all sentences, T tokens of a batch, L labels, K entity types.
 """
 
+from __future__ import annotations  # names of the lazy parts in signatures would import torch
+
 import itertools
 import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import pyarrow as pa
-from torch import Tensor
 
 from finetune import data, metrics, models
 from finetune.tasks import entity_errors, label_errors
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 METRICS = ("f1", "precision", "recall", "f1_strict", "accuracy", "f1_macro", "loss")
 SHOWN = ("f1", "precision", "recall", "f1_macro", "words", "words_scored")
@@ -229,7 +232,7 @@ def answer(samples: Sequence[Any], predictor: Any) -> list[dict[str, Any]]:
     ]
     offsets = np.concatenate([[0], np.cumsum([len(words) for words in sentences], dtype=np.int64)])
     alignment = data.align_words(
-        pa.array([word for words in sentences for word in words], type=pa.string()),
+        [word for words in sentences for word in words],
         offsets,
         predictor.tokenizer,
         max_seq_length=predictor.max_seq_length,

@@ -1,0 +1,93 @@
+"""The labels of a CRF, in numpy: `LinearChainCrf.decode` for a model that runs without torch.
+
+Shapes: B rows, T tokens, W words of the longest row, L labels.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+_IMPOSSIBLE = np.float32(-1e4)
+
+
+def decode(emissions: np.ndarray, mask: np.ndarray, crf: Mapping[str, Any]) -> tuple[np.ndarray, np.ndarray]:
+    """The best sequence of labels that IOB2 allows, and the probability of each word's likeliest label.
+
+    Args:
+        emissions: float32 (B, T, L).
+        mask: bool (B, T), the tokens that make the chain of a row.
+        crf: `start` (L,), `transitions` (L, L), `end` (L,), `labels`, and `prefix_tokens`, which is the place of a
+            row's first word. A chain that starts later continues a sentence.
+
+    Returns:
+        int64 (B, T) and float32 (B, T); where `mask` is false, those of the emissions alone.
+    """
+    labels = emissions.argmax(2)
+    scores = np.exp(emissions.max(2) - _log_sum(emissions, 2))
+    kept = np.flatnonzero(mask.any(1))
+    if not len(kept):
+        return labels, scores
+    # (B, W): the places of the words, moved to the left.
+    places = np.argsort(~mask[kept], axis=1, kind="stable")[:, : int(mask.sum(1).max())]
+    chain = np.take_along_axis(emissions[kept], places[..., None], axis=1)
+    real = np.take_along_axis(mask[kept], places, axis=1)
+    start, transitions, end = (np.asarray(crf[key], np.float32) for key in ("start", "transitions", "end"))
+    rows = np.broadcast_to(kept[:, None], places.shape)[real]
+    continues = places[:, 0] > crf["prefix_tokens"]
+    labels[rows, places[real]] = _best_path(chain, real, continues, start, transitions, end, crf["labels"])[real]
+    scores[rows, places[real]] = np.exp(_marginals(chain, real, start, transitions, end).max(2))[real]
+    return labels, scores
+
+
+def _best_path(
+    chain: np.ndarray,
+    real: np.ndarray,
+    continues: np.ndarray,
+    start: np.ndarray,
+    transitions: np.ndarray,
+    end: np.ndarray,
+    labels: list[str],
+) -> np.ndarray:
+    """Viterbi over the sequences that IOB2 allows, (B, W)."""
+    inside = np.array([label.startswith("I-") for label in labels])
+    another = np.array([[before[1:] != after[1:] for after in labels] for before in labels])
+    transitions = np.where(inside & another, _IMPOSSIBLE, transitions)
+    score = np.where(inside & ~continues[:, None], _IMPOSSIBLE, start) + chain[:, 0]
+    pointers = []
+    for w in range(1, chain.shape[1]):
+        moves = score[:, :, None] + transitions  # (B, L before, L)
+        going = real[:, w, None]
+        # Past the end of a sequence, the pointer stays where it is.
+        pointers.append(np.where(going, moves.argmax(1), np.arange(len(labels))))
+        score = np.where(going, moves.max(1) + chain[:, w], score)
+    path = [(score + end).argmax(1)]
+    for pointer in reversed(pointers):
+        path.append(np.take_along_axis(pointer, path[-1][:, None], axis=1)[:, 0])
+    return np.stack(path[::-1], axis=1)
+
+
+def _marginals(
+    chain: np.ndarray, real: np.ndarray, start: np.ndarray, transitions: np.ndarray, end: np.ndarray
+) -> np.ndarray:
+    """The log-probability of each label at each word, from forward-backward: (B, W, L)."""
+    alpha, beta = start + chain[:, 0], np.broadcast_to(end, (len(chain), len(end)))
+    alphas, betas = [alpha], [beta]
+    W = chain.shape[1]
+    for w in range(1, W):
+        moved = _log_sum(alpha[:, :, None] + transitions, 1) + chain[:, w]
+        alpha = np.where(real[:, w, None], moved, alpha)
+        alphas.append(alpha)
+    for w in range(W - 1, 0, -1):
+        moved = _log_sum(transitions + (chain[:, w] + beta)[:, None, :], 2)
+        beta = np.where(real[:, w, None], moved, beta)
+        betas.append(beta)
+    both = np.stack(alphas, axis=1) + np.stack(betas[::-1], axis=1)
+    last = np.take_along_axis(np.stack(alphas, axis=1), (real.sum(1) - 1)[:, None, None], axis=1)[:, 0]
+    return both - _log_sum(last + end, 1)[:, None, None]
+
+
+def _log_sum(values: np.ndarray, axis: int) -> np.ndarray:
+    greatest = values.max(axis, keepdims=True)
+    summed: np.ndarray = np.log(np.exp(values - greatest).sum(axis)) + greatest.squeeze(axis)
+    return summed
