@@ -207,7 +207,10 @@ class OnnxModel:
         """Some rows as one padded batch, at least one token long."""
         settings = self.described.tokenizer
         left = settings["padding_side"] == "left"
-        return padded(rows.take(ids), settings["pad_token_id"], pad_left=left, least=1)
+        inputs = padded(rows.take(ids), settings["pad_token_id"], pad_left=left, least=1)
+        if "char_ids" in inputs and inputs["char_ids"].ndim == 2:  # of empty texts alone, whose bytes have no shape
+            inputs["char_ids"] = np.zeros((*inputs["char_ids"].shape, settings["word_bytes"]), np.int64)
+        return inputs
 
     def run(self, inputs: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
         """The outputs of a batch by their names. Those of a CRF are `labels` and `scores`."""
