@@ -20,7 +20,7 @@ import torch
 from torch.utils.data import DataLoader
 
 from finetune.arguments import TrainingArguments
-from finetune.data.rows import Rows, dtype_of, padded
+from finetune.data.rows import PADDING, Rows, dtype_of, padded
 
 Count = Callable[[Mapping[str, torch.Tensor]], dict[str, float]]
 _COMPARED = 10_000  # rows that tell one data set from another
@@ -112,7 +112,7 @@ class Batch:
         """Real tokens of all sides, padding not counted."""
         if not len(self.row_ids):
             return 0
-        sides = sum(int((self.inputs[key] != _PADDING.get(key, 0)).sum()) for key in self.sides)
+        sides = sum(int((self.inputs[key] != PADDING.get(key, 0)).sum()) for key in self.sides)
         return int(self.inputs["attention_mask"].sum()) + sides
 
     @property

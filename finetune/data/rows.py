@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-_PADDING = {"labels": -100}
+PADDING = {"labels": -100}
 
 
 @dataclass(frozen=True)
@@ -104,13 +104,13 @@ def padded(rows: Rows, pad_token_id: int, *, pad_left: bool = False, least: int 
     mask = np.arange(T) >= T - lengths[:, None] if pad_left else np.arange(T) < lengths[:, None]  # (N, T)
     inputs = {"attention_mask": mask.astype(np.int64)}
     for key, values in rows.tokens.items():
-        padding = pad_token_id if key == "input_ids" else _PADDING.get(key, 0)
+        padding = pad_token_id if key == "input_ids" else PADDING.get(key, 0)
         inputs[key] = np.full((*mask.shape, *values.shape[1:]), padding, dtype=dtype_of(values))
         inputs[key][mask] = values
     for key, values in rows.samples.items():
         inputs[key] = values.astype(dtype_of(values))
     for key, side in rows.sides.items():
-        inputs[key] = np.full((len(rows), side.lengths.max()), _PADDING.get(key, 0), dtype=dtype_of(side.values))
+        inputs[key] = np.full((len(rows), side.lengths.max()), PADDING.get(key, 0), dtype=dtype_of(side.values))
         inputs[key][np.arange(inputs[key].shape[1]) < side.lengths[:, None]] = side.values
     return inputs
 
