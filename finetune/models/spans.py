@@ -82,19 +82,15 @@ def best_spans(
     low = float("-inf")
     starts = start_logits.float().masked_fill(~allowed, low)
     ends = end_logits.float().masked_fill(~allowed, low)
-    exporting = torch.onnx.is_in_onnx_export()  # then no shape may depend on T
-    longest = max_answer_length if exporting else min(max_answer_length, T)
+    longest = max_answer_length if torch.onnx.is_in_onnx_export() else min(max_answer_length, T)
     # (B, longest, T): [b, d, t] is the span from t to t + d.
     padded = torch.nn.functional.pad(ends, (0, longest - 1), value=low)
     sums = starts[:, None] + torch.stack([padded[:, d : d + T] for d in range(longest)], dim=1)
-    flat_sums = sums.flatten(1)
-    if exporting:
-        flat_sums = torch.nn.functional.pad(flat_sums, (0, n_best), value=low)
-    scores, flat = flat_sums.topk(n_best if exporting else min(n_best, longest * T), dim=1)
-    columns = torch.arange(T, device=flat.device).expand(longest, T).flatten()
-    steps = torch.arange(longest, device=flat.device)[:, None].expand(longest, T).flatten()
-    if exporting:
-        columns, steps = (torch.nn.functional.pad(places, (0, n_best)) for places in (columns, steps))
+    columns = torch.arange(T, device=sums.device).expand(longest, T).flatten()
+    steps = torch.arange(longest, device=sums.device)[:, None].expand(longest, T).flatten()
+    # However short a row is, it has n spans, so that the rows of all batches have the same shape.
+    columns, steps = (torch.nn.functional.pad(places, (0, n_best)) for places in (columns, steps))
+    scores, flat = torch.nn.functional.pad(sums.flatten(1), (0, n_best), value=low).topk(n_best, dim=1)
     begin = columns[flat]
     none = start_logits[:, :1].float() + end_logits[:, :1].float()
     return {"starts": begin, "ends": begin + steps[flat], "scores": scores - none}

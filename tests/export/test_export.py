@@ -71,6 +71,9 @@ def build(kind, checkpoints, folder):
     with torch.no_grad():
         for parameter in model.parameters():
             parameter.add_(torch.randn_like(parameter) * 0.1)  # far from ties
+        for module in model.modules():
+            if isinstance(module, torch.nn.Embedding) and module.padding_idx is not None:
+                module.weight[module.padding_idx] = 0.0
     model.config.update(settings)
     model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
