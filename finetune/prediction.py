@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from finetune import data, models, reporting, stages, tasks, training
+from finetune import data, models, reporting, tasks, training
 from finetune.arguments import ModelArguments
 
 logger = logging.getLogger(__name__)
@@ -172,6 +172,8 @@ def _collected(
     accelerator: Any, model: Any, tokenizer: Any, rows: Any, *, task: Any, settings: dict[str, Any], batch_size: int
 ) -> dict[str, np.ndarray]:
     """What a task keeps of each row, by torch."""
+    from finetune import stages
+
     nothing: dict[str, float] = {}
     return stages.collect(
         accelerator, model, tokenizer, rows, task, settings, batch_size, targets=lambda inputs: nothing
@@ -320,7 +322,8 @@ class Predictor:
 
     def check(self, sample: Sample) -> None:
         """Raises ValueError with one sentence for a sample that the model cannot label."""
-        stages.asked(self.task, "check", sample, self)
+        if hasattr(self.task, "check"):
+            self.task.check(sample, self)
 
     def collect(self, rows: Any) -> dict[str, np.ndarray]:
         """Runs the model on the rows. Returns what the task keeps for each row."""

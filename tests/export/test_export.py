@@ -14,6 +14,7 @@ from transformers import AutoConfig, AutoModelForQuestionAnswering, AutoModelFor
 import finetune
 from finetune import models
 from finetune.arguments import ModelArguments
+from finetune.data import write_conll
 from finetune.models import LinearChainCrf
 from recipes.export import ExportConfig, export_model
 from recipes.ner import NerConfig, finetune_ner
@@ -102,10 +103,20 @@ def test_a_graph_answers_as_its_model(kind, checkpoints, tmp_path):
 
 
 @pytest.fixture(scope="module")
-def run(checkpoints, tmp_path_factory):
+def run(checkpoints, samples, tmp_path_factory):
+    """A model that knows its development split by heart, so that there is a score to lose."""
     folder = tmp_path_factory.mktemp("runs") / "ner"
-    flags = {"dataset_name": "samples", "max_seq_length": 12, "max_train_samples": 60, "max_eval_samples": 30}
-    flags |= {"num_train_epochs": 6, "learning_rate": 3e-3, "eval_strategy": "no", "save_strategy": "no"}
+    file = folder.parent / "some.conll"
+    some = samples["train"][:30]
+    write_conll(file, some["tokens"], some["ner_tags"])
+    flags = {"train_file": str(file), "validation_file": str(file), "max_seq_length": 12}
+    flags |= {
+        "per_device_train_batch_size": 8,
+        "num_train_epochs": 20,
+        "learning_rate": 3e-3,
+        "eval_strategy": "no",
+        "save_strategy": "no",
+    }
     name = str(checkpoints["wordpiece"])
     finetune_ner(NerConfig(**flags, model_name_or_path=name, output_dir=str(folder), disable_tqdm=True))
     return folder
@@ -163,10 +174,11 @@ def test_an_export_gives_the_files_of_its_run_also_without_torch(run, tmp_path):
 
 
 def test_int8_is_refused_where_it_loses_too_much(run, tmp_path, monkeypatch, capsys):
-    config = ExportConfig(str(run), output_dir=str(tmp_path / "int8"), max_loss=0.3)
+    config = ExportConfig(str(run), output_dir=str(tmp_path / "int8"), max_loss=0.2)
     told = export_model(config)
     assert told["precision"].startswith("int8")
-    assert told["low"] >= -0.3
+    assert told["low"] >= -0.2
+    assert told["torch"] > 0.3
     assert (tmp_path / "int8/model.onnx").stat().st_size < 0.6 * (run / "model.safetensors").stat().st_size
     texts = TEXTS[:2] * 3
     alone, together = (finetune.load_predictor(tmp_path / "int8", runtime="onnx", batch_size=n) for n in (1, 6))
@@ -181,7 +193,7 @@ def test_int8_is_refused_where_it_loses_too_much(run, tmp_path, monkeypatch, cap
     monkeypatch.setattr(exports, "_by_sensitivity", lambda exported, rows: int8.products(exported.onnx))
     capsys.readouterr()
     config.output_dir = str(tmp_path / "refused" / "int8")
-    with pytest.raises(ValueError, match=r"--max_loss 0.3: no export is proved to lose less f1 on the 30 samples"):
+    with pytest.raises(ValueError, match=r"--max_loss 0.2: no export is proved to lose less f1 on the 30 samples"):
         export_model(config)
     assert not (tmp_path / "refused").exists()
     assert capsys.readouterr().out.count("not proved") == 3
@@ -225,5 +237,5 @@ def test_the_labels_of_a_crf_are_those_of_torch(seed):
         chain = emissions[row, at][None]
         with torch.no_grad():
             wanted, marginals = crf.decode(chain, torch.ones(1, len(at), dtype=torch.bool), at[:1] > 1)
-        assert labels[row, at].tolist() == wanted[0].tolist()
-        assert scores[row, at] == pytest.approx(marginals[0].exp().amax(-1).numpy(), abs=1e-5)
+        assert labels[row, at.numpy()].tolist() == wanted[0].tolist()
+        assert scores[row, at.numpy()] == pytest.approx(marginals[0].exp().amax(-1).numpy(), abs=1e-5)
