@@ -23,6 +23,7 @@ COMMANDS = {
     "language-model": ("language_model", "the next word: recurrent networks, a small transformer, or a checkpoint"),
     "compare": ("compare", "several models and seeds, one report: is it better, by more than chance"),
     "predict": ("predict", "a trained model on texts, words, JSONL or CoNLL"),
+    "export": ("export", "a trained model as ONNX, in int8 if that is proved to answer alike"),
     "gradient-flow": ("gradient_flow", "how far back a gradient reaches in each architecture"),
     "demo": ("demo", "three models on the sample data, one report"),
 }
