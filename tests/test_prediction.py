@@ -310,7 +310,7 @@ def test_nothing_in_nothing_out(ner_runs):
     ("arguments", "message"),
     [
         ({"max_seq_length": 65}, "--max_seq_length 65: .* has positions for 64 tokens"),
-        ({"max_seq_length": 7}, "--max_seq_length 7: 8 is the least"),
+        ({"max_seq_length": 7}, "--max_seq_length 7: must be at least 8"),
         ({"doc_stride": 10}, "--doc_stride 10: must be from 0 to 9"),
         ({"doc_stride": 0}, "--doc_stride 0: a CRF tags whole words"),
         ({"batch_size": 0}, "batch_size=0: must be at least 1"),

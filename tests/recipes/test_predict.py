@@ -230,7 +230,7 @@ def test_texts_with_labels(sentiment_run, tmp_path, capsys):
             "--output_format conll: this model",
         ),
         ({"model_name_or_path": "{sentiment}", "input_format": "words"}, "in.txt:1: this model labels texts"),
-        ({"max_seq_length": 7}, "--max_seq_length 7: 8 is the least"),
+        ({"max_seq_length": 7}, "--max_seq_length 7: must be at least 8"),
     ],
 )
 def test_a_refused_input_leaves_no_output(change, message, ner_run, sentiment_run, tmp_path):
