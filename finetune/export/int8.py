@@ -3,8 +3,8 @@
 Weights have a scale for each column, inputs a scale for each token, which is found when the model runs. So what a
 model says of a text does not depend on the other texts of its batch, as it does where a batch has one scale. Measured
 once, with MiniLM on the test split of WNUT-17: one scale for each batch
-(`onnxruntime.quantization.quantize_dynamic`) took 16 % less time and changed 79 labels of 23,394 instead of 32. Scales from a calibration sample (`quantize_static`)
-took 7 % less time and changed 258.
+(`onnxruntime.quantization.quantize_dynamic`) took 16 % less time and changed 79 labels of 23,394 instead of 32.
+Scales from a calibration sample (`quantize_static`) took 7 % less time and changed 258.
 
 Shapes: I inputs of a product, O outputs.
 """
