@@ -282,15 +282,19 @@ def start_run(config: Any, *, metrics: Sequence[str]) -> Run:
 
 def where(run: Run, model: Any) -> str:
     """One line: the device, the processes, the precision, the model and its parameters."""
+
+    def number(n: int, what: str) -> str:
+        return f"{n:,} {what}" if n == 1 else f"{n:,} {what}{'es' if what.endswith('s') else 's'}"
+
     here = run.accelerator
-    device = f"{torch.get_num_threads()} thread(s)"
+    device = number(torch.get_num_threads(), "thread")
     if here.device.type == "cuda":
         device = torch.cuda.get_device_name(here.device)
     precision = {"no": "float32"}.get(here.mixed_precision, here.mixed_precision)
     name = getattr(run.config, "config_name", None) or run.config.model_name_or_path
     parameters = sum(parameter.numel() for parameter in model.parameters())
     return (
-        f"{here.device.type} ({device}), {here.num_processes} process(es), {precision}: {name}, "
+        f"{here.device.type} ({device}), {number(here.num_processes, 'process')}, {precision}: {name}, "
         f"{parameters:,} parameters"
     )
 

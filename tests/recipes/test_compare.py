@@ -302,7 +302,7 @@ def test_what_cannot_be_compared_is_refused(tmp_path):
     (tmp_path / "train.conll").write_text("Ada\tB-PER\n")
     own = NerConfig(train_file=str(tmp_path / "train.conll"), eval_strategy="no", model_name_or_path="dictionary")
     with pytest.raises(
-        ValueError, match="a comparison needs test data or validation data; give --test_file or --validation_file"
+        ValueError, match="a comparison needs test data or validation data; give test_file or validation_file"
     ):
         compare(CompareConfig({"dictionary": own}, (0,), str(tmp_path)))
     assert sorted(path.name for path in tmp_path.iterdir()) == ["train.conll"]

@@ -274,7 +274,7 @@ def test_one_two_and_three_processes_agree(checkpoints, tmp_path):
     [
         ({"train_file": "nope.conll"}, "train_file nope.conll: no such file"),
         ({"max_seq_length": 65}, "max_seq_length 65: .* has positions for 64 tokens"),
-        ({"max_seq_length": 7}, "max_seq_length 7: 8 is the least"),
+        ({"max_seq_length": 7}, "max_seq_length 7: must be at least 8"),
         ({"model_name_or_path": "{empty}"}, "no config.json in this folder"),
         ({"model_name_or_path": "{empty}/nope"}, "/nope: no such folder"),
         ({"output_dir": "{full}"}, "this folder already holds a run"),
