@@ -107,7 +107,8 @@ def _words(input_ids: Tensor, char_ids: Tensor | None, unknown: int) -> Tensor:
     if char_ids is None:
         return input_ids
     # A hash of the bytes. Its sums stay below 2^53, which a double holds exactly: onnxruntime adds integers as such.
-    powers = torch.tensor(_powers(char_ids.shape[2]), device=input_ids.device)
+    # `full` fills on the device; `tensor` would copy to it, and wait.
+    powers = torch.cat([input_ids.new_full((1,), power) for power in _powers(char_ids.shape[2])])
     return torch.where(input_ids == unknown, (char_ids.long() * powers).sum(2), input_ids)
 
 
