@@ -29,6 +29,7 @@ A task may also have:
 | `run(model, batch, bare)` | how the model is run in an evaluation; default: its forward. `bare` has no wrappers |
 | `tune(gold, said)` | settings that are chosen on the validation split |
 | `remarks(gold, said)` | further results, such as how many words were scored |
+| `derived(scores)` | results that follow from the scores and the loss, such as the perplexity |
 | `check(sample, predictor)` | refuses a sample that the model cannot answer |
 | `label_numbers(dataset)` | the labels of a split and their numbers |
 | `notes(settings)` | for the model card: sentences about the scores |
@@ -36,7 +37,6 @@ A task may also have:
 
 from __future__ import annotations  # names of the lazy parts in signatures would import torch
 
-import math
 import shlex
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -187,8 +187,7 @@ def evaluate(job: Job, model: Any, split: str = "validation", name: str = "eval"
     counts = job.task.counts(job.gold[split], said, job.labels, job.settings)
     scores = job.task.score(np.asarray(counts).sum(0), job.labels, job.settings)
     scores |= asked(job.task, "remarks", job.gold[split], said) | found.costs
-    if "perplexity" in job.task.SHOWN and "perplexity" not in scores:
-        scores["perplexity"] = math.exp(min(scores["loss"], 700.0))  # e ** 710 is more than a float holds
+    scores |= asked(job.task, "derived", scores)
     return said, {f"{name}_{key}": value for key, value in scores.items()}
 
 

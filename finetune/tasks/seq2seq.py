@@ -4,6 +4,7 @@ Shapes: N pairs, B rows of a batch, T tokens that a model may say.
 """
 
 import csv
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
@@ -151,6 +152,11 @@ def score(sums: np.ndarray, labels: Sequence[str], settings: Mapping[str, Any]) 
     words, letters, rest = np.split(sums, [metrics.BLEU_COUNTS, metrics.BLEU_COUNTS + metrics.CHRF_COUNTS])
     found = {"bleu": float(metrics.bleu(words)), "chrf": float(metrics.chrf(letters))}
     return found | {name: float(rest[i] / rest[-1]) for i, name in enumerate(metrics.ROUGE) if len(rest)}
+
+
+def derived(scores: Mapping[str, float]) -> dict[str, float]:
+    """The perplexity of a target token."""
+    return {"perplexity": math.exp(min(scores["loss"], 700.0))}  # e ** 710 is more than a float holds
 
 
 def notes(settings: Mapping[str, Any]) -> list[str]:
