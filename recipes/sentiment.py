@@ -76,7 +76,7 @@ def finetune_sentiment(config: SentimentConfig, data: Mapping[str, Any] | None =
         max_seq_length=config.max_seq_length,
         pooling=config.pooling,
         pairs=config.text_pair_column_name is not None,
-        start=task.start(job.splits["train"]),
+        start=task.start(job.splits["train"], config.class_weights),
     )
     stages.set_loss(job, model, "label")
     tokenizer.model_max_length = config.max_seq_length  # where pipeline(truncation=True) cuts a text, too

@@ -59,7 +59,7 @@ def load(
     head: Literal["linear", "crf"] = "linear",
     pooling: str = "attention",
     pairs: bool = False,
-    start: float | None = None,
+    start: Sequence[float] | None = None,
 ) -> tuple[PreTrainedModel, Any]:
     """A model for `task` in float32, with `id2label` and `label2id` set, and its tokenizer.
 
@@ -69,7 +69,7 @@ def load(
         head: for token classification with a transformer, a CRF instead of the softmax.
         pooling: for sequence classification with a baseline: mean, max, last, attention.
         pairs: for sequence classification: the inputs are pairs of texts. A new baseline reads each text alone.
-        start: the bias of a new head's last layer. A number is predicted from here on, instead of from 0.
+        start: the bias of a new head's last layer, a number for each output. The training begins at it, not at 0.
 
     Raises:
         ValueError: naming the flag, for a checkpoint that cannot be loaded whole, has no fast tokenizer, or
@@ -136,13 +136,13 @@ def load(
     return model, tokenizer
 
 
-def _start_at(model: PreTrainedModel, start: float | None) -> None:
+def _start_at(model: PreTrainedModel, start: Sequence[float] | None) -> None:
     if start is None:
         return
     heads = (child for name, child in model.named_children() if name != model.base_model_prefix)
     layers = [part for head in heads for part in head.modules() if isinstance(part, torch.nn.Linear)]
     if layers and layers[-1].bias is not None:
-        torch.nn.init.constant_(layers[-1].bias, start)
+        layers[-1].bias.data.copy_(torch.tensor(start))
 
 
 def load_finetuned(

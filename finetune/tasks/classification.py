@@ -118,13 +118,26 @@ def words(train: Any) -> Iterable[str]:
     return (text for column in _columns(train) for text in train[column])
 
 
-def start(train: Any) -> float | None:
-    """Where a new head for a number starts: at the mean of the training numbers.
+def start(train: Any, class_weights: str | None = None) -> list[float] | None:
+    """Where the bias of a new head starts: so that its first answer is what the training split has on average.
 
-    From 0, the small steps of an encoder's training would hardly move the bias, so the encoder itself would have to
-    learn the mean.
+    For a number it is the mean; for several labels the log-odds of each label's share (Lin et al., 2017, section
+    3.3), with one text more that has it and one more that has it not. A text with the label counts as often as its
+    weight says. From 0, the small steps of an encoder's training would hardly move the bias, so the encoder itself
+    would have to learn the average. One label of a text starts at 0.
+
+    Args:
+        class_weights: what `--class_weights` says.
     """
-    return float(np.mean(train["label"])) if data.problem_type_of(train) == NUMBER else None
+    kind = data.problem_type_of(train)
+    if kind == ONE:
+        return None
+    if kind == NUMBER:
+        return [float(np.mean(train["label"]))]
+    labels = data.class_labels(train)
+    with_it = data.label_targets(train, labels).sum(0)
+    weights = np.array(data.class_weights(class_weights, train, labels, "label") or 1.0)
+    return np.log(weights * (with_it + 1) / (len(train) - with_it + 1)).tolist()
 
 
 def _columns(dataset: Any) -> list[str]:
