@@ -25,7 +25,6 @@ from __future__ import annotations  # names of the lazy parts in signatures woul
 
 import contextlib
 import io
-import json
 import os
 import stat
 import sys
@@ -34,12 +33,12 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any, BinaryIO, Literal, TextIO
+from typing import Any, BinaryIO, Literal
 
 import finetune
-from finetune import cli, data, tasks
+from finetune import cli, data
 from finetune.arguments import flag
-from finetune.files import printable, whole_file
+from finetune.files import printable, remove, whole_file
 
 CHUNK = 256  # largest number of records that are labelled together, sorted by length
 PATIENCE = 0.02  # seconds: if the input is not a file, how long a chunk waits for more records
@@ -87,7 +86,8 @@ def predict_stream(config: PredictConfig) -> int:
     if config.per_device_eval_batch_size < 1:
         raise ValueError(f"--per_device_eval_batch_size {config.per_device_eval_batch_size}: must be at least 1")
     input_format, output_format = formats(config)
-    with opened_input(config.input_file) as file, opened_output(config.output_file) as output:
+    folder = data.OUTPUT_FORMS[output_format].files is not None
+    with opened_input(config.input_file) as file, opened_output(config.output_file, folder) as output:
         # 2. Load the model.
         predictor = finetune.load_predictor(
             config.model_name_or_path,
@@ -97,10 +97,7 @@ def predict_stream(config: PredictConfig) -> int:
             revision=config.model_revision,
             runtime=config.runtime,
         )
-        if output_format == "conll" and not predictor.labels_words:
-            raise ValueError("--output_format conll: this model labels texts, not words; give jsonl")
-        if output_format == "text" and predictor.task is not tasks.seq2seq:
-            raise ValueError("--output_format text: this model says labels or answers with scores; give jsonl")
+        form = data.output_form(output_format, predictor.task.PIPELINE)
 
         # 3. Read the records in chunks. If the input is not a file, a chunk that is not full does not wait long.
         name = "standard input" if config.input_file == "-" else config.input_file
@@ -115,9 +112,9 @@ def predict_stream(config: PredictConfig) -> int:
             for record, answer in zip(chunk, answers, strict=True):
                 refuse_to_overwrite(record, answer, name)
             for record, answer in zip(chunk, answers, strict=True):
-                output.write(WRITERS[output_format](record, answer))
+                output.write(form.made(record, answer))
             output.flush()
-            total, seconds = total + sum(map(asks, chunk)), seconds + time.perf_counter() - began
+            total, seconds = total + sum(record.asks for record in chunk), seconds + time.perf_counter() - began
             words += sum(len(answer.get("tokens", ())) for answer in answers)
     if total:
         rate = f"{total / seconds:,.0f} inputs" + (f" and {words / seconds:,.0f} words" if words else "")
@@ -142,7 +139,7 @@ def formats(config: PredictConfig) -> tuple[str, str]:
         )
     if wanted == "auto":
         ending = Path(config.output_file).suffix.lower()
-        wanted = "conll" if ending != ".txt" and ending in data.CONLL_ENDINGS else "jsonl"
+        wanted = next((name for name, form in data.OUTPUT_FORMS.items() if ending in form.endings), "jsonl")
     return given, wanted
 
 
@@ -163,32 +160,6 @@ def refuse_to_overwrite(record: data.Record, answer: dict[str, Any], name: str) 
             raise ValueError(f"{name}:{record.line}: the answer needs the key {key!r}; rename this key in the input")
 
 
-def asks(record: data.Record) -> bool:
-    """Whether there is something to label. The lines after the last sentence of a column file are not."""
-    return record.sentence is None or bool(record.sample)
-
-
-def as_json(record: data.Record, answer: dict[str, Any]) -> str:
-    """The line of JSON for a record."""
-    return json.dumps(record.row | answer, ensure_ascii=False) + "\n" if asks(record) else ""
-
-
-def as_conll(record: data.Record, answer: dict[str, Any]) -> str:
-    """The lines of a column file with the labels in one more column. For other input, a line for each word."""
-    if record.sentence is not None:
-        return record.sentence.with_column(answer["predicted"])
-    lines = zip(answer["tokens"], answer["predicted"], strict=True)
-    return "".join(f"{word}\t{tag}\n" for word, tag in lines) + "\n"
-
-
-def as_text(record: data.Record, answer: dict[str, Any]) -> str:
-    """A line with the text that the model says."""
-    return " ".join(answer["predicted"].split()) + "\n"
-
-
-WRITERS = {"jsonl": as_json, "conll": as_conll, "text": as_text}
-
-
 @contextlib.contextmanager
 def opened_input(name: str) -> Iterator[BinaryIO]:
     """A file, or the standard input."""
@@ -202,8 +173,16 @@ def opened_input(name: str) -> Iterator[BinaryIO]:
 
 
 @contextlib.contextmanager
-def opened_output(name: str) -> Iterator[TextIO]:
-    """The standard output, or a file that appears whole or not at all."""
+def opened_output(name: str, folder: bool = False) -> Iterator[Any]:
+    """The standard output, or a file or a folder that appears whole or not at all.
+
+    Args:
+        folder: whether the form is one of several files. Then `write` takes their names and contents.
+    """
+    if folder:
+        with opened_folder(name) as several:
+            yield several
+        return
     if name == "-":
         if isinstance(sys.stdout, io.TextIOWrapper):
             sys.stdout.reconfigure(encoding="utf-8", newline="\n")
@@ -228,6 +207,32 @@ def opened_output(name: str) -> Iterator[TextIO]:
         except OSError as error:
             raise ValueError(f"--output_file {name}: {error.strerror}") from error
         yield whole
+
+
+@contextlib.contextmanager
+def opened_folder(name: str) -> Iterator[Any]:
+    """A new folder. `write({"a.txt": "...", ...})` makes files in it. It gets its name when all are written."""
+    path = Path(name)
+    if name in ("", "-") or path.is_symlink() or (path.exists() and not (path.is_dir() and not any(path.iterdir()))):
+        raise ValueError(f"--output_file {name}: this form has several files; give a new or an empty folder")
+    beside = path.with_name(f".{path.name}.writing")
+    try:
+        remove(beside)  # a process that was killed may have left one
+        beside.mkdir()
+    except OSError as error:
+        raise ValueError(f"--output_file {name}: {error.strerror}") from error
+
+    def write(files: dict[str, str]) -> None:
+        for own, text in files.items():
+            if Path(own).name != own or (beside / own).exists():
+                raise ValueError(f"--output_file {name}: {own!r} is no name of a new file in it")
+            (beside / own).write_text(text, encoding="utf-8", newline="\n")
+
+    try:
+        yield SimpleNamespace(write=write, flush=lambda: None)
+        beside.replace(path)
+    finally:
+        remove(beside)
 
 
 def main(argv: Sequence[str] | None = None) -> None:

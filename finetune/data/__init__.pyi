@@ -35,6 +35,9 @@ from .next_words import NextWordRows as NextWordRows
 from .next_words import read_documents as read_documents
 from .next_words import tokenize_documents as tokenize_documents
 from .numbers_in_words import number_game as number_game
+from .output_forms import OUTPUT_FORMS as OUTPUT_FORMS
+from .output_forms import OutputForm as OutputForm
+from .output_forms import output_form as output_form
 from .parallel_texts import EncodedPairs as EncodedPairs
 from .parallel_texts import WithShare as WithShare
 from .parallel_texts import encode_pairs as encode_pairs

@@ -33,6 +33,11 @@ class Record:
     row: dict[str, Any] = field(default_factory=dict)  # keys that the answer keeps
     sentence: Sentence | None = None  # for a column file: its lines; the lines after the last sentence have no word
 
+    @property
+    def asks(self) -> bool:
+        """Whether there is something to label. The lines after the last sentence of a column file are not."""
+        return self.sentence is None or bool(self.sample)
+
 
 def read_records(file: BinaryIO, name: str, form: str, word_column: int | None = None) -> Iterator[Record]:
     """Yields the records of a stream, each as soon as it has arrived.

@@ -344,3 +344,23 @@ def test_words_do_not_steer_a_terminal(monkeypatch):
             output.write("a\x1b[2Jb\tO\n\u200d\n")
             output.flush()
         assert stream.getvalue() == ("a\\x1b[2Jb\tO\n\u200d\n" if terminal else "a\x1b[2Jb\tO\n\u200d\n")
+
+
+def test_a_form_of_several_files_makes_a_folder_whole_or_not_at_all(ner_run, tmp_path, monkeypatch):
+    files = data.OutputForm(files=lambda record, answer: {f"{record.row['id']}.txt": " ".join(answer["tokens"])})
+    monkeypatch.setitem(data.OUTPUT_FORMS, "files", files)
+    config = PredictConfig(model_name_or_path=str(ner_run), input_file=str(tmp_path / "in.jsonl"))
+    config.output_format, config.output_file = "files", str(tmp_path / "out")
+
+    def names(lines):
+        (tmp_path / "in.jsonl").write_text("".join(json.dumps({"id": i, "text": f"Ada {i}"}) + "\n" for i in lines))
+        predict_stream(config)
+        return sorted((path.name, path.read_text()) for path in (tmp_path / "out").iterdir())
+
+    for bad in ((7, 7), ("a", "../b")):
+        with pytest.raises(ValueError, match=f"'{bad[1]}.txt' is no name of a new file in it"):
+            names(bad)
+    assert [path.name for path in tmp_path.iterdir()] == ["in.jsonl"]
+    assert names((7, 8)) == [("7.txt", "Ada 7"), ("8.txt", "Ada 8")]
+    with pytest.raises(ValueError, match="this form has several files; give a new or an empty folder"):
+        names((9,))
