@@ -17,9 +17,9 @@ from typing import Any, Literal
 DEFAULT_MODEL = "sentence-transformers/all-MiniLM-L6-v2"
 
 
-def flag(default: Any, help: str) -> Any:
-    """A dataclass field with a help text for `HfArgumentParser`."""
-    return field(default=default, metadata={"help": help})
+def flag(default: Any, help: str, *aliases: str) -> Any:
+    """A dataclass field with a help text, and other names of its flag, for `HfArgumentParser`."""
+    return field(default=default, metadata={"help": help, **({"aliases": list(aliases)} if aliases else {})})
 
 
 @dataclass
@@ -47,6 +47,33 @@ class DataArguments:
     max_seq_length: int = flag(128, "Largest number of subwords in one input, with the special tokens.")
     max_train_samples: int | None = flag(None, "Use only the first N training samples.")
     max_eval_samples: int | None = flag(None, "Use only the first N validation samples and the first N test samples.")
+
+
+@dataclass
+class TextFileArguments:
+    """How text files are written."""
+
+    encoding: str = flag("utf-8", "Encoding of text files, such as utf-8, utf-16, latin-1, cp1252 or gb18030.")
+    delimiter: str | None = flag(
+        None,
+        "What stands between two columns: one character, or tab or space [a comma in .csv, a tab in .tsv; in column "
+        "files a tab if the first row has one, else spaces].",
+    )
+
+
+@dataclass
+class WordFileArguments:
+    """The form of files of words."""
+
+    file_format: Literal["auto", "conll"] = flag(
+        "auto",
+        "The format of the files. conll: a word on each line, under any name. auto: as the endings of the files say.",
+    )
+    comment_lines: Literal["auto", "before_sentences", "none"] = flag(
+        "auto",
+        "Column files: which lines are comments. before_sentences: all that begin with # before the first word of a "
+        "sentence; none: no line. auto: those with # and a space, if they do not look like a row (docs/tables.md).",
+    )
 
 
 @dataclass

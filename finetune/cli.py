@@ -57,6 +57,8 @@ def parse(config_class: type[Config], argv: Sequence[str] | None = None) -> Conf
 
     files, words = _take_config_flags(parser, words)
     known = {field.name for field in dataclasses.fields(config_class)}  # type: ignore[arg-type]
+    for field in dataclasses.fields(config_class):  # type: ignore[arg-type]
+        known |= {alias.removeprefix("--") for alias in field.metadata.get("aliases", ())}
     if files:
         folder = Path(str(sys.modules[config_class.__module__].__file__)).with_name("configs")
         try:

@@ -31,7 +31,7 @@ from pathlib import Path
 from typing import Any
 
 from finetune import cli, models, reporting
-from finetune.arguments import DataArguments
+from finetune.arguments import DataArguments, TextFileArguments, WordFileArguments
 from finetune.files import printable, write_text
 from finetune.from_python import names_of_python
 from recipes import language_model, ner, question_answering, sentiment, seq2seq, simple_baselines
@@ -107,7 +107,8 @@ _COLUMNS = (
     *("train_target_file", "validation_target_file", "test_target_file"),
     *("sentences", "validation_split_percentage"),
 )
-_DATA = (*(field.name for field in fields(DataArguments) if field.name != "max_seq_length"), *_COLUMNS)
+_FILES = (field.name for kind in (DataArguments, TextFileArguments, WordFileArguments) for field in fields(kind))
+_DATA = (*(name for name in _FILES if name != "max_seq_length"), *_COLUMNS)
 _METRIC = "metric_for_best_model"
 _DIGEST = "data.sha256"  # a file in a run's folder: the digest of the data that the run saw
 _TAKEN = ("", ".", "..", "plots", "comparison.json", "comparison.md", "report.html")

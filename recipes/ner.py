@@ -17,20 +17,33 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from finetune import cli, models, stages, training
-from finetune.arguments import DataArguments, LossArguments, ModelArguments, TrainingArguments, flag
+from finetune.arguments import (
+    DataArguments,
+    LossArguments,
+    ModelArguments,
+    TextFileArguments,
+    TrainingArguments,
+    WordFileArguments,
+    flag,
+)
 from finetune.from_python import documented, names_of_python
 
 
 @documented
 @dataclass
-class NerConfig(TrainingArguments, LossArguments, ModelArguments, DataArguments):
+class NerConfig(
+    TrainingArguments, LossArguments, ModelArguments, WordFileArguments, TextFileArguments, DataArguments
+):
     """All flags of this recipe."""
 
     text_column_name: str = flag(
-        "tokens", "Column of the words; in column files a number, counted from 0 [the first; the second of CoNLL-U]."
+        "tokens",
+        "Column of the words, also --word_column. In column files a number, counted from 0, or a name of the header "
+        "line [the first; the second of CoNLL-U].",
+        "--word_column",
     )
     label_column_name: str = flag(
-        "ner_tags", "Column of the tags; in column files a number, counted from 0 [the last]."
+        "ner_tags", "Column of the tags, also --tag_column; in column files as above [the last].", "--tag_column"
     )
     tagging: Literal["auto", "plain", "entities"] = flag(
         "auto",

@@ -29,6 +29,7 @@ BASES = {
     "Protocol",
 }
 FLAGS = {"TrainingArguments", "ModelArguments", "DataArguments", "Seq2SeqModelArguments", "LossArguments"}
+FLAGS |= {"TextFileArguments", "WordFileArguments"}
 
 
 def modules(folder):

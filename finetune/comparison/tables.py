@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from finetune import metrics, models, stages
-from finetune.arguments import DataArguments
+from finetune.arguments import DataArguments, TextFileArguments, WordFileArguments
 from finetune.comparison.runs import Run, check_data, read_run
 from finetune.tasks.samples import each
 
@@ -31,7 +31,8 @@ TOLD = (
     "head",
 )
 # Flags of the data (the report describes it elsewhere), and flags that do not change a score.
-_NOT_TOLD = {field.name for field in fields(DataArguments)} | {
+_FILES = (DataArguments, TextFileArguments, WordFileArguments)
+_NOT_TOLD = {field.name for kind in _FILES for field in fields(kind)} | {
     "output_dir", "overwrite_output_dir", "resume_from_checkpoint", "seed", "train_sampling_strategy",
     "text_column_name", "text_pair_column_name", "label_column_name", "source_column_name", "target_column_name",
     "train_target_file", "validation_target_file", "test_target_file", "disable_tqdm", "report_to", "push_to_hub",

@@ -71,4 +71,5 @@ from .texts import label_targets as label_targets
 from .tokens import Documents as Documents
 from .tokens import tokenize as tokenize
 from .tokens import unigram_counts as unigram_counts
+from .word_files import WORD_READERS as WORD_READERS
 from .words import split_words as split_words

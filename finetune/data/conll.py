@@ -15,6 +15,9 @@ These rules say what a line is, in training and in prediction. No rule depends o
    in the first column are not words. The same holds in other files whose first column counts the words, if the count
    is right.
 5. All other lines are rows, and each row is a word.
+
+What a caller says comes before these rules: a separator other than tabs and spaces; which lines are comments
+(`COMMENTS`); and the name of a column. If a column has a name, the first row is a header line with the names.
 """
 
 import itertools
@@ -24,15 +27,22 @@ import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Literal
 
 from finetune.data.labels import plain_label
-from finetune.data.messages import shown
+from finetune.data.messages import listed, shown
 from finetune.data.tags import TAG
 from finetune.files import whole_file
 
 logger = logging.getLogger(__name__)
 
 CONLL_ENDINGS = (".conll", ".conll03", ".conllu", ".bio", ".iob", ".iob2", ".iobes", ".txt")
+Comments = Literal["auto", "before_sentences", "none"]
+COMMENTS: dict[Comments, str] = {
+    "auto": "rules 1 to 4 decide",
+    "before_sentences": "each line before the first word of a sentence that begins with `#`",
+    "none": "no line",
+}
 _DOCUMENT = ("-DOCSTART-", "#begin document", "#end document")
 _BEGINS_DOCUMENT = ("-DOCSTART-", "#begin document", "# newdoc")
 _NO_WORD = re.compile(r"([0-9]{1,9})(?:-([0-9]{1,9})|\.[0-9]{1,9})")  # the number of a range, or of an empty node
@@ -63,6 +73,7 @@ class Sentence:
     words: list[str] = field(default_factory=list)
     tags: list[str] = field(default_factory=list)
     rows: dict[int, bool] = field(default_factory=dict)  # places of the rows in `lines`, and whether each is a word
+    header: int | None = None  # the place of the header line, which is in the first sentence of a file
 
     @property
     def numbers(self) -> list[int]:
@@ -72,6 +83,8 @@ class Sentence:
     def with_column(self, cells: Iterable[str]) -> str:
         """All lines. Each row gets one more column: the next cell if it is a word, else `_`."""
         lines, following = list(self.lines), iter(cells)
+        if self.header is not None:
+            lines[self.header] += f"{self.separator}predicted"
         for place, is_word in self.rows.items():
             lines[place] += self.separator + (next(following) if is_word else "_")
         return "".join(line + "\n" for line in lines)
@@ -79,29 +92,42 @@ class Sentence:
 
 def read_conll(
     path: str | os.PathLike[str],
-    word_column: int | None = None,
-    tag_column: int = -1,
+    word_column: int | str | None = None,
+    tag_column: int | str | None = -1,
     *,
+    separator: str | None = None,
+    comments: Comments = "auto",
+    encoding: str = "utf-8",
     written_here: bool = False,
     any_tag: bool = False,
 ) -> Sentences:
     """Reads a column file by the rules above. The tags stay as they are.
 
     Args:
-        word_column: default: the first; in CoNLL-U, the second.
+        word_column: its number, or its name in the header line. Default: the first; in CoNLL-U, the second.
+        tag_column: the same; None if there are no tags to read, as `conll_sentences` takes it.
+        separator: what stands between two columns. Default: rule 2; a space stands for one or more of them.
+        comments: which lines are comments, one of `COMMENTS`.
         written_here: `write_conll` has written the file. So every line is a word, even `-DOCSTART-`, `# O` or U+FEFF.
         any_tag: tags need not be `O` or `<prefix>-<type>`.
 
     Raises:
         ValueError: naming file and line, for a line with a missing column or an empty word, a tag that
-            is neither `O` nor `<prefix>-<type>`, a first column that counts the words where no column is named, bytes
-            that are not UTF-8, and a file without a word.
+            is neither `O` nor `<prefix>-<type>`, a first column that counts the words where no column is named, a
+            name that is not in the header line, bytes that are not of the encoding, and a file without a word.
     """
     result = Sentences([], [], [])
     document = 0
-    numbered = enumerate(read_lines(path, byte_order_mark=written_here), start=1)
+    numbered = enumerate(read_lines(path, byte_order_mark=written_here, encoding=encoding), start=1)
     for sentence in conll_sentences(
-        numbered, path, word_column, tag_column, only_words=written_here, any_tag=any_tag
+        numbered,
+        path,
+        word_column,
+        tag_column,
+        separator=separator,
+        comments=comments,
+        only_words=written_here,
+        any_tag=any_tag,
     ):
         if sentence.words:
             result.words.append(sentence.words)
@@ -123,9 +149,11 @@ def read_conll(
 def conll_sentences(
     lines: Iterable[tuple[int, str]],
     path: str | os.PathLike[str],
-    word_column: int | None = None,
-    tag_column: int | None = -1,
+    word_column: int | str | None = None,
+    tag_column: int | str | None = -1,
     *,
+    separator: str | None = None,
+    comments: Comments = "auto",
     only_words: bool = False,
     any_tag: bool = False,
 ) -> Iterator[Sentence]:
@@ -134,7 +162,7 @@ def conll_sentences(
     Args:
         lines: numbered, without their ends.
         path: the name of the file in messages.
-        word_column: as `read_conll` takes it.
+        word_column, separator, comments: as `read_conll` takes them.
         tag_column: None if there are no tags to read. Then one column is enough, and all tags are `O`.
         only_words: no line is a comment or the beginning of a document.
         any_tag: as `read_conll` takes it.
@@ -143,25 +171,34 @@ def conll_sentences(
         ValueError: as `read_conll`.
     """
     lines = iter(lines)
-    ahead, first = _until_first_row(lines, only_words)
+    rule: Comments = "none" if only_words else comments
+    ahead, first = _until_first_row(lines, only_words, rule)
     if first is None:
         if ahead:
             yield Sentence(ahead[0][0], "\t", [line for _, line in ahead])
         return
-    form = _form(*first, path, word_column, tag_column, only_words)
+    named = isinstance(word_column, str) or isinstance(tag_column, str)
+    if named:
+        word_column, tag_column = _named_columns(*first, path, separator, word_column, tag_column)
+    form = _form(*first, path, word_column, tag_column, only_words, separator)
     asked = word_column is None and form.counts_from is not None and not form.conllu
     told = False
     sentence = Sentence(ahead[0][0], "\t" if form.columns == 1 else form.separator)
     for number, line in itertools.chain(ahead, lines):
         place = len(sentence.lines)
         sentence.lines.append(line)
-        if _ends_sentence(line, only_words):
+        if named and number == first[0]:
+            sentence.header = place
+            continue
+        if _ends_sentence(line, only_words, rule):
             if sentence.rows:
                 yield sentence
                 sentence = Sentence(number + 1, sentence.separator)
             continue
         cells = _cells(line, form.separator)
-        if line.startswith("#") and not only_words and not sentence.rows:
+        if line.startswith("#") and rule == "before_sentences" and not sentence.rows:
+            continue
+        if line.startswith("#") and rule == "auto" and not sentence.rows:
             comment = _is_comment(line, cells, form)
             # With spaces, `# id 7` and `# NN O` look alike. A wrong word would be found by its tag.
             alike = line[1:2] == " " and form.separator == " " and len(cells) == form.columns > 1
@@ -186,9 +223,9 @@ def conll_sentences(
         sentence.rows[place] = not _is_no_word(cells[0], len(sentence.words), form)
         if not sentence.rows[place]:
             continue
-        word, tag = cells[form.word_column], "O" if tag_column is None else cells[tag_column]
+        word, tag = cells[form.word_column], "O" if form.tag_column is None else cells[form.tag_column]
         tag = tag if only_words else plain_label(tag)
-        _check_row(word, f"{path}:{number}", first[0])
+        _check_row(word, f"{path}:{number}", first[0], form.separator)
         if not any_tag:
             check_tag(word, tag, f"{path}:{number}")
         sentence.words.append(word)
@@ -207,6 +244,7 @@ class _Form:
     separator: str
     columns: int
     word_column: int
+    tag_column: int | None
     counts_from: int | None  # if the first column may count the words: the number of a sentence's first word
     conllu: bool
 
@@ -218,9 +256,10 @@ def _form(
     word_column: int | None,
     tag_column: int | None,
     only_words: bool,
+    separator: str | None = None,
 ) -> _Form:
     """Reads the form of a file from its first row."""
-    separator = "\t" if "\t" in line else " "
+    separator = separator or ("\t" if "\t" in line else " ")
     cells = _cells(line, separator)
     columns = len(cells)
     counts = not only_words and _COUNTS.fullmatch(cells[0]) and columns > (1 if tag_column is None else 2)
@@ -239,7 +278,30 @@ def _form(
             f"{path}:{number}: column {at % columns} cannot have both the words and the tags; give another column "
             "with --text_column_name or --label_column_name"
         )
-    return _Form(separator, columns, at % columns, int(cells[0] != "0") if counts else None, conllu)
+    counts_from = int(cells[0] != "0") if counts else None
+    return _Form(separator, columns, at % columns, tag_column, counts_from, conllu)
+
+
+def _named_columns(
+    number: int,
+    line: str,
+    path: str | os.PathLike[str],
+    separator: str | None,
+    word_column: int | str | None,
+    tag_column: int | str | None,
+) -> tuple[int | None, int | None]:
+    """The numbers of the columns whose names are in the header line."""
+    header = _cells(line, separator or ("\t" if "\t" in line else " "))
+    found: list[int | None] = []
+    for asked, flag in ((word_column, "--text_column_name"), (tag_column, "--label_column_name")):
+        if isinstance(asked, str) and header.count(asked) != 1:
+            what = "two columns are" if asked in header else "no column is"
+            raise ValueError(
+                f"{path}:{number}: {what} named {shown(asked)} in this header line, which has: {listed(header)}; "
+                f"give another name with {flag}, or the number of a column, counted from 0"
+            )
+        found.append(header.index(asked) if isinstance(asked, str) else asked)
+    return found[0], found[1]
 
 
 def _holds(tag_column: int | None) -> str:
@@ -247,29 +309,35 @@ def _holds(tag_column: int | None) -> str:
 
 
 def _until_first_row(
-    lines: Iterator[tuple[int, str]], only_words: bool
+    lines: Iterator[tuple[int, str]], only_words: bool, rule: Comments
 ) -> tuple[list[tuple[int, str]], tuple[int, str] | None]:
     """The lines up to the first row, and that row; all lines and None if there is no row."""
     ahead = []
     for numbered in lines:
         ahead.append(numbered)
-        if not _ends_sentence(numbered[1], only_words) and (only_words or not numbered[1].startswith("#")):
+        no_comment = rule == "none" or not numbered[1].startswith("#")
+        if not _ends_sentence(numbered[1], only_words, rule) and no_comment:
             return ahead, numbered
-    rows = (numbered for numbered in ahead if not _ends_sentence(numbered[1], only_words))
+    if rule == "before_sentences":
+        return ahead, None
+    rows = (numbered for numbered in ahead if not _ends_sentence(numbered[1], only_words, rule))
     return ahead, next((numbered for numbered in rows if numbered[1][1:2] not in ("", " ", "\t")), None)
 
 
-def _ends_sentence(line: str, only_words: bool) -> bool:
-    return not line.strip(" \t") or (line.startswith(_DOCUMENT) and not only_words)
+def _ends_sentence(line: str, only_words: bool, rule: Comments) -> bool:
+    marks = _DOCUMENT if rule != "none" else _DOCUMENT[:1]  # the others begin with `#`
+    return not line.strip(" \t") or (line.startswith(marks) and not only_words)
 
 
 def _cells(line: str, separator: str) -> list[str]:
-    return line.split("\t") if separator == "\t" else [cell for cell in line.split(" ") if cell]
+    return [cell for cell in line.split(" ") if cell] if separator == " " else line.split(separator)
 
 
-def _check_row(word: str, where: str, first: int) -> None:
+def _check_row(word: str, where: str, first: int, separator: str) -> None:
     if not word:
         raise ValueError(f"{where}: the word is empty")
+    if "\t" in word and separator != " ":
+        raise ValueError(f"{where}: a tab in the word {shown(word)}, so it cannot be written into a column file")
     if "\t" in word:
         raise ValueError(
             f"{where}: a tab in the word {shown(word)}, but line {first} has spaces between its columns; use "
@@ -318,24 +386,32 @@ def write_conll(
             file.write("\n")
 
 
-def read_lines(path: str | os.PathLike[str], *, byte_order_mark: bool = False) -> list[str]:
-    """The lines of a UTF-8 text without their ends (LF, CRLF or CR), a byte-order mark removed or kept.
+def read_lines(path: str | os.PathLike[str], *, byte_order_mark: bool = False, encoding: str = "utf-8") -> list[str]:
+    """The lines of a text without their ends (LF, CRLF or CR), a byte-order mark removed or kept.
 
     Unlike `str.splitlines`, it does not break lines at U+0085, U+2028 and the like, which occur in words.
 
+    Args:
+        encoding: as `check_encoding` has checked it.
+
     Raises:
-        ValueError: naming file and line, for bytes that are not UTF-8 and for NUL characters.
+        ValueError: naming file and line, for bytes that are not of the encoding and for NUL characters.
         OSError: if the file cannot be read.
     """
     raw = Path(path).read_bytes()
+    utf8 = encoding == "utf-8"
     try:
-        text = raw.decode("utf-8" if byte_order_mark else "utf-8-sig")
-    except UnicodeDecodeError as error:
+        text = raw.decode("utf-8-sig" if utf8 and not byte_order_mark else encoding)
+    except UnicodeError as error:
+        if not isinstance(error, UnicodeDecodeError):  # such as UTF-16 without a byte-order mark
+            raise ValueError(f"{path}: not {encoding}: {error}; give another --encoding") from error
         read = error.object  # without the byte-order mark; the error counts from after it
-        line = _line_ends(read[: error.start].decode("utf-8")) + 1
-        raise ValueError(
-            f"{path}:{line}: not UTF-8 (byte 0x{read[error.start]:02x}); convert the file, for example with iconv"
-        ) from error
+        line = _line_ends(read[: error.start].decode(encoding, "replace")) + 1
+        hint = "convert the file, for example with iconv" if utf8 else "give another --encoding"
+        name = "UTF-8" if utf8 else encoding
+        raise ValueError(f"{path}:{line}: not {name} (byte 0x{read[error.start]:02x}); {hint}") from error
+    if not utf8 and not byte_order_mark:
+        text = text.removeprefix("\ufeff")
     if "\0" in text:
         line = _line_ends(text[: text.index("\0")]) + 1
         raise ValueError(f"{path}:{line}: a NUL character; is this a text file?")

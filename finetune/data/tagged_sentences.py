@@ -23,7 +23,8 @@ import pyarrow as pa
 
 from finetune.arguments import DataArguments
 from finetune.data.columns import find_columns, is_tags, is_words
-from finetune.data.conll import CONLL_ENDINGS, check_tag, column_number, read_conll
+from finetune.data.conll import Comments, check_tag
+from finetune.data.file_flags import check_delimiter, check_encoding
 from finetune.data.held_out import hold_out
 from finetune.data.labels import plain_label
 from finetune.data.messages import listed, shown
@@ -37,12 +38,12 @@ from finetune.data.readers import (
     tell_of_no_labels,
 )
 from finetune.data.tags import TAG, detect_scheme, runs_to_iob2, to_iob2
+from finetune.data.word_files import Layout, read_words, word_form
 
 logger = logging.getLogger(__name__)
 
 Tagging = Literal["auto", "plain", "entities"]
 _PLAIN = re.compile(r"[^\t\n\r\0]+")
-_BLANK = "_"  # an unknown value in CoNLL-U
 
 
 def read_tagged(
@@ -51,16 +52,23 @@ def read_tagged(
     tags: str = "ner_tags",
     *,
     tagging: Tagging = "auto",
+    file_format: str = "auto",
+    comment_lines: Comments = "auto",
+    encoding: str = "utf-8",
+    delimiter: str | None = None,
     given: Mapping[str, Any] | None = None,
 ) -> dict[str, datasets.Dataset]:
     """Reads sentences of words, with a tag for each word.
 
     Args:
-        words, tags: the names of the columns. For a column file, they may be numbers (`0`, `-1`); else the first and
-            the last column are taken.
+        words, tags: the names of the columns. For a column file, they may be numbers (`0`, `-1`), or names in its
+            header line; for the default names, the first and the last column are taken.
         tagging: `plain`: the tags are read as they are. `entities`: if no tag has a prefix, neighbouring words with
             the same tag are one entity; `O` and `_` are outside. `auto`: the training split decides; `is_plain` gives
             the result.
+        file_format: the form of the files, one of `WORD_READERS`. `auto`: as their endings say.
+        comment_lines: for column files, one of `finetune.data.conll.COMMENTS`.
+        encoding, delimiter: of text files, as the flags take them.
         given: rows from Python, as `given_splits` takes them.
 
     Returns:
@@ -72,11 +80,18 @@ def read_tagged(
     splits: dict[str, dict[str, Any]] = {}
     kind, runs = tagging, False
     check_different(words, tags)
+    layout = Layout(words, tags, comment_lines, check_encoding(encoding), check_delimiter(delimiter))
     sources = sources_of(config, "ner", given)
+    forms = {split: word_form(source, file_format) for split, source in sources.items()}
     asked = {"text_column_name": (words, "tokens", is_words), "label_column_name": (tags, "ner_tags", is_tags)}
-    words, tags = find_columns(sources["train"], asked, config.column_names, ()).values()
+    if forms["train"] is None:
+        words, tags = find_columns(sources["train"], asked, config.column_names, ()).values()
     for split, source in sources.items():
-        columns = _read(source, words, tags, config.column_names, split)
+        form = forms[split]
+        if form is not None:
+            columns = read_words(source, form, layout, split)
+        else:
+            columns = _read(source, words, tags, config.column_names, split)
         if columns is None:
             tell_of_no_labels(split)
             continue
@@ -112,17 +127,7 @@ def is_plain(dataset: datasets.Dataset) -> bool:
 def _read(
     source: Path | datasets.Dataset, words: str, tags: str, column_names: str | None, split: str
 ) -> dict[str, Any] | None:
-    """The columns of a split as they are, with unchecked tags; None if it has no tags."""
-    if isinstance(source, Path) and source.is_file() and source.suffix.lower() in CONLL_ENDINGS:
-        at = column_number(tags)
-        conll = read_conll(source, column_number(words), -1 if at is None else at, any_tag=True)
-        columns = {"tokens": conll.words, "ner_tags": conll.tags, "line": conll.lines, "source": source}
-        columns["documents"] = conll.documents
-        if _distinct(columns) == {_BLANK}:
-            if split != "train":
-                return None
-            raise ValueError(f"{source}:{conll.lines[0][0]}: every tag is {_BLANK!r}, which is no tag")
-        return columns
+    """The columns of a split of lists as they are, with unchecked tags; None if it has no tags."""
     found, lines = read_columns(source, [words, tags], column_names)
     if split != "train" and has_no_label(found[tags]):
         return None

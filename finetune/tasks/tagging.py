@@ -70,7 +70,15 @@ class Said:
 def read(config: Any, given: Mapping[str, Any] | None = None) -> dict[str, Any]:
     """The splits that a config names, as `finetune.data.read_tagged` gives them."""
     return data.read_tagged(
-        config, config.text_column_name, config.label_column_name, tagging=config.tagging, given=given
+        config,
+        config.text_column_name,
+        config.label_column_name,
+        tagging=config.tagging,
+        file_format=config.file_format,
+        comment_lines=config.comment_lines,
+        encoding=config.encoding,
+        delimiter=config.delimiter,
+        given=given,
     )
 
 
