@@ -12,5 +12,6 @@ from .prediction import attention as attention
 from .prediction import generate as generate
 from .prediction import load_predictor as load_predictor
 from .prediction import predict as predict
+from .span_prediction import label_spans as label_spans
 
 __version__: str

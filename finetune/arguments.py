@@ -65,9 +65,17 @@ class TextFileArguments:
 class WordFileArguments:
     """The form of files of words."""
 
-    file_format: Literal["auto", "conll"] = flag(
+    file_format: Literal["auto", "conll", "brat", "doccano", "label_studio", "spacy"] = flag(
         "auto",
-        "The format of the files. conll: a word on each line, under any name. auto: as the endings of the files say.",
+        "The format of the files. conll: a word on each line, under any name. brat (a folder), doccano, "
+        "label_studio, spacy (also Prodigy): texts with spans of characters. auto: as the endings of the files say, "
+        "or the keys of their first records.",
+    )
+    nested: Literal["outer", "inner", "error"] = flag(
+        "outer", "Spans that overlap: outer reads the longest one, inner the shortest one, error refuses them."
+    )
+    span_offsets: Literal["auto", "code_points", "utf16", "graphemes"] = flag(
+        "auto", "What offsets of spans count. auto: code points; files that seem to count something else are refused."
     )
     comment_lines: Literal["auto", "before_sentences", "none"] = flag(
         "auto",

@@ -13,6 +13,8 @@ Input formats:
   jsonl  each line is {"text": ...}, {"text": ..., "text_pair": ...}, {"tokens": [...]} or
          {"question": ..., "context": ...}; the output keeps all other keys
   conll  each line is a word; --word_column says in which column [the column that the model was trained on]
+  brat, doccano, label_studio, spacy
+         texts in which tools mark spans of characters (docs/spans.md); the output is the input with the model's spans
 Output formats:
   jsonl  the keys that finetune.prediction explains
   text   each line is the text that the model says, in the place of the line that it was given
@@ -55,9 +57,12 @@ class PredictConfig:
     )
     input_file: str = flag("-", "The file to label; - is the standard input.")
     output_file: str = flag("-", "The file for the answers; - is the standard output.")
-    input_format: Literal["auto", "text", "words", "jsonl", "conll"] = flag(
-        "auto",
-        "Format of the input. auto: as the ending of the file says (.jsonl, .conll); the standard input is text.",
+    input_format: Literal["auto", "text", "words", "jsonl", "conll", "brat", "doccano", "label_studio", "spacy"] = (
+        flag(
+            "auto",
+            "Format of the input. auto: as the ending of the file says (.jsonl, .conll); the standard input is text. "
+            "A folder is of brat.",
+        )
     )
     output_format: Literal["auto", "jsonl", "conll", "text"] = flag(
         "auto",
@@ -66,6 +71,9 @@ class PredictConfig:
     )
     word_column: int | None = flag(
         None, "Column of the words in a column file, counted from 0 [as in training; 1 in CoNLL-U files]."
+    )
+    span_offsets: Literal["auto", "code_points", "utf16", "graphemes"] = flag(
+        "auto", "What offsets of spans count. auto: code points; files that seem to count something else are refused."
     )
     per_device_eval_batch_size: int = flag(32, "Number of windows or texts in one batch.")
     max_seq_length: int | None = flag(
@@ -85,18 +93,13 @@ def predict_stream(config: PredictConfig) -> int:
         raise ValueError("this recipe runs in one process; start it with python, not with several processes")
     if config.per_device_eval_batch_size < 1:
         raise ValueError(f"--per_device_eval_batch_size {config.per_device_eval_batch_size}: must be at least 1")
+    if config.input_format in data.SPAN_READERS or Path(config.input_file).is_dir():
+        return predict_spans(config)
     input_format, output_format = formats(config)
     folder = data.OUTPUT_FORMS[output_format].files is not None
     with opened_input(config.input_file) as file, opened_output(config.output_file, folder) as output:
         # 2. Load the model.
-        predictor = finetune.load_predictor(
-            config.model_name_or_path,
-            batch_size=config.per_device_eval_batch_size,
-            max_seq_length=config.max_seq_length,
-            doc_stride=config.doc_stride,
-            revision=config.model_revision,
-            runtime=config.runtime,
-        )
+        predictor = loaded(config)
         form = data.output_form(output_format, predictor.task.PIPELINE)
 
         # 3. Read the records in chunks. If the input is not a file, a chunk that is not full does not wait long.
@@ -120,6 +123,49 @@ def predict_stream(config: PredictConfig) -> int:
         rate = f"{total / seconds:,.0f} inputs" + (f" and {words / seconds:,.0f} words" if words else "")
         print(f"{total:,} inputs labelled in {seconds:.1f} s: {rate} a second", file=sys.stderr)
     return total
+
+
+def predict_spans(config: PredictConfig) -> int:
+    """Labels a file with spans, and writes it back in its own form. Returns the number of texts."""
+    form = "brat" if config.input_format == "auto" else str(config.input_format)
+    if form not in data.SPAN_READERS:
+        raise ValueError(f"--input_file {config.input_file}: a folder is of brat, and --input_format is {form}")
+    for name, path in (("input", config.input_file), ("output", config.output_file)):
+        if path == "-":
+            raise ValueError(f"--{name}_file is missing: --input_format {form} needs a file, or a folder for brat")
+    if config.output_format != "auto" or config.word_column is not None:
+        raise ValueError(f"--output_format, --word_column: with --input_format {form}, the output has its form")
+    if not Path(config.input_file).exists():
+        raise ValueError(f"--input_file {config.input_file}: no such file")
+    if form == "brat":
+        data.refuse_to_replace(Path(config.output_file))
+    predictor = loaded(config)
+    if not predictor.labels_words:
+        raise ValueError(f"--input_format {form}: this model labels texts, not words; give jsonl")
+    began = time.perf_counter()
+    texts, spans = finetune.label_spans(
+        predictor,
+        Path(config.input_file),
+        Path(config.output_file),
+        form,
+        unit=config.span_offsets,
+        model=Path(str(config.model_name_or_path)).name,
+    )
+    seconds = time.perf_counter() - began
+    print(f"{texts:,} texts labelled in {seconds:.1f} s, with {spans:,} spans", file=sys.stderr)
+    return texts
+
+
+def loaded(config: PredictConfig) -> finetune.prediction.Predictor:
+    """The model that the flags name."""
+    return finetune.load_predictor(
+        str(config.model_name_or_path),
+        batch_size=config.per_device_eval_batch_size,
+        max_seq_length=config.max_seq_length,
+        doc_stride=config.doc_stride,
+        revision=config.model_revision,
+        runtime=config.runtime,
+    )
 
 
 def formats(config: PredictConfig) -> tuple[str, str]:

@@ -13,6 +13,12 @@ from .batches import collate as collate
 from .batches import eval_batches as eval_batches
 from .batches import labels_counted as labels_counted
 from .batches import train_batches as train_batches
+from .brat import refuse_to_replace as refuse_to_replace
+from .character_spans import MarkedText as MarkedText
+from .character_spans import Span as Span
+from .character_spans import spans_of as spans_of
+from .character_spans import spans_of_tags as spans_of_tags
+from .character_spans import words_and_tags as words_and_tags
 from .conll import CONLL_ENDINGS as CONLL_ENDINGS
 from .conll import column_number as column_number
 from .conll import conll_sentences as conll_sentences
@@ -35,6 +41,8 @@ from .next_words import NextWordRows as NextWordRows
 from .next_words import read_documents as read_documents
 from .next_words import tokenize_documents as tokenize_documents
 from .numbers_in_words import number_game as number_game
+from .offset_units import Unit as Unit
+from .offset_units import positions as positions
 from .output_forms import OUTPUT_FORMS as OUTPUT_FORMS
 from .output_forms import OutputForm as OutputForm
 from .output_forms import output_form as output_form
@@ -52,6 +60,11 @@ from .report import AlignmentReport as AlignmentReport
 from .report import alignment_report as alignment_report
 from .rows import Rows as Rows
 from .rows import Side as Side
+from .span_files import SPAN_READERS as SPAN_READERS
+from .span_files import check_unit as check_unit
+from .span_files import read_marked as read_marked
+from .span_files import span_form as span_form
+from .span_files import write_marked as write_marked
 from .streams import FORMS as FORMS
 from .streams import Record as Record
 from .streams import in_chunks as in_chunks

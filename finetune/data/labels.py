@@ -182,6 +182,6 @@ def _flat(dataset: datasets.Dataset, column: str) -> pa.Array:
 def _where(dataset: datasets.Dataset, row: int, word: int = 0) -> str:
     """`file:line` of a word; a form without lines (Parquet, Hub) says `name, row N`."""
     source, line = dataset[row]["source"], dataset[row]["line"]
-    if isinstance(line, list):  # of a column file, one for each word
-        return f"{source}:{line[word]}"
+    if isinstance(line, list):  # of a column file or a file with spans: one for each word
+        line = line[word]
     return f"{source}, row {-line}" if line < 0 else f"{source}:{line}"

@@ -1,7 +1,8 @@
 """The forms in which answers are written. `OUTPUT_FORMS` has one line for each.
 
-To add a form: write a function that turns a record and its answer into text, give it a line in `OUTPUT_FORMS`, and add
-its name to `--output_format` in `recipes/predict.py`. `finetune.prediction.Predictor` explains the keys of an answer.
+To add a form: write a function that turns a record and its answer into text, give it a line in `OUTPUT_FORMS`, and
+add its name to `--output_format` in `recipes/predict.py`. `finetune.prediction.Predictor` explains the keys of an
+answer.
 """
 
 import json

@@ -384,12 +384,13 @@ def as_dataset(
     """The rows that the config asks for.
 
     Args:
-        columns: the columns that `types` names, the `source` of all rows, and the `line` of each row.
+        columns: the columns that `types` names, the `source` of all rows, and the `line` of each row. If the rows are
+            from several files, `sources` has the file of each.
     """
     source = columns["source"]
     name = str(source) if isinstance(source, Path) else f"{config.dataset_name or 'data'} ({split})"
     arrays = {key: pa.array(columns[key], type=kind) for key, kind in types.items()}
-    arrays["source"] = pa.repeat(name, len(columns["line"]))
+    arrays["source"] = pa.array(columns["sources"]) if "sources" in columns else pa.repeat(name, len(columns["line"]))
     of_words = bool(columns["line"]) and isinstance(columns["line"][0], list)
     arrays["line"] = pa.array(columns["line"], type=pa.list_(pa.int64()) if of_words else pa.int64())
     dataset = datasets.Dataset(pa.table(arrays))

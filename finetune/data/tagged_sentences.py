@@ -5,6 +5,7 @@
 | `tokens` | list of str | |
 | `ner_tags` | list of str | tags of entities in IOB2; or plain tags as they are |
 | `plain` | bool | true; this column exists only if the tags are plain |
+| `document` | str | name or id of the text; only for files with spans (`span_files.py`) |
 | `source`, `line` | str, int or list of int | the place of the row, or of each word, for messages |
 
 If a tag of the training split has a prefix, as in `B-PER`, the tags are those of entities. Then a tag without a
@@ -22,12 +23,14 @@ import datasets
 import pyarrow as pa
 
 from finetune.arguments import DataArguments
+from finetune.data.character_spans import Nested
 from finetune.data.columns import find_columns, is_tags, is_words
 from finetune.data.conll import Comments, check_tag
 from finetune.data.file_flags import check_delimiter, check_encoding
 from finetune.data.held_out import hold_out
 from finetune.data.labels import plain_label
 from finetune.data.messages import listed, shown
+from finetune.data.offset_units import Unit
 from finetune.data.readers import (
     as_dataset,
     check_different,
@@ -37,6 +40,7 @@ from finetune.data.readers import (
     sources_of,
     tell_of_no_labels,
 )
+from finetune.data.span_files import read_spans, span_form
 from finetune.data.tags import TAG, detect_scheme, runs_to_iob2, to_iob2
 from finetune.data.word_files import Layout, read_words, word_form
 
@@ -56,6 +60,8 @@ def read_tagged(
     comment_lines: Comments = "auto",
     encoding: str = "utf-8",
     delimiter: str | None = None,
+    nested: Nested = "outer",
+    span_offsets: Unit = "auto",
     given: Mapping[str, Any] | None = None,
 ) -> dict[str, datasets.Dataset]:
     """Reads sentences of words, with a tag for each word.
@@ -66,9 +72,11 @@ def read_tagged(
         tagging: `plain`: the tags are read as they are. `entities`: if no tag has a prefix, neighbouring words with
             the same tag are one entity; `O` and `_` are outside. `auto`: the training split decides; `is_plain` gives
             the result.
-        file_format: the form of the files, one of `WORD_READERS`. `auto`: as their endings say.
+        file_format: the form of the files, one of `WORD_READERS` or `SPAN_READERS`. `auto`: as their endings say;
+            files with spans are found by `span_form`, if no columns are named.
         comment_lines: for column files, one of `finetune.data.conll.COMMENTS`.
         encoding, delimiter: of text files, as the flags take them.
+        nested, span_offsets: for files with spans, as `spans_of` takes them.
         given: rows from Python, as `given_splits` takes them.
 
     Returns:
@@ -84,11 +92,19 @@ def read_tagged(
     sources = sources_of(config, "ner", given)
     forms = {split: word_form(source, file_format) for split, source in sources.items()}
     asked = {"text_column_name": (words, "tokens", is_words), "label_column_name": (tags, "ner_tags", is_tags)}
-    if forms["train"] is None:
+    named = any(value != default for value, default, _ in asked.values())
+    spans = {
+        split: None if forms[split] or (named and file_format == "auto") else span_form(source, file_format)
+        for split, source in sources.items()
+    }
+    _check_flags_of_spans(spans["train"], tagging, layout.encoding)
+    if forms["train"] is None and spans["train"] is None:
         words, tags = find_columns(sources["train"], asked, config.column_names, ()).values()
     for split, source in sources.items():
-        form = forms[split]
-        if form is not None:
+        form, of_spans = forms[split], spans[split]
+        if of_spans is not None:
+            columns = read_spans(source, of_spans, split, nested=nested, unit=span_offsets)
+        elif form is not None:
             columns = read_words(source, form, layout, split)
         else:
             columns = _read(source, words, tags, config.column_names, split)
@@ -115,8 +131,19 @@ def read_tagged(
         _rewrite(splits, runs)
     train = splits["train"]
     texts = [" ".join(sentence) for sentence in train["tokens"]]
-    hold_out(splits, config, "sentences", texts, train["ner_tags"], train.pop("documents", None))
-    return {name: as_dataset(name, split, features, config) for name, split in splits.items()}
+    hold_out(
+        splits,
+        config,
+        "sentences" if spans["train"] is None else "texts",
+        texts,
+        train["ner_tags"],
+        train.pop("documents", None),
+    )
+    named_documents = {"document": pa.string()}
+    return {
+        name: as_dataset(name, split, features | (named_documents if "document" in split else {}), config)
+        for name, split in splits.items()
+    }
 
 
 def is_plain(dataset: datasets.Dataset) -> bool:
@@ -134,6 +161,14 @@ def _read(
     _check_lists(source, found[words], found[tags], words, tags, lines)
     plain = [[plain_label(tag) for tag in row] for row in found[tags]]
     return {"tokens": found[words], "ner_tags": plain, "line": lines, "source": source}
+
+
+def _check_flags_of_spans(form: str | None, tagging: Tagging, encoding: str) -> None:
+    """Refuses flags that do not fit a training split with spans."""
+    if form is not None and tagging == "plain":
+        raise ValueError(f"--tagging plain: the spans of --file_format {form} are entities")
+    if form is not None and encoding != "utf-8":
+        raise ValueError(f"--encoding {encoding}: files of --file_format {form} are in UTF-8; convert them")
 
 
 def _distinct(columns: dict[str, Any]) -> set[str]:

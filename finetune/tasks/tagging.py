@@ -78,6 +78,8 @@ def read(config: Any, given: Mapping[str, Any] | None = None) -> dict[str, Any]:
         comment_lines=config.comment_lines,
         encoding=config.encoding,
         delimiter=config.delimiter,
+        nested=config.nested,
+        span_offsets=config.span_offsets,
         given=given,
     )
 

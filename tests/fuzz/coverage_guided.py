@@ -26,6 +26,7 @@ with atheris.instrument_imports(include=["finetune"]):
     import finetune.data.documents
     import finetune.data.labels
     import finetune.data.readers
+    import finetune.data.span_files
     import finetune.data.tokens
 
 KNOWN = {"seed", "head", "learning_rate", "output_dir"}

@@ -1,6 +1,7 @@
 """Files of every form that are as they should be, and what becomes of them; how many of them a test tries."""
 
 import json
+from functools import partial
 from pathlib import Path
 
 import pyarrow as pa
@@ -10,10 +11,28 @@ from hypothesis import strategies as st
 
 from finetune import data
 from finetune.arguments import DataArguments
+from finetune.files import remove
 from recipes.pretrain import PretrainConfig
 
 TAGGED = [{"tokens": ["Ada", "ran", "é"], "ner_tags": ["B-PER", "O", "I-LOC"]}, {"tokens": ["#"], "ner_tags": ["O"]}]
 LABELLED = [{"text": 'so "good"', "label": "pos"}, {"text": "bad,\nvery é", "label": "neg"}, {"text": "", "label": 1}]
+
+
+MARKED = "Ada 😀 saw Tromsø-based e\u0301va.\n"
+MARKS = "T1\tPER 0 3\tAda\nR1\tSees Arg1:T1 Arg2:T2\nT2\tLOC 10 16\tTromsø\nT3\tPER 0 3;23 27\tAda e\u0301va\n"
+SPACY = [{"text": MARKED, "spans": [{"start": 0, "end": 3, "label": "PER", "text": "Ada"}], "answer": "accept"}]
+DOCCANO = [
+    {"id": 1, "text": MARKED, "label": [[0, 3, "PER"], [10, 16, "LOC"]]},
+    {"text": "", "entities": [], "relations": [{}]},
+]
+STUDIO = [
+    {
+        "data": {"text": MARKED},
+        "annotations": [
+            {"result": [{"type": "labels", "value": {"start": 0, "end": 3, "text": "Ada", "labels": ["PER"]}}]}
+        ],
+    }
+]
 
 
 def fuzz(examples: int):
@@ -67,6 +86,35 @@ def pairs(path: Path):
     return corpus(path, objective="tlm", parallel_columns="en,de")
 
 
+def spans(path: Path, form: str):
+    """Reads it as texts with spans; and what was read can be written."""
+    split = data.read_tagged(DataArguments(train_file=str(path)), file_format=form)["train"]
+    data.entity_labels(split)
+    texts = data.read_marked(path, form, "auto")
+    target = path.with_name("back")
+    remove(target)
+    data.write_marked(target, path, form, texts, [data.spans_of(marked) for marked in texts])
+    return split
+
+
+def marks_of_brat(path: Path):
+    """An `.ann` file, beside its text."""
+    folder = path.with_name("brat")
+    folder.mkdir(exist_ok=True)
+    (folder / path.name).write_bytes(path.read_bytes())
+    (folder / "a.txt").write_text(MARKED, encoding="utf-8")
+    return spans(folder, "brat")
+
+
+def text_of_brat(path: Path):
+    """A text, beside its `.ann` file."""
+    folder = path.with_name(f"{path.name}.folder")
+    folder.mkdir(exist_ok=True)
+    (folder / "a.txt").write_bytes(path.read_bytes())
+    (folder / "a.ann").write_text(MARKS, encoding="utf-8")
+    return spans(folder, "brat")
+
+
 # A name -> the file's name, its reader, what it holds.
 FORMS = {
     "column file": ("a.conll", tagged, "# id\nAda NNP B-PER\nran VB O\n\n-DOCSTART- -X- O\n\né NN I-LOC\n".encode()),
@@ -82,6 +130,11 @@ FORMS = {
     "CSV without header": ("a.csv", headless, b'good,pos\n"bad",neg\n'),
     "TSV": ("a.tsv", labelled, 'text\tlabel\nso "good\tpos\nbad é\tneg\n'.encode()),
     "labelled Parquet": ("a.parquet", labelled, _parquet({"text": ["good", "bad é"], "label": ["pos", "neg"]})),
+    "brat marks": ("a.ann", marks_of_brat, MARKS.encode()),
+    "brat text": ("brat-text", text_of_brat, MARKED.encode()),
+    "doccano": ("a.jsonl", partial(spans, form="doccano"), _lines(DOCCANO)),
+    "Label Studio": ("a.json", partial(spans, form="label_studio"), json.dumps(STUDIO, indent=1).encode()),
+    "spaCy": ("a.jsonl", partial(spans, form="spacy"), _lines(SPACY)),
     "corpus": ("a.txt", corpus, "One. Two.\nThree é.\n\n\nFour.\r\nFive.\r".encode()),
     "corpus to be split": ("en.txt", split_corpus, "One. Two!\nThree é. Dr. Four?\n\n\nFive.\n".encode()),
     "corpus of lines": ("a.jsonl", corpus, _lines([{"text": "One.\nTwo."}, {"text": ["Three é.", "Four."]}])),

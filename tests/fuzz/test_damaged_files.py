@@ -1,11 +1,12 @@
 """Whatever the bytes, a reader reads them or says in one sentence what is wrong with which file."""
 
 import json
+from functools import partial
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from damage import FORMS, PIECES, corpus, damaged, fuzz, labelled, refused, tagged
+from damage import FORMS, PIECES, corpus, damaged, fuzz, labelled, refused, spans, tagged
 from hypothesis import example, given
 from hypothesis import strategies as st
 
@@ -73,6 +74,43 @@ def test_any_json(folder, rows):
     content = "".join(json.dumps(row) + "\n" for row in rows).encode()
     for reader in (tagged, labelled, corpus):
         read(folder / "any.jsonl", reader, content)
+
+
+SPAN_KEYS = ("start", "end", "label", "text", "start_offset", "end_offset", "labels", "type", "value", "result")
+SPAN_KEYS += ("spans", "entities", "data", "annotations", "answer", "tokens", "id", "relations")
+SPANS = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers(-2, 9)
+    | st.sampled_from(["Ada ran", "PER", "labels", "accept", "", "\0"]),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from(SPAN_KEYS), inner, max_size=4),
+    max_leaves=12,
+)
+
+
+@pytest.mark.parametrize("form", ["doccano", "label_studio", "spacy"])
+@fuzz(60)
+@given(
+    rows=st.lists(
+        st.fixed_dictionaries(
+            {},
+            optional={
+                "text": st.just("Ada 😀 ran") | SPANS,
+                "label": st.lists(st.tuples(st.integers(0, 9), st.integers(0, 9), st.just("PER"))) | SPANS,
+                "spans": st.lists(SPANS, max_size=2),
+                "data": st.just({"text": "Ada ran"}) | SPANS,
+                "annotations": st.lists(st.fixed_dictionaries({"result": st.lists(SPANS, max_size=2)})) | SPANS,
+                "tokens": SPANS,
+            },
+        )
+        | SPANS,
+        max_size=3,
+    ),
+    listed=st.booleans(),
+)
+def test_any_json_with_spans(form, folder, rows, listed):
+    content = json.dumps(rows) if listed else "".join(json.dumps(row) + "\n" for row in rows)
+    read(folder / "any-spans.json", partial(spans, form=form), content.encode())
 
 
 CELLS = st.one_of(

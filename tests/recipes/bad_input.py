@@ -141,6 +141,18 @@ def nan(values: dict[str, torch.Tensor]) -> None:
     values["bert.embeddings.LayerNorm.weight"] *= float("nan")
 
 
+def brat(text: str | None, marks: str) -> Change:
+    """A folder of brat with one document."""
+
+    def write(folder: Path) -> None:
+        folder.mkdir()
+        (folder / "a.ann").write_text(marks)
+        if text is not None:
+            (folder / "a.txt").write_text(text)
+
+    return write
+
+
 def remove(path: Path) -> None:
     path.unlink()
 
@@ -207,6 +219,51 @@ GROUPS: dict[str, list[Case]] = {
              {"a.parquet": cut(200, table(**TEXTS))}, "wordpiece"),
         Case("translation pairs", f"{TLM} a.tsv", "a.tsv:2: 1 column(s), but the header has 2",
              {"a.tsv": "en\tde\nOne"}, "wordpiece"),
+    ],
+    "Spans of characters": [
+        Case("a line that is no annotation", f"{NER} brat",
+             "brat/a.ann:1: 'T1 PER 0 3 Ada' is no annotation; a span is T1<TAB>Type 0 5<TAB>characters",
+             {"brat": brat("Ada ran.", "T1 PER 0 3 Ada\n")}),
+        Case("an .ann file without its text", f"{NER} brat", "brat/a.ann: its text a.txt is missing",
+             {"brat": brat(None, "T1\tPER 0 3\tAda\n")}),
+        Case("a folder without texts", f"{NER} empty --file_format brat", "empty: no .txt file in this folder",
+             {"empty": lambda path: path.mkdir()}),
+        Case("other characters at the offsets", f"{NER} brat",
+             "brat/a.ann:1: at 1 4 the text has 'da ', not 'Ada'", {"brat": brat("Ada ran.", "T1\tPER 1 4\tAda\n")}),
+        Case("offsets in UTF-16 units", f"{NER} brat",
+             "brat/a.ann:1: at 3 6 the text has 'da ', not 'Ada'; the file counts UTF-16 units, so give "
+             "--span_offsets utf16", {"brat": brat("😀 Ada ran.", "T1\tPER 3 6\tAda\n")}),
+        Case("offsets in UTF-16 units, of spans without their characters", f"{NER} a.jsonl",
+             "a.jsonl:1: the offsets seem to count UTF-16 units, because fewer spans then begin or end inside a word "
+             "(0, but 1 in code points); give --span_offsets utf16, or else code_points",
+             {"a.jsonl": '{"text": "😀 Ada ran.", "label": [[3, 6, "PER"]]}\n'}),
+        Case("a span past the end of its text", f"{NER} a.jsonl",
+             "a.jsonl:1: a span from 0 to 99, but the text has 8 characters",
+             {"a.jsonl": '{"text": "Ada ran.", "label": [[0, 99, "PER"]]}\n'}),
+        Case("a span that ends where it begins", f"{NER} a.jsonl",
+             "a.jsonl:1: a span from 3 to 3; its end must be greater than its begin",
+             {"a.jsonl": '{"text": "Ada ran.", "label": [[3, 3, "PER"]]}\n'}),
+        Case("spans that overlap", f"{NER} a.jsonl --nested error",
+             "a.jsonl:1: 'Oslo' (LOC, 8 to 12) overlaps 'Bank of Oslo' (ORG, 0 to 12); with --nested outer the "
+             "longer one is read, with --nested inner the shorter one",
+             {"a.jsonl": '{"text": "Bank of Oslo.", "label": [[0, 12, "ORG"], [8, 12, "LOC"]]}\n'}),
+        Case("a span with two values", f"{NER} a.jsonl --file_format doccano",
+             "a.jsonl:1: 'label' has [0, 3]; a span is [0, 3, 'PER'], or has 'start_offset', 'end_offset' and "
+             "'label'",
+             {"a.jsonl": '{"text": "Ada ran.", "label": [[0, 3]]}\n'}),
+        Case("a span without its end", f"{NER} a.jsonl --file_format spacy",
+             "a.jsonl:1: 'spans' has {'start': 0, 'label': 'PER'}; a span has 'start', 'end' and 'label'",
+             {"a.jsonl": '{"text": "Ada ran.", "spans": [{"start": 0, "label": "PER"}]}\n'}),
+        Case("an export of Label Studio in its smaller form", f"{NER} a.json --file_format label_studio",
+             "a.json, record 1: no 'data'; a task is an object like {\"data\": {\"text\": \"Ada saw Oslo.\"}, "
+             "\"annotations\": [...]}. In Label Studio, export JSON, and not JSON-MIN",
+             {"a.json": '[{"id": 1, "text": "Ada ran.", "label": []}]'}),
+        Case("labels in HTML", f"{NER} a.json --file_format label_studio",
+             "a.json, record 1: labels in HTML (hypertextlabels); only labels in plain text can be read",
+             {"a.json": '[{"data": {"text": "<b>Ada</b>"}, "annotations": '
+                        '[{"result": [{"type": "hypertextlabels", "value": {}}]}]}]'}),
+        Case("nobody has annotated the texts", f"{NER} a.jsonl --file_format spacy",
+             "a.jsonl: no text is annotated, of 1", {"a.jsonl": '{"text": "Ada ran."}\n'}),
     ],
     "Wrong delimiters": [
         Case("CoNLL with commas", f"{NER} a.conll", f"a.conll:1: 1 column(s), but 2 are needed; {COLUMNS}",
