@@ -128,7 +128,7 @@ def without_overlaps(spans: Sequence[Span], nested: Nested, marked: MarkedText, 
         i = bisect.bisect(kept, span.begin, key=lambda other: other.begin)
         near = [other for other in kept[max(i - 1, 0) : i + 1] if other.begin < span.end and span.begin < other.end]
         if near and nested == "error":
-            first, second = sorted((span, near[0]), key=lambda span: span.line if span.line > 0 else span.begin)
+            first, second = sorted((span, near[0]), key=lambda span: (abs(span.line), span.begin))
             raise ValueError(
                 f"{place(marked.source, second.line)}: {_named(second, marked)} overlaps {_named(first, marked)}"
                 + (f" of line {first.line}" if 0 < first.line != second.line else "")

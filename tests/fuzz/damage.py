@@ -99,10 +99,10 @@ def spans(path: Path, form: str):
 
 def marks_of_brat(path: Path):
     """An `.ann` file, beside its text."""
-    folder = path.with_name("brat")
+    folder = path.with_name(f"{path.stem}-brat")
     folder.mkdir(exist_ok=True)
     (folder / path.name).write_bytes(path.read_bytes())
-    (folder / "a.txt").write_text(MARKED, encoding="utf-8")
+    (folder / f"{path.stem}.txt").write_text(MARKED, encoding="utf-8")
     return spans(folder, "brat")
 
 
