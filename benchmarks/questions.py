@@ -8,7 +8,8 @@ Sides: `finetune`, the recipe; `stock`, `stock_questions.py`, from the same chec
 rate and warm-up; `bilstm`, the recurrent reader, whose word vectors start from the checkpoint's. The model of the
 last epoch is tested. All answers are scored by the same function. The recipe must answer every question, or the run
 fails. The stock way leaves a question without an answer if none of its pairs is a span. Each run is written to
-questions.json, beside this file, as soon as it is done, and is not run again.
+questions.json, beside this file, as soon as it is done, and is not run again. A fourth side, `finetune-whole-softmax`, is the
+recipe whose softmax in training also covers the question, as the stock way's does: it shows what that alone changes.
 """
 
 import argparse
@@ -25,6 +26,7 @@ from stock_questions import stock_questions
 import finetune
 from finetune import data, metrics
 from finetune.arguments import DataArguments
+from finetune.models import spans
 from recipes.question_answering import QuestionConfig, finetune_questions
 
 LANGUAGES = ("en", "de", "es", "ru", "zh", "ar")
@@ -98,6 +100,8 @@ def ours(
 ) -> tuple[dict[str, list[str]], float]:
     """The answers of the recipe's model, and the seconds of its training."""
     own: dict[str, Any] = {"model_name_or_path": checkpoint} | SETTINGS
+    if side == "finetune-whole-softmax":
+        softmax_over_all()
     if side == "bilstm":
         own = {"model_name_or_path": side, "embeddings": checkpoint} | READER
     with tempfile.TemporaryDirectory() as place:
@@ -117,6 +121,23 @@ def ours(
         if answers["en"] != list(predicted.values()):
             raise ValueError("predict and the evaluation answer differently")
     return answers, results["train_runtime"]
+
+
+def softmax_over_all() -> None:
+    """In training, the softmax of starts and ends covers the question and the separators, too, as the stock way's."""
+
+    def forward(
+        self: Any, input_ids: Any = None, attention_mask: Any = None, passage: Any = None, start_positions: Any = None,
+        end_positions: Any = None, **inputs: Any,
+    ) -> Any:  # fmt: skip
+        training = start_positions is not None and self.training
+        return within(
+            self, input_ids=input_ids, attention_mask=attention_mask, passage=None if training else passage,
+            start_positions=start_positions, end_positions=end_positions, **inputs,
+        )  # fmt: skip
+
+    within = spans._forward
+    spans._forward = forward  # type: ignore[assignment]
 
 
 def table() -> None:
