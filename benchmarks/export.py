@@ -4,10 +4,10 @@
     OMP_NUM_THREADS=1 python benchmarks/export.py --model runs/wnut17 --data data/wnut17/test.conll
     OMP_NUM_THREADS=1 python benchmarks/export.py --shape bert-base --data data/wnut17/test.conll --sentences 200
 
-Each side labels the same sentences, given as text. The sides take turns, and a figure is the median of the rounds with
-its range. Seconds are processor time, so that other programs disturb little. F1 counts an entity as right if its type,
-its first and its last character are; the interval is that of the difference to torch in float32 (paired bootstrap over
-the sentences). `--shape bert-base` measures a BERT-base with random weights, whose F1 says nothing.
+Each side labels the same sentences, given as text. The sides take turns, and a figure is the median of the rounds
+with its range. Seconds are processor time, so that other programs disturb little. F1 counts an entity as right if its
+type, its first and its last character are; the interval is that of the difference to torch in float32 (paired
+bootstrap over the sentences). `--shape bert-base` measures a BERT-base with random weights, whose F1 says nothing.
 """
 
 import argparse
@@ -95,9 +95,9 @@ def sides_of(arguments: argparse.Namespace, folder: Path, place: Path) -> dict[s
     loss = arguments.max_loss if arguments.model else 1.0
     for precision in ("float32", "int8"):
         export = place / precision
-        told = export_model(
-            ExportConfig(model_name_or_path=str(folder), output_dir=str(export), precision=precision, max_loss=loss)  # type: ignore[arg-type]
-        )
+        config = ExportConfig(model_name_or_path=str(folder), output_dir=str(export), max_loss=loss)
+        config.precision = precision  # type: ignore[assignment]
+        told = export_model(config)
         print(json.dumps({"export": precision, **told}), flush=True)
         sides[f"onnx, {precision}"] = ours(export, runtime="onnx")
     return sides
@@ -108,7 +108,8 @@ def spans_of(sentences: Sequence[Sequence[str]], tags: Sequence[Sequence[str]]) 
     found = []
     for words, own in zip(sentences, tags, strict=True):
         begins = np.cumsum([0, *(len(word) + 1 for word in words)])
-        found.append({(kind, int(begins[first]), int(begins[end]) - 1) for first, end, kind in metrics.entity_spans(own)})
+        entities = metrics.entity_spans(own)
+        found.append({(kind, int(begins[first]), int(begins[end]) - 1) for first, end, kind in entities})
     return found
 
 

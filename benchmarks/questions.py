@@ -8,7 +8,7 @@ Sides: `finetune`, the recipe; `stock`, `stock_questions.py`, from the same chec
 rate and warm-up; `bilstm`, the recurrent reader, whose word vectors start from the checkpoint's. The model of the
 last epoch is tested. All answers are scored by the same function. The recipe must answer every question, or the run
 fails. The stock way leaves a question without an answer if none of its pairs is a span. Each run is written to
-questions.json, beside this file, as soon as it is done, and is not run again. A fourth side, `finetune-whole-softmax`, is the
+questions.json, beside this file, as soon as it is done, and is not run again. `--sides finetune-whole-softmax` is the
 recipe whose softmax in training also covers the question, as the stock way's does: it shows what that alone changes.
 """
 
@@ -127,8 +127,8 @@ def softmax_over_all() -> None:
     """In training, the softmax of starts and ends covers the question and the separators, too, as the stock way's."""
 
     def forward(
-        self: Any, input_ids: Any = None, attention_mask: Any = None, passage: Any = None, start_positions: Any = None,
-        end_positions: Any = None, **inputs: Any,
+        self: Any, input_ids: Any = None, attention_mask: Any = None, passage: Any = None,
+        start_positions: Any = None, end_positions: Any = None, **inputs: Any,
     ) -> Any:  # fmt: skip
         training = start_positions is not None and self.training
         return within(
