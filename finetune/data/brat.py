@@ -36,7 +36,9 @@ def read_brat(folder: Path) -> list[MarkedText]:
     """
     if not folder.is_dir():
         raise ValueError(f"{folder}: brat has a folder of .txt and .ann files; give the folder")
-    names = sorted({path.with_suffix("") for path in folder.rglob("*") if path.suffix in (".txt", ".ann")})
+    names = sorted(
+        {path.with_suffix("") for path in folder.rglob("*") if path.suffix in (".txt", ".ann") and path.is_file()}
+    )
     if not names:
         raise ValueError(f"{folder}: no .txt file in this folder")
     return [_read(name, name.relative_to(folder).as_posix()) for name in names]

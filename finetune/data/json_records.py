@@ -24,6 +24,8 @@ def read_json_records(path: Path, what: str) -> tuple[list[tuple[int, dict[str, 
     Raises:
         ValueError: naming file and line or record, for a file without a record, and for what is no object.
     """
+    if path.is_dir():
+        raise ValueError(f"{path}: this is a folder; give a file with records like {what}")
     lines = read_lines(path)
     first = next((line.lstrip() for line in lines if line.strip()), "")
     listed = first.startswith("[")

@@ -135,15 +135,19 @@ def _counts(dataset: datasets.Dataset, column: str) -> dict[str, int]:
     return {value["values"]: value["counts"] for value in values}
 
 
-def tell_of_lost_labels(dataset: datasets.Dataset, rows: int, column: str, flag: str) -> None:
-    """Warns if the first rows of a split lack labels that other rows have. This happens if a file is sorted."""
+def tell_of_lost_labels(dataset: datasets.Dataset, name: str, rows: int, column: str, flag: str) -> None:
+    """Warns if the first rows of a split lack labels that other rows have. This happens if a file is sorted.
+
+    Args:
+        name: where the split is from.
+    """
     all_labels, kept = (len(_distinct(part, column)) for part in (dataset, dataset.select(range(rows))))
     if kept < all_labels:
         logger.warning(
             "%s %d: the first rows of %s have %d of its %d labels; if it is sorted by label, shuffle it",
             flag,
             rows,
-            dataset[0]["source"],
+            name,
             kept,
             all_labels,
         )

@@ -400,5 +400,5 @@ def as_dataset(
         return dataset
     column = "label" if "label" in types else "ner_tags"
     if not pa.types.is_floating(types[column]):
-        tell_of_lost_labels(dataset, limit, column, f"--{flag}")
+        tell_of_lost_labels(dataset, name, limit, column, f"--{flag}")
     return dataset.select(range(limit))

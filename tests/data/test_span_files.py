@@ -13,6 +13,7 @@ from test_character_spans import plain, spans_in
 
 from finetune import data
 from finetune.arguments import DataArguments
+from recipes.ner import NerConfig
 
 
 def read(path, **asked):
@@ -211,6 +212,8 @@ def test_a_folder_and_a_list_that_are_broken_are_refused(tmp_path):
     (tmp_path / "x.json").write_text('[\n{"text": "Ada", "label": []},\n{"text"\n]')
     with pytest.raises(ValueError, match=r"x.json:4: not JSON: Expecting ':' delimiter"):
         read(tmp_path / "x.json", file_format="doccano")
+    with pytest.raises(ValueError, match=r"this is a folder; give a file with records like"):
+        read(tmp_path, file_format="spacy")
     (tmp_path / "a.txt").write_text("Ada")
     (tmp_path / "b.txt").write_bytes(b"Ad\xe9")
     with pytest.raises(ValueError, match=r"b.txt:1: not UTF-8"):
@@ -230,3 +233,16 @@ def test_brat_cuts_a_span_at_the_end_of_a_line(tmp_path):
     assert plain(spans[0]) == [(0, 9, "X")]
     data.write_marked(tmp_path / "out", tmp_path, "brat", texts, spans)
     assert (tmp_path / "out" / "a.ann").read_text() == "T1\tX 0 3;5 9\tbig bear\n"
+
+
+def test_whole_texts_are_held_out(tmp_path, caplog):
+    rows = [
+        {"text": f"Ada met Eva{i}. She ran.", "spans": [{"start": 0, "end": 3, "label": "PER"}]} for i in range(20)
+    ]
+    path = written(tmp_path / "x.jsonl", rows)
+    splits = data.read_tagged(NerConfig(train_file=str(path)))
+    assert sorted(splits["train"]["document"][:] + splits["validation"]["document"][:], key=int) == [
+        str(number) for number in range(1, 21)
+    ]
+    assert len(splits["validation"]) == 2
+    assert "2 of its 20 texts are held out" in caplog.text
