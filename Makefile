@@ -5,7 +5,7 @@ VENV ?= .venv
 TORCH ?= torch==2.13.0
 BIN := $(VENV)/bin
 
-.PHONY: help demo test lint format bench verify-resume gpu-check fuzz clean
+.PHONY: help demo test lint format bench verify-resume gpu-check fuzz docs clean
 help:  ## This list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 16
 
@@ -45,6 +45,9 @@ gpu-check: $(VENV)/.installed  ## What the first hour with a GPU should ask; ski
 
 fuzz: $(VENV)/.installed  ## Fuzz readers, alignment, masking and configs for some minutes
 	$(BIN)/python -m pytest tests/fuzz --hypothesis-profile=fuzz
+
+docs: $(VENV)/.installed  ## The documentation as a site, in build/site; stops at a link that leads nowhere
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
 clean:  ## Remove the environment and the caches, not the runs
 	rm -rf $(VENV) build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

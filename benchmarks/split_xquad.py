@@ -8,26 +8,9 @@ which have 829, 140 and 221 questions.
 
 import argparse
 import json
-import random
 from pathlib import Path
 
-SIZES = {"train": 32, "dev": 6, "test": 10}
-
-
-def split(articles: list[dict]) -> dict[str, list[dict]]:
-    """The articles of each side, in the order of the file."""
-    if len(articles) != sum(SIZES.values()):
-        raise ValueError(f"{len(articles)} articles; XQuAD has {sum(SIZES.values())}")
-    order = list(range(len(articles)))
-    random.Random(0).shuffle(order)
-    sides, begin = {}, 0
-    for name, size in SIZES.items():
-        sides[name] = [articles[i] for i in sorted(order[begin : begin + size])]
-        begin += size
-    passages = [{part["context"] for article in side for part in article["paragraphs"]} for side in sides.values()]
-    if len(set.union(*passages)) != sum(map(len, passages)):
-        raise ValueError("a passage stands in the articles of two sides")
-    return sides
+from recipes.public_data import split_articles
 
 
 def main() -> None:
@@ -42,7 +25,7 @@ def main() -> None:
     expected: dict[str, list[str]] | None = None
     for path in files:
         language = path.name.split(".")[1]
-        sides = split(json.loads(path.read_text(encoding="utf-8"))["data"])
+        sides = split_articles(json.loads(path.read_text(encoding="utf-8"))["data"])
         asked = {
             name: [question["id"] for article in side for part in article["paragraphs"] for question in part["qas"]]
             for name, side in sides.items()

@@ -38,8 +38,9 @@ def predict(
 ) -> list[dict[str, Any]]:
     """The model's answer for each text: `load_predictor(model_dir, ...)(texts)`. See these two for details.
 
-    >>> predict("runs/ner", ["Grace Hopper was born in New York."])[0]["entities"][0]["text"]  # doctest: +SKIP
-    'Grace Hopper'
+    Examples:
+        >>> predict("runs/ner", ["Grace Hopper was born in New York."])[0]["entities"][0]["text"]  # doctest: +SKIP
+        'Grace Hopper'
     """
     predictor = load_predictor(
         model_dir, batch_size=batch_size, max_seq_length=max_seq_length, doc_stride=doc_stride, runtime=runtime

@@ -24,6 +24,7 @@ COMMANDS = {
     "compare": ("compare", "several models and seeds, one report: is it better, by more than chance"),
     "predict": ("predict", "a trained model on texts, words, JSONL or CoNLL"),
     "export": ("export", "a trained model as ONNX, in int8 if that is proved to answer alike"),
+    "fetch": ("fetch_data", "public data sets of the configs, from their publishers, with checksums"),
     "gradient-flow": ("gradient_flow", "how far back a gradient reaches in each architecture"),
     "demo": ("demo", "three models on the sample data, one report"),
 }

@@ -26,6 +26,7 @@ BASES = {
     "PreTrainedTokenizerFast",
     "evaluate.Metric",
     "torch.autograd.Function",
+    "urllib.request.HTTPRedirectHandler",
     "Protocol",
 }
 FLAGS = {"TrainingArguments", "ModelArguments", "DataArguments", "Seq2SeqModelArguments", "LossArguments"}
