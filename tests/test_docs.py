@@ -48,6 +48,7 @@ def blocks(page):
 
 def commands(code):
     """The commands of a block of shell: their words, and what an `echo` in front of a pipe says."""
+    code = re.sub(r"<<'(\w+)'.*?^\1$", "", code, flags=re.MULTILINE | re.DOTALL)  # files that a block writes
     for line in code.replace("\\\n", " ").splitlines():
         *before, command = line.split(" | ")
         said = shlex.split(before[0])[1] + "\n" if before and before[0].startswith("echo ") else None
