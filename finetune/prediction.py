@@ -10,7 +10,7 @@ import inspect
 import json
 import logging
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,7 @@ import numpy as np
 
 from finetune import data, models, reporting, tasks, training
 from finetune.arguments import ModelArguments
+from finetune.tasks import surety
 
 logger = logging.getLogger(__name__)
 
@@ -35,6 +36,8 @@ def predict(
     max_seq_length: int | None = None,
     doc_stride: int | None = None,
     runtime: str = "torch",
+    top_k: int | None = None,
+    min_precision: float | None = None,
 ) -> list[dict[str, Any]]:
     """The model's answer for each text: `load_predictor(model_dir, ...)(texts)`. See these two for details.
 
@@ -43,7 +46,13 @@ def predict(
         'Grace Hopper'
     """
     predictor = load_predictor(
-        model_dir, batch_size=batch_size, max_seq_length=max_seq_length, doc_stride=doc_stride, runtime=runtime
+        model_dir,
+        batch_size=batch_size,
+        max_seq_length=max_seq_length,
+        doc_stride=doc_stride,
+        runtime=runtime,
+        top_k=top_k,
+        min_precision=min_precision,
     )
     return predictor(texts)
 
@@ -57,6 +66,9 @@ def load_predictor(
     revision: str = "main",
     task: Any = None,
     runtime: str = "torch",
+    top_k: int | None = None,
+    min_precision: float | None = None,
+    alone: bool = False,
 ) -> Predictor:
     """Loads a model for prediction. It computes in the precision of its run, as the evaluation did.
 
@@ -71,21 +83,39 @@ def load_predictor(
         revision: branch, tag or commit of a model on the Hub.
         task: a module with the functions that `finetune/stages.py` lists [the task of the model's head].
         runtime: `onnx` for a folder that `recipes/export.py` made. Then neither torch nor transformers is imported.
+        top_k: answers also have the scores of the so many best labels, of each text or word; 0: of all labels.
+        min_precision: answers are given only where the model's development split promises this precision
+            (`finetune/metrics/promises.py`): entities with a lower score are left out, and a text with a lower score
+            gets the label None. `Predictor.promise` says what that costs.
+        alone: in one of several processes: it labels its samples by itself. Without it, all processes must be given
+            the same samples, and they share the work.
 
     Raises:
-        ValueError: naming the flag of `recipes/predict.py`, for a model that does not load and for a wrong value.
+        ValueError: naming the flag of `recipes/predict.py`, for a model that does not load, a wrong value, and a
+            precision that is not promised.
     """
     if runtime not in ("torch", "onnx"):
         raise ValueError(f"runtime={runtime!r}: must be 'torch' or 'onnx'")
-    for name, value in (("batch_size", batch_size), ("max_seq_length", max_seq_length), ("doc_stride", doc_stride)):
+    numbers = {"batch_size": batch_size, "max_seq_length": max_seq_length, "doc_stride": doc_stride, "top_k": top_k}
+    for name, value in numbers.items():
         if not (isinstance(value, int) or (value is None and name != "batch_size")) or isinstance(value, bool):
             raise ValueError(f"{name}={value!r}: must be a whole number")
     if batch_size < 1:
         raise ValueError(f"batch_size={batch_size}: must be at least 1")
+    if top_k is not None and top_k < 0:
+        raise ValueError(f"--top_k {top_k}: must be at least 1, or 0 for all labels")
+    also = () if top_k is None else ("logs",)
     if runtime == "onnx":
-        predictor = _with_onnx(Path(model_dir), batch_size, max_seq_length, doc_stride, task)
+        predictor = _with_onnx(Path(model_dir), batch_size, max_seq_length, doc_stride, task, also)
     else:
-        predictor = _with_torch(model_dir, batch_size, max_seq_length, doc_stride, revision, task)
+        predictor = _with_torch(model_dir, batch_size, max_seq_length, doc_stride, revision, task, also, alone)
+    surety.checked(predictor.settings, str(model_dir))
+    if top_k is not None and not predictor.says_labels:
+        raise ValueError(f"--top_k {top_k}: only a model that gives labels has a score for each of them")
+    if min_precision is not None:
+        min_score, promise = surety.threshold(predictor.settings, min_precision)
+        predictor = replace(predictor, min_score=min_score, promise=promise)
+    predictor = replace(predictor, top_k=top_k)
     if predictor.chains and predictor.doc_stride == 0:
         raise ValueError("--doc_stride 0: a CRF tags whole words, so windows must overlap")
     paired = predictor.pairs or predictor.task.PIPELINE == "question-answering"
@@ -100,6 +130,8 @@ def _with_torch(
     doc_stride: int | None,
     revision: str,
     task: Any,
+    also: tuple[str, ...],
+    alone: bool,
 ) -> Predictor:
     from accelerate import Accelerator
     from torch import accelerator as hardware
@@ -123,7 +155,16 @@ def _with_torch(
     task = task or tasks.of_head(head)
     task_settings = _settings_of_model(model.config)
     model = training.prepare_to_predict(model, accelerator.device)
-    run = partial(_collected, accelerator, model, tokenizer, task=task, settings=task_settings, batch_size=batch_size)
+    run = partial(
+        _collected,
+        accelerator,
+        model,
+        tokenizer,
+        task=task,
+        settings=task_settings | {"also": also},
+        batch_size=batch_size,
+        alone=alone,
+    )
     return Predictor(
         model=model,
         tokenizer=tokenizer,
@@ -138,11 +179,17 @@ def _with_torch(
         chains=hasattr(model, "crf"),
         # Column 0 is the default. For a CoNLL-U file, the default means the second column (`finetune/data/conll.py`).
         word_column=data.column_number(settings.get("text_column_name")) or None,
+        text_columns=(settings.get("text_column_name"), settings.get("text_pair_column_name")),
     )
 
 
 def _with_onnx(
-    folder: Path, batch_size: int, max_seq_length: int | None, doc_stride: int | None, task: Any
+    folder: Path,
+    batch_size: int,
+    max_seq_length: int | None,
+    doc_stride: int | None,
+    task: Any,
+    also: tuple[str, ...],
 ) -> Predictor:
     from finetune.export import runner
 
@@ -163,21 +210,29 @@ def _with_onnx(
         batch_size=batch_size,
         max_seq_length=told.max_seq_length if max_seq_length is None else max_seq_length,
         doc_stride=told.doc_stride if doc_stride is None else doc_stride,
-        run=partial(model.collect, batch_size=batch_size),
+        run=partial(model.collect, batch_size=batch_size, also=also),
         chains=told.crf is not None,
         word_column=told.word_column,
     )
 
 
 def _collected(
-    accelerator: Any, model: Any, tokenizer: Any, rows: Any, *, task: Any, settings: dict[str, Any], batch_size: int
+    accelerator: Any,
+    model: Any,
+    tokenizer: Any,
+    rows: Any,
+    *,
+    task: Any,
+    settings: dict[str, Any],
+    batch_size: int,
+    alone: bool,
 ) -> dict[str, np.ndarray]:
     """What a task keeps of each row, by torch."""
     from finetune import stages
 
     nothing: dict[str, float] = {}
     return stages.collect(
-        accelerator, model, tokenizer, rows, task, settings, batch_size, targets=lambda inputs: nothing
+        accelerator, model, tokenizer, rows, task, settings, batch_size, lambda inputs: nothing, alone=alone
     ).arrays
 
 
@@ -248,11 +303,20 @@ class Predictor:
     run: Callable[[Any], dict[str, np.ndarray]]  # rows -> what the task keeps of each
     chains: bool = False  # whether the model has a CRF
     word_column: int | None = None  # the run's column of words; None: the first, or the second of a CoNLL-U file
+    text_columns: tuple[str | None, str | None] = (None, None)  # the run's columns of texts and of second texts
+    top_k: int | None = None  # how many labels answers tell with their scores; 0: all
+    min_score: float | None = None  # answers with a lower score are not given
+    promise: str = ""  # what `min_precision` promises and costs, as a text
 
     @property
     def labels_words(self) -> bool:
         """Whether each word has a label."""
         return self.task is tasks.tagging
+
+    @property
+    def says_labels(self) -> bool:
+        """Whether its answers are labels, which have scores."""
+        return hasattr(self.task, "promises") and self.settings["problem_type"] != "regression"
 
     def __call__(self, samples: Sequence[Sample]) -> list[dict[str, Any]]:
         """One answer for each sample, in the same order.
@@ -270,6 +334,7 @@ class Predictor:
             | `predicted` | the label; a list of labels if a text may have several; or the number |
             | `score` | its probability; with several labels, the probability of the least certain decision |
             | `scores` | only with several labels: the probability of each |
+            | `top_k` | only if asked for: the best labels, each as `{"label": ..., "score": ...}` |
 
             From a model of text to text:
 
@@ -294,6 +359,7 @@ class Predictor:
             | `predicted` | the label of each word; `O` if the tokenizer makes no subword of it |
             | `scores` | the probability of each label; 0 for these words |
             | `entities` | see below; `finetune.data.tags_of_labels` explains labels without a prefix |
+            | `top_k` | only if asked for: of each word, the best labels, each as `{"label": ..., "score": ...}` |
 
             An entity is what conlleval counts as one: an `I-` that continues nothing starts an entity. Its keys:
 
@@ -303,10 +369,16 @@ class Predictor:
             | `label` | the type |
             | `start`, `end` | the place in the text: `text[start:end]`; missing if words were given |
             | `words` | the number of its first word and of the word after its last, counted from 0 |
-            | `score` | the lowest score of its words |
+            | `score` | how probable it is that words and type are right |
 
-            Scores are rounded to 6 decimals. A CRF labels a sentence as a whole. So it may give a word another label
-            than the most probable one; the score is then that of the most probable one.
+            Scores are rounded to 6 decimals. If the model's run had a development split, they are calibrated there
+            (`finetune/metrics/calibration.py`); those of several labels are not. Otherwise they are the model's
+            probabilities, and the score of an entity is the lowest one of its words. A CRF labels a sentence as a
+            whole. So it may give a word another label than the most probable one; the score is then that of the most
+            probable one, from its marginals.
+
+            With a `min_precision`, a text whose label is not sure enough has `predicted` None. Entities that are not
+            sure enough are left out; their words have the label `O`, and keep their scores.
 
         Raises:
             ValueError: as `check`. The message has the number of the sample, counted from 0.
@@ -337,6 +409,9 @@ _SETTINGS: dict[str, Any] = {
     "long_texts": "cut",
     "max_answer_length": 30,
     "null_score_diff_threshold": None,
+    "score_temperature": None,
+    "entity_scale": None,
+    "promises": None,
 }
 
 

@@ -30,6 +30,9 @@ A task may also have:
 | `tune(gold, said)` | settings that are chosen on the validation split |
 | `remarks(gold, said)` | further results, such as how many words were scored |
 | `derived(scores)` | results that follow from the scores and the loss, such as the perplexity |
+| `calibrate(gold, said, labels, settings)` | settings that make the scores of the answers honest |
+| `calibration(gold, said, labels, settings)` | results: how far the scores are from that |
+| `promises(gold, said, labels, settings)` | settings: which precision the answers above a score have |
 | `check(sample, predictor)` | refuses a sample that the model cannot answer |
 | `label_numbers(dataset)` | the labels of a split and their numbers |
 | `notes(settings)` | for the model card: sentences about the scores |
@@ -167,15 +170,21 @@ def fit(job: Job, model: Any) -> training.TrainOutcome:
     return training.train(job.run, model, job.tokenizer, batches, lambda model: evaluate(job, model)[1])
 
 
-def evaluate(job: Job, model: Any, split: str = "validation", name: str = "eval") -> tuple[Any, dict[str, float]]:
-    """The model's answers for a split, and its scores. On the validation split, settings are chosen first."""
+def evaluate(
+    job: Job, model: Any, split: str = "validation", name: str = "eval", also: Sequence[str] = ()
+) -> tuple[Any, dict[str, float]]:
+    """The model's answers for a split, and its scores. On the validation split, settings are chosen first.
+
+    Args:
+        also: what the task's `collect` should keep, too.
+    """
     found = collect(
         job.run.accelerator,
         model,
         job.tokenizer,
         job.encoded[split].rows,
         job.task,
-        job.settings,
+        job.settings | {"also": tuple(also)},
         job.config.per_device_eval_batch_size,
         job.targets,
     )
@@ -200,11 +209,33 @@ def collect(
     settings: Mapping[str, Any],
     batch_size: int,
     targets: Any = None,
+    *,
+    alone: bool = False,
 ) -> training.Collected:
-    """Runs the model over the rows, and returns what the task keeps for each row."""
+    """Runs the model over the rows, and returns what the task keeps for each row.
+
+    Args:
+        alone: as `finetune.training.collect` takes it.
+    """
     batches = data.eval_batches(rows, tokenizer, batch_size, targets or task.targets)
     run = partial(task.run, bare=accelerator.unwrap_model(model)) if hasattr(task, "run") else None
-    return training.collect(accelerator, model, batches, partial(task.collect, settings=settings), run)
+    return training.collect(accelerator, model, batches, partial(task.collect, settings=settings), run, alone=alone)
+
+
+def last_evaluation(job: Job, model: Any, split: str, name: str) -> tuple[Any, dict[str, float]]:
+    """As `evaluate`, at the end of a run.
+
+    On the validation split, the scores of the answers are calibrated first, and then it is found what they promise.
+    """
+    task, gold = job.task, job.gold[split]
+    if split == "validation" and hasattr(task, "calibrate"):
+        said, scores = evaluate(job, model, split, name, also=("logs",))
+        job.settings |= task.calibrate(gold, said, job.labels, job.settings)
+    said, scores = evaluate(job, model, split, name, also=("raw_scores",))
+    errors = asked(task, "calibration", gold, said, job.labels, job.settings)
+    if split == "validation":
+        job.settings |= asked(task, "promises", gold, said, job.labels, job.settings)
+    return said, scores | {f"{name}_{key}": value for key, value in errors.items()}
 
 
 def report(job: Job, outcome: training.TrainOutcome) -> training.RunResult:
@@ -214,7 +245,7 @@ def report(job: Job, outcome: training.TrainOutcome) -> training.RunResult:
     results = dict(outcome.results)
     for split, name in SPLITS:
         if split in job.splits:
-            said[split], scores = evaluate(job, outcome.model, split, name)
+            said[split], scores = last_evaluation(job, outcome.model, split, name)
             results |= scores
             shown = dict.fromkeys((task.headline(job.splits[split]), *task.SHOWN))
             run.print(f"{name}: {_line(scores, name, list(shown))}  rows {len(job.splits[split]):,}")

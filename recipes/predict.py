@@ -2,7 +2,10 @@
 
 echo "Grace Hopper was born in New York." | python recipes/predict.py --model_name_or_path runs/ner
 python recipes/predict.py --model_name_or_path runs/ner --input_file test.conll --output_file predicted.conll
-python recipes/predict.py --model_name_or_path runs/sentiment --input_file reviews.jsonl --output_file labelled.jsonl
+python recipes/predict.py --model_name_or_path runs/sentiment --input_file reviews.csv --output_file labelled.csv
+python recipes/predict.py --model_name_or_path runs/sentiment --input_file reviews.csv --output_file sure.csv \\
+    --min_precision 0.95
+accelerate launch --num_processes 2 recipes/predict.py --input_file large.jsonl --output_file labelled.jsonl ...
 
 import finetune
 finetune.predict("runs/ner", ["Grace Hopper was born in New York."])[0]["entities"]
@@ -15,10 +18,15 @@ Input formats:
   conll  each line is a word; --word_column says in which column [the column that the model was trained on]
   brat, doccano, label_studio, spacy
          texts in which tools mark spans of characters (docs/spans.md); the output is the input with the model's spans
+  csv    a header line, then rows; --text_column_name says where the text is [as in training; else the only column
+         with texts]
+  tsv    the same with tabs and without quoting
 Output formats:
   jsonl  the keys that finetune.prediction explains
   text   each line is the text that the model says, in the place of the line that it was given
   conll  each line is a word and its label; if the input is conll, too, the output is the input with one more column
+  csv    the columns of the input and those of the answer; lists of objects are JSON in a cell
+  tsv    the same with tabs, without quoting, and with one space for white space in a cell
 If the input is text or words and the output is jsonl, or if both are conll, line n of the output belongs to line n of
 the input. An input that arrives slowly is labelled line by line.
 """
@@ -57,23 +65,40 @@ class PredictConfig:
     )
     input_file: str = flag("-", "The file to label; - is the standard input.")
     output_file: str = flag("-", "The file for the answers; - is the standard output.")
-    input_format: Literal["auto", "text", "words", "jsonl", "conll", "brat", "doccano", "label_studio", "spacy"] = (
-        flag(
-            "auto",
-            "Format of the input. auto: as the ending of the file says (.jsonl, .conll); the standard input is text. "
-            "A folder is of brat.",
-        )
-    )
-    output_format: Literal["auto", "jsonl", "conll", "text"] = flag(
+    input_format: Literal[
+        "auto", "text", "words", "jsonl", "conll", "csv", "tsv", "brat", "doccano", "label_studio", "spacy"
+    ] = flag(
         "auto",
-        "Format of the output. auto: conll if the output file has such an ending (.conll), else jsonl. text: of a "
-        "model that turns a text into another, the text alone.",
+        "Format of the input. auto: as the ending of the file says (.jsonl, .conll, .csv, .tsv); the standard input "
+        "is text. A folder is of brat.",
+    )
+    output_format: Literal["auto", "jsonl", "conll", "text", "csv", "tsv"] = flag(
+        "auto",
+        "Format of the output. auto: as the ending of the output file says (.conll, .csv, .tsv), else jsonl. text: "
+        "of a model that turns a text into another, the text alone.",
     )
     word_column: int | None = flag(
         None, "Column of the words in a column file, counted from 0 [as in training; 1 in CoNLL-U files]."
     )
     span_offsets: Literal["auto", "code_points", "utf16", "graphemes"] = flag(
         "auto", "What offsets of spans count. auto: code points; files that seem to count something else are refused."
+    )
+    text_column_name: str | None = flag(
+        None, "CSV, TSV: column of the texts, or of the questions [as in training, or the only one with texts]."
+    )
+    text_pair_column_name: str | None = flag(
+        None, "CSV, TSV: column of the second texts, or of the passages [as in training]."
+    )
+    column_names: str | None = flag(
+        None, "CSV, TSV: comma-separated names of the columns, for a file without a header line."
+    )
+    top_k: int | None = flag(
+        None, "Also write the scores of the K best labels of each text, or of each word; 0: of all labels."
+    )
+    min_precision: float | None = flag(
+        None,
+        "Answer only where the development split of the model's run promises this precision, such as 0.95. For "
+        "entities, and for texts with one label.",
     )
     per_device_eval_batch_size: int = flag(32, "Number of windows or texts in one batch.")
     max_seq_length: int | None = flag(
@@ -89,37 +114,44 @@ def predict_stream(config: PredictConfig) -> int:
     # 1. Check the flags, and open input and output before the model is loaded.
     if config.model_name_or_path is None:
         raise ValueError("--model_name_or_path is missing: give the folder of a run, or a model of the Hub")
-    if int(os.environ.get("WORLD_SIZE", 1)) > 1:
-        raise ValueError("this recipe runs in one process; start it with python, not with several processes")
+    rank, processes = int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))
+    if processes > 1:
+        check_several_processes(config)
     if config.per_device_eval_batch_size < 1:
         raise ValueError(f"--per_device_eval_batch_size {config.per_device_eval_batch_size}: must be at least 1")
     if config.input_format in data.SPAN_READERS or Path(config.input_file).is_dir():
         return predict_spans(config)
     input_format, output_format = formats(config)
     folder = data.OUTPUT_FORMS[output_format].files is not None
-    with opened_input(config.input_file) as file, opened_output(config.output_file, folder) as output:
+    opened: Any = opened_output(config.output_file, folder) if rank == 0 else contextlib.nullcontext()
+    with opened_input(config.input_file) as file, opened as output:
         # 2. Load the model.
         predictor = loaded(config)
         form = data.output_form(output_format, predictor.task.PIPELINE)
+        if predictor.promise and rank == 0:
+            print(predictor.promise, file=sys.stderr)
 
         # 3. Read the records in chunks. If the input is not a file, a chunk that is not full does not wait long.
         name = "standard input" if config.input_file == "-" else config.input_file
         word_column = predictor.word_column if config.word_column is None else config.word_column
-        records = checked(data.read_records(file, name, input_format, word_column), predictor, name)
+        records = data.read_records(file, name, input_format, word_column, text_columns(config, predictor))
+        records = checked(data.with_head(records, name) if form.table else records, predictor, name)
         patience = None if stat.S_ISREG(os.fstat(file.fileno()).st_mode) else PATIENCE
         total, words, seconds = 0, 0, 0.0
-        for chunk in data.in_chunks(records, CHUNK, patience):
-            # 4. Label a chunk, and write its answers.
+        for chunks in rounds(data.in_chunks(records, CHUNK, patience), processes):
+            # 4. Label a chunk in each process, and write the answers in the order of the chunks.
             began = time.perf_counter()
-            answers = predictor([record.sample for record in chunk])
-            for record, answer in zip(chunk, answers, strict=True):
-                refuse_to_overwrite(record, answer, name)
-            for record, answer in zip(chunk, answers, strict=True):
-                output.write(form.made(record, answer))
-            output.flush()
-            total, seconds = total + sum(record.asks for record in chunk), seconds + time.perf_counter() - began
-            words += sum(len(answer.get("tokens", ())) for answer in answers)
-    if total:
+            own = labelled(predictor, form, chunks[rank] if rank < len(chunks) else [], name)
+            for made in gathered(own, processes):
+                for answer in made.answers if rank == 0 else ():
+                    output.write(answer)
+                if made.mistake is not None:
+                    raise ValueError(made.mistake)
+                total, words = total + made.asked, words + made.words
+            if rank == 0:
+                output.flush()
+            seconds += time.perf_counter() - began
+    if total and rank == 0:
         rate = f"{total / seconds:,.0f} inputs" + (f" and {words / seconds:,.0f} words" if words else "")
         print(f"{total:,} inputs labelled in {seconds:.1f} s: {rate} a second", file=sys.stderr)
     return total
@@ -135,11 +167,15 @@ def predict_spans(config: PredictConfig) -> int:
             raise ValueError(f"--{name}_file is missing: --input_format {form} needs a file, or a folder for brat")
     if config.output_format != "auto" or config.word_column is not None:
         raise ValueError(f"--output_format, --word_column: with --input_format {form}, the output has its form")
+    if config.top_k is not None:
+        raise ValueError(f"--top_k {config.top_k}: a file of {form} has no place for the scores of words; give jsonl")
     if not Path(config.input_file).exists():
         raise ValueError(f"--input_file {config.input_file}: no such file")
     if form == "brat":
         data.refuse_to_replace(Path(config.output_file))
     predictor = loaded(config)
+    if predictor.promise:
+        print(predictor.promise, file=sys.stderr)
     if not predictor.labels_words:
         raise ValueError(f"--input_format {form}: this model labels texts, not words; give jsonl")
     began = time.perf_counter()
@@ -165,6 +201,86 @@ def loaded(config: PredictConfig) -> finetune.prediction.Predictor:
         doc_stride=config.doc_stride,
         revision=config.model_revision,
         runtime=config.runtime,
+        top_k=config.top_k,
+        min_precision=config.min_precision,
+        alone=True,
+    )
+
+
+@dataclass(frozen=True)
+class Made:
+    """What a process made of a chunk."""
+
+    answers: list[Any]  # as the output takes them
+    asked: int = 0  # inputs
+    words: int = 0
+    mistake: str | None = None  # why the rest has no answers
+
+
+def labelled(predictor: Any, form: data.OutputForm, chunk: Sequence[data.Record], name: str) -> Made:
+    """The answers of a chunk in their output form."""
+    try:
+        answers = predictor([record.sample for record in chunk])
+        for record, answer in zip(chunk, answers, strict=True):
+            refuse_to_overwrite(record, answer, name)
+    except ValueError as error:
+        return Made([], mistake=str(error))
+    made = [form.made(record, answer) for record, answer in zip(chunk, answers, strict=True)]
+    words = sum(len(answer.get("tokens", ())) for answer in answers)
+    return Made(made, sum(record.asks for record in chunk), words)
+
+
+def rounds(chunks: Iterator[list[data.Record]], processes: int) -> Iterator[list[list[data.Record]]]:
+    """The chunks in groups, one chunk for each process. What comes before an error comes first."""
+    group: list[list[data.Record]] = []
+    failure: ValueError | None = None
+    try:
+        for chunk in chunks:
+            group.append(chunk)
+            if len(group) == processes:
+                yield group
+                group = []
+    except ValueError as error:
+        failure = error
+    if group:
+        yield group
+    if failure is not None:
+        raise failure
+
+
+def gathered(own: Made, processes: int) -> list[Made]:
+    """What all processes made of their chunks, in the order of the chunks."""
+    if processes == 1:
+        return [own]
+    from accelerate.utils import gather_object
+
+    found: list[Made] = gather_object([own])
+    return found
+
+
+def check_several_processes(config: PredictConfig) -> None:
+    """Raises ValueError for flags with which several processes cannot share the work."""
+    if config.input_format in data.SPAN_READERS or Path(config.input_file).is_dir():
+        raise ValueError("--input_format: files with spans are labelled by one process; start it with python")
+    if config.runtime == "onnx":
+        raise ValueError("--runtime onnx: it runs in one process; OMP_NUM_THREADS says how many threads it has")
+    if config.input_file == "-" or not Path(config.input_file).is_file():
+        raise ValueError(f"--input_file {config.input_file}: each of the processes reads the input; give a file")
+
+
+def text_columns(config: PredictConfig, predictor: Any) -> data.TextColumns:
+    """Where the texts stand in a table: as the flags say, else as in training, else in columns of the usual names."""
+    questions = predictor.task.PIPELINE == "question-answering"
+    text, pair = predictor.text_columns
+    likely = [own for own in (text, "question" if questions else "text") if own]
+    likely_pair = [own for own in (pair, "context" if questions else "text_pair") if own]
+    paired = questions or predictor.pairs
+    return data.TextColumns(
+        config.text_column_name,
+        config.text_pair_column_name,
+        likely,
+        likely_pair if paired else (),
+        config.column_names,
     )
 
 
@@ -172,7 +288,8 @@ def formats(config: PredictConfig) -> tuple[str, str]:
     """The formats of input and output. For `auto`, the endings of the files decide."""
     given, wanted = str(config.input_format), str(config.output_format)
     if given == "auto":
-        endings = {".jsonl": "jsonl", ".json": "jsonl"} | dict.fromkeys(data.CONLL_ENDINGS, "conll")
+        endings = {".jsonl": "jsonl", ".json": "jsonl", ".csv": "csv", ".tsv": "tsv"}
+        endings |= dict.fromkeys(data.CONLL_ENDINGS, "conll")
         del endings[".txt"]  # such a file is more often a text than a column file
         ending = Path(config.input_file).suffix.lower()
         if config.input_file != "-" and ending not in endings:
@@ -183,6 +300,12 @@ def formats(config: PredictConfig) -> tuple[str, str]:
         raise ValueError(
             f"--word_column {config.word_column}: only a column file has columns, and the input format is {given}"
         )
+    for flag_name in ("text_column_name", "text_pair_column_name", "column_names"):
+        if getattr(config, flag_name) is not None and given not in ("csv", "tsv"):
+            raise ValueError(
+                f"--{flag_name} {getattr(config, flag_name)}: only CSV and TSV have such columns, and the input "
+                f"format is {given}"
+            )
     if wanted == "auto":
         ending = Path(config.output_file).suffix.lower()
         wanted = next((name for name, form in data.OUTPUT_FORMS.items() if ending in form.endings), "jsonl")
@@ -202,8 +325,13 @@ def checked(records: Iterator[data.Record], predictor: Any, name: str) -> Iterat
 def refuse_to_overwrite(record: data.Record, answer: dict[str, Any], name: str) -> None:
     """Raises ValueError if a record already has a key of the answer, with another value."""
     for key, value in answer.items():
+        if record.head and key == "tokens":  # the words themselves
+            continue
         if key in record.row and record.row[key] != value:
-            raise ValueError(f"{name}:{record.line}: the answer needs the key {key!r}; rename this key in the input")
+            what = "column" if record.head else "key"
+            raise ValueError(
+                f"{name}:{record.line}: the answer needs the {what} {key!r}; rename this {what} in the input"
+            )
 
 
 @contextlib.contextmanager

@@ -2,6 +2,7 @@
 
 import json
 
+import numpy as np
 import pytest
 import torch
 from accelerate.state import AcceleratorState
@@ -16,7 +17,7 @@ from transformers import (
 )
 
 import finetune
-from finetune import data
+from finetune import data, metrics
 from finetune.tasks import classification
 from finetune.tasks.tagging import decode_entities
 from recipes.ner import NerConfig, finetune_ner
@@ -73,7 +74,8 @@ def test_scores_are_the_probabilities_of_the_labels(ner_runs):
     answer = predictor([["x"] * 9, words, []])[1]
     encoded = predictor.tokenizer([words], is_split_into_words=True, return_tensors="pt")
     with torch.no_grad():
-        expected, labels = predictor.model(**encoded).logits[0].softmax(-1).max(-1)
+        logits = predictor.model(**encoded).logits[0]
+    expected, labels = (logits / predictor.settings["score_temperature"]).softmax(-1).max(-1)
     firsts = [encoded.word_ids(0).index(i) for i in range(len(words))]
     assert answer["scores"] == pytest.approx(expected[firsts].tolist(), abs=1e-5)
     assert answer["predicted"] == [predictor.labels[i] for i in labels[firsts]]
@@ -103,7 +105,9 @@ def test_texts_in_words_out(ner_runs):
             assert text[entity["start"] : entity["end"]] == entity["text"]
             visible = "".join(entity["text"].split())
             assert visible == "".join(answer["tokens"][begin:end]).strip("\u200e")
-            assert entity["score"] == min(answer["scores"][begin:end])
+            lowest = np.array(min(answer["scores"][begin:end]))
+            scaled = metrics.scaled(lowest, predictor.settings["entity_scale"])
+            assert entity["score"] == pytest.approx(float(scaled), abs=1e-6)
             assert {tag[2:] for tag in tags[begin:end]} == {entity["label"]}
             assert same["text"] == " ".join(answer["tokens"][begin:end]).strip(" \u200e")
             assert (same["words"], same["label"]) == (entity["words"], entity["label"])

@@ -46,6 +46,7 @@ from .offset_units import positions as positions
 from .output_forms import OUTPUT_FORMS as OUTPUT_FORMS
 from .output_forms import OutputForm as OutputForm
 from .output_forms import output_form as output_form
+from .output_forms import with_head as with_head
 from .parallel_texts import EncodedPairs as EncodedPairs
 from .parallel_texts import WithShare as WithShare
 from .parallel_texts import encode_pairs as encode_pairs
@@ -56,6 +57,7 @@ from .pretraining import PretrainingRows as PretrainingRows
 from .pretraining import pretraining_rows as pretraining_rows
 from .pretraining import template_of as template_of
 from .questions import read_questions as read_questions
+from .records import Record as Record
 from .report import AlignmentReport as AlignmentReport
 from .report import alignment_report as alignment_report
 from .rows import Rows as Rows
@@ -66,9 +68,9 @@ from .span_files import read_marked as read_marked
 from .span_files import span_form as span_form
 from .span_files import write_marked as write_marked
 from .streams import FORMS as FORMS
-from .streams import Record as Record
 from .streams import in_chunks as in_chunks
 from .streams import read_records as read_records
+from .tables import TextColumns as TextColumns
 from .tagged_sentences import is_plain as is_plain
 from .tagged_sentences import read_tagged as read_tagged
 from .tags import TAG as TAG

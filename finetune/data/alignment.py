@@ -60,11 +60,11 @@ class Alignment:
         """One prediction for each word, or one score for each word.
 
         Args:
-            token_predictions: (T,), a label index or a score for each token of `rows`, in their order.
+            token_predictions: (T, ...), a label index or scores for each token of `rows`, in their order.
             outside: the label index, or the score, of words without a subword.
 
         Returns:
-            (W,) of the same dtype, and the number of words that got exactly one prediction.
+            (W, ...) of the same dtype, and the number of words that got exactly one prediction.
 
         Raises:
             RuntimeError: if this number is not W.
@@ -72,7 +72,7 @@ class Alignment:
         at = np.flatnonzero(self.word_of_token >= 0)
         words = self.word_of_token[at]
         times = np.bincount(words, minlength=self.words)
-        predictions = np.full(self.words, outside, dtype=token_predictions.dtype)
+        predictions = np.full((self.words, *token_predictions.shape[1:]), outside, dtype=token_predictions.dtype)
         predictions[words] = token_predictions[at]
         times[self.word_counts == 0] += 1
         scored = int((times == 1).sum())

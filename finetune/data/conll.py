@@ -29,9 +29,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
-from finetune.data.labels import plain_label
 from finetune.data.messages import listed, shown
-from finetune.data.tags import TAG
+from finetune.data.tags import TAG, plain_label
 from finetune.files import whole_file
 
 logger = logging.getLogger(__name__)

@@ -1,6 +1,5 @@
 """Finds the labels of the training split. Their order does not depend on the order of its rows."""
 
-import functools
 import logging
 import math
 import re
@@ -12,18 +11,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from finetune.data.messages import listed, shown
-from finetune.data.tags import TAG
+from finetune.data.tags import TAG, plain_label
 
 logger = logging.getLogger(__name__)
-
-# Zero-width characters, marks of direction, the soft hyphen and the byte-order mark are invisible in a label.
-_UNSEEN = "".join(map(chr, [0xAD, *range(0x200B, 0x2010), *range(0x202A, 0x202F), *range(0x2060, 0x2070), 0xFEFF]))
-
-
-@functools.lru_cache(maxsize=10_000)
-def plain_label(text: str) -> str:
-    """Removes white space and invisible characters from a label's ends: `B-PER ` and `B-PER` are the same label."""
-    return re.sub(rf"^[\s{_UNSEEN}]+|[\s{_UNSEEN}]+$", "", text)
 
 
 def entity_labels(train: datasets.Dataset) -> list[str]:

@@ -1,17 +1,20 @@
 """The forms in which answers are written. `OUTPUT_FORMS` has one line for each.
 
-To add a form: write a function that turns a record and its answer into text, give it a line in `OUTPUT_FORMS`, and
+To add a form, write a function that turns a record and its answer into text. Give it a line in `OUTPUT_FORMS`, and
 add its name to `--output_format` in `recipes/predict.py`. `finetune.prediction.Predictor` explains the keys of an
 answer.
 """
 
+import csv
+import io
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from finetune.data.conll import CONLL_ENDINGS
-from finetune.data.streams import Record
+from finetune.data.messages import listed
+from finetune.data.records import Record
 
 Answer = Mapping[str, Any]
 
@@ -27,6 +30,7 @@ class OutputForm:
     files: Callable[[Record, Answer], dict[str, str]] | None = None  # of a folder: names of files -> their content
     endings: tuple[str, ...] = ()  # an output file that ends so means this form
     tasks: tuple[str, ...] = ()  # the `PIPELINE` of the tasks that it can hold; (): all
+    table: bool = False  # whether the first record must tell the names of the columns (`with_head`)
     others: str = ""  # for other tasks: what is wrong, for the message
 
     def made(self, record: Record, answer: Answer) -> Any:
@@ -42,6 +46,8 @@ def as_json(record: Record, answer: Answer) -> str:
 
 def as_conll(record: Record, answer: Answer) -> str:
     """The lines of a column file with the labels in one more column. For other input, a line for each word."""
+    if record.head:
+        return ""
     if record.sentence is not None:
         return record.sentence.with_column(answer["predicted"])
     lines = zip(answer["tokens"], answer["predicted"], strict=True)
@@ -50,7 +56,67 @@ def as_conll(record: Record, answer: Answer) -> str:
 
 def as_text(record: Record, answer: Answer) -> str:
     """A line with the text that the model says."""
-    return " ".join(answer["predicted"].split()) + "\n"
+    return " ".join(answer["predicted"].split()) + "\n" if record.asks else ""
+
+
+def as_csv(record: Record, answer: Answer) -> str:
+    """A row of a CSV file, with the columns of the input and those of the answer; the names of these for the head."""
+    text = io.StringIO()
+    csv.writer(text, lineterminator="\n").writerow(_cells(record, answer))
+    return text.getvalue()
+
+
+def as_tsv(record: Record, answer: Answer) -> str:
+    """As `as_csv`, with tabs and without quoting. White space in a cell becomes one space."""
+    return "\t".join(" ".join(str(cell).split()) for cell in _cells(record, answer)) + "\n"
+
+
+def _cells(record: Record, answer: Answer) -> list[Any]:
+    told = {key: cell for key, cell in table_cells(answer).items() if key not in record.row}
+    if record.head:
+        return [*record.row, *told]
+    return [_in_a_cell(cell) for cell in record.row.values()] + list(told.values())
+
+
+def table_cells(answer: Answer) -> dict[str, Any]:
+    """An answer as cells of a table: words and what belongs to them with spaces between them; other lists as JSON.
+
+    `nbest` is left out. "Not answered" is an empty cell.
+    """
+    of_words = {"tokens", "predicted", "scores"} if "tokens" in answer else set()
+    return {
+        key: " ".join(map(str, value)) if key in of_words else _in_a_cell(value)
+        for key, value in answer.items()
+        if key != "nbest"
+    }
+
+
+def _in_a_cell(value: Any) -> Any:
+    if isinstance(value, (list, dict)):
+        return json.dumps(value, ensure_ascii=False)
+    return "" if value is None else value
+
+
+def with_head(records: Iterable[Record], name: str) -> Iterator[Record]:
+    """The records, with a record for the names of the columns before the first one, if there is none yet.
+
+    Raises:
+        ValueError: for a record with other keys than the first one.
+    """
+    names: list[str] | None = None
+    for record in records:
+        if names is None:
+            names = list(record.row)
+            if not record.head:
+                empty: Any = ("", "") if isinstance(record.sample, tuple) else type(record.sample)()
+                yield Record(record.line, empty, {own: own for own in names}, head=True)
+        elif record.asks and list(record.row) != names:
+            raise ValueError(
+                f"{name}:{record.line}: has {listed(list(record.row))}, but the first one has {listed(names)}; in a "
+                "table all rows have the same columns"
+            )
+        if record.head or record.asks:
+            yield record
 
 
 OUTPUT_FORMS = {
@@ -64,6 +130,8 @@ OUTPUT_FORMS = {
     "text": OutputForm(
         as_text, tasks=("translation",), others="this model says labels or answers with scores; give jsonl"
     ),
+    "csv": OutputForm(as_csv, endings=(".csv",), table=True),
+    "tsv": OutputForm(as_tsv, endings=(".tsv",), table=True),
 }
 
 

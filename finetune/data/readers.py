@@ -6,9 +6,8 @@ negative number of the row.
 """
 
 import csv
-import json
 import logging
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +19,7 @@ from huggingface_hub import HfApi
 from finetune.arguments import DataArguments
 from finetune.cli import did_you_mean
 from finetune.data.conll import read_lines
+from finetune.data.json_lines import json_rows
 from finetune.data.labels import tell_of_lost_labels
 from finetune.data.messages import listed, shown
 
@@ -260,30 +260,6 @@ def _read_jsonl(path: Path, names: Sequence[str]) -> tuple[dict[str, list[Any]],
     if not lines:
         raise ValueError(f"{path}: no row in this file")
     return columns, lines
-
-
-def json_rows(path: Path, lines: Iterable[tuple[int, str]]) -> Iterator[tuple[int, Any]]:
-    """The content of each numbered line of a .jsonl file. Blank lines are skipped."""
-    for number, line in lines:
-        if not line.strip():
-            continue
-        try:
-            row = json.loads(line, object_pairs_hook=_object)
-            json.dumps(row, ensure_ascii=False).encode("utf-8")  # refuses half of a surrogate pair, which is no text
-        except (ValueError, RecursionError) as error:
-            raise ValueError(
-                f"{path}:{number}: not JSON: {error}; in a .jsonl file each line is an object"
-            ) from error
-        yield number, row
-
-
-def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    row = dict(pairs)
-    if len(row) != len(pairs):
-        names = [name for name, _ in pairs]
-        twice = next(name for name in names if names.count(name) > 1)
-        raise ValueError(f"an object has the name {shown(twice)} twice")
-    return row
 
 
 def _read_delimited(

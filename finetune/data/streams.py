@@ -6,40 +6,35 @@
 | `words` | a line, also an empty one | words, with spaces or tabs between them |
 | `jsonl` | a line that is not blank | an object: `text`; `text` and `text_pair`; `question` and `context`; `tokens` |
 | `conll` | lines up to an empty one (`conll.py`) | words, in the first column or another |
+| `csv`, `tsv` | a row; the first one has the names of the columns | a text, in the column that is meant |
+
+A form with columns first gives a record with `head`. It asks for nothing, and its keys are the names of the columns.
 """
 
 import queue
 import re
 import threading
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, BinaryIO, TypeVar
 
-from finetune.data.conll import Sentence, conll_sentences
-from finetune.data.readers import json_rows
+from finetune.data.conll import conll_sentences
+from finetune.data.json_lines import json_rows
+from finetune.data.records import Record
+from finetune.data.tables import TextColumns, table_records
 
-FORMS = ("text", "words", "jsonl", "conll")
+FORMS = ("text", "words", "jsonl", "conll", "csv", "tsv")
 
 T = TypeVar("T")
 
 
-@dataclass(frozen=True)
-class Record:
-    """A text, or a question, that gets one answer."""
-
-    line: int  # the number of its first line
-    sample: str | tuple[str, str] | list[str]  # a text, a pair of texts, or words
-    row: dict[str, Any] = field(default_factory=dict)  # keys that the answer keeps
-    sentence: Sentence | None = None  # for a column file: its lines; the lines after the last sentence have no word
-
-    @property
-    def asks(self) -> bool:
-        """Whether there is something to label. The lines after the last sentence of a column file are not."""
-        return self.sentence is None or bool(self.sample)
-
-
-def read_records(file: BinaryIO, name: str, form: str, word_column: int | None = None) -> Iterator[Record]:
+def read_records(
+    file: BinaryIO,
+    name: str,
+    form: str,
+    word_column: int | None = None,
+    columns: TextColumns | None = None,
+) -> Iterator[Record]:
     """Yields the records of a stream, each as soon as it has arrived.
 
     Args:
@@ -47,6 +42,7 @@ def read_records(file: BinaryIO, name: str, form: str, word_column: int | None =
         name: the name of the file in messages.
         form: one of `FORMS`.
         word_column: for `conll`, the column of the words [the first; the second of CoNLL-U].
+        columns: for `csv` and `tsv`, the columns of the texts.
 
     Raises:
         ValueError: naming `name` and the line, for a line that is no record. The records before it come first.
@@ -56,6 +52,8 @@ def read_records(file: BinaryIO, name: str, form: str, word_column: int | None =
         for sentence in conll_sentences(lines, name, word_column, tag_column=None):
             number = next(iter(sentence.numbers), sentence.begin)
             yield Record(number, sentence.words, sentence=sentence)
+    elif form in ("csv", "tsv"):
+        yield from table_records(lines, name, form, columns or TextColumns(), may_look_ahead=file.seekable())
     elif form == "jsonl":
         for number, row in json_rows(Path(name), lines):
             yield Record(number, _sample(row, f"{name}:{number}"), row)

@@ -17,6 +17,7 @@ seqeval's default mode also reads IOBES so. That mode does not know the letters 
 them; here `U L M` are read as `S E I`.
 """
 
+import functools
 import re
 from collections.abc import Iterable, Sequence
 from typing import Literal
@@ -26,6 +27,14 @@ Scheme = Literal["IOB1", "IOB2", "IOE", "IOBES"]
 TAG = re.compile(r"O|[BIESULM]-[^\t\n\r\0]+")
 _OUTSIDE = re.compile(r"O|X|PAD|\[.*\]|<.*>", re.DOTALL)
 _UNDERSCORE = re.compile(r"([BIESULM])_(.+)", re.DOTALL)
+# Zero-width characters, marks of direction, the soft hyphen and the byte-order mark are invisible in a label.
+_UNSEEN = "".join(map(chr, [0xAD, *range(0x200B, 0x2010), *range(0x202A, 0x202F), *range(0x2060, 0x2070), 0xFEFF]))
+
+
+@functools.lru_cache(maxsize=10_000)
+def plain_label(text: str) -> str:
+    """Removes white space and invisible characters from a label's ends: `B-PER ` and `B-PER` are the same label."""
+    return re.sub(rf"^[\s{_UNSEEN}]+|[\s{_UNSEEN}]+$", "", text)
 
 
 def detect_scheme(sentences: Iterable[Sequence[str]]) -> Scheme:

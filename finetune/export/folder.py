@@ -66,7 +66,8 @@ def float32(model_dir: str, revision: str, predictor: Any) -> Exported:
     crf = _crf(model)
     limit = models.position_limit(model)
     left = tokenizer.padding_side == "left"
-    made = graph.export(model, task, settings, rows, tokenizer.pad_token_id, pad_left=left)
+    asked = settings | {"also": runner.ON_REQUEST}
+    made = graph.export(model, task, asked, rows, tokenizer.pad_token_id, pad_left=left)
     described = runner.Described(
         head=head,
         model_type=predictor.model.config.model_type,

@@ -130,7 +130,7 @@ def export(
     values = [torch.from_numpy(batch[name]) for name in names]
     kept = _Kept(model, task, settings, names)
     if hasattr(model, "crf"):  # the graph ends before the CRF, which `viterbi` decodes
-        kept.outputs, per_token = ["logits"], ["labels", "scores"]
+        kept.outputs, per_token = ["logits"], ["labels", "scores", "logs"]
     else:
         with torch.no_grad():
             kept(*values)

@@ -27,6 +27,7 @@ from finetune.export import viterbi
 from finetune.models.word_bytes import word_bytes
 
 MODEL, TOKENIZER, DESCRIPTION = "model.onnx", "tokenizer.json", "export.json"
+ON_REQUEST = ("logs",)  # outputs that are large, and needed for --top_k alone
 _LARGEST = 2**24  # bytes of an export.json
 _IGNORE = -100
 
@@ -183,14 +184,18 @@ class OnnxModel:
         """What a task asks of a model's config."""
         return SimpleNamespace(model_type=self.described.model_type)
 
-    def collect(self, rows: Rows, batch_size: int) -> dict[str, np.ndarray]:
-        """What the task keeps of each row, (N, ...), or of each token, (T, ...). Rows of a length run together."""
+    def collect(self, rows: Rows, batch_size: int, also: Sequence[str] = ()) -> dict[str, np.ndarray]:
+        """What the task keeps of each row, (N, ...), or of each token, (T, ...). Rows of a length run together.
+
+        Args:
+            also: outputs that the task keeps on request alone (`ON_REQUEST`).
+        """
         found: dict[str, np.ndarray] = {}
         order = np.argsort(-rows.lengths, kind="stable")
         for i in range(0, len(order), batch_size):
             ids = order[i : i + batch_size]
             inputs = self.inputs(rows, ids)
-            outputs = self.run(inputs)
+            outputs = self.run(inputs, also)
             real = inputs["attention_mask"].astype(bool)
             for name, values in outputs.items():
                 of_tokens = name in self.described.per_token
@@ -212,15 +217,19 @@ class OnnxModel:
             inputs["char_ids"] = np.zeros((*inputs["char_ids"].shape, settings["word_bytes"]), np.int64)
         return inputs
 
-    def run(self, inputs: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-        """The outputs of a batch by their names. Those of a CRF are `labels` and `scores`."""
-        names = [output.name for output in self.session.get_outputs()]
+    def run(self, inputs: dict[str, np.ndarray], also: Sequence[str] = ()) -> dict[str, np.ndarray]:
+        """The outputs of a batch by their names. Those of a CRF are `labels` and `scores`, and `logs` on request."""
+        left = {name for name in ON_REQUEST if name not in also}
+        names = [output.name for output in self.session.get_outputs() if output.name not in left]
         given = {own.name: inputs[own.name] for own in self.session.get_inputs()}
-        found = dict(zip(names, self.session.run(None, given), strict=True))
+        found = dict(zip(names, self.session.run(names, given), strict=True))
         if self.described.crf is None:
             return found
         mask = inputs["labels"] != _IGNORE
-        return dict(zip(("labels", "scores"), viterbi.decode(found["logits"], mask, self.described.crf), strict=True))
+        labels, logs = viterbi.decode(found["logits"], mask, self.described.crf)
+        temperature = self.described.settings.get("score_temperature") or 1.0
+        scores = viterbi.best_share(logs / np.float32(temperature))
+        return {"labels": labels, "scores": scores} | ({"logs": logs} if "logs" in also else {})
 
 
 def open_session(model: str | Path | bytes) -> Any:

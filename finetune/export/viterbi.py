@@ -12,7 +12,7 @@ _IMPOSSIBLE = np.float32(-1e4)
 
 
 def decode(emissions: np.ndarray, mask: np.ndarray, crf: Mapping[str, Any]) -> tuple[np.ndarray, np.ndarray]:
-    """The best sequence of labels that IOB2 allows, and the probability of each word's likeliest label.
+    """The best sequence of labels that IOB2 allows, and the log-probability of each label at each word.
 
     Args:
         emissions: float32 (B, T, L).
@@ -21,13 +21,14 @@ def decode(emissions: np.ndarray, mask: np.ndarray, crf: Mapping[str, Any]) -> t
             row's first word. A chain that starts later continues a sentence.
 
     Returns:
-        int64 (B, T) and float32 (B, T); where `mask` is false, those of the emissions alone.
+        int64 (B, T) and float32 (B, T, L); where `mask` is false, those of the emissions alone. If another label than
+        the chosen one is more probable, the values of these two are exchanged, as `crf_outputs` does it.
     """
     labels = emissions.argmax(2)
-    scores = np.exp(emissions.max(2) - _log_sum(emissions, 2))
+    logs = emissions - _log_sum(emissions, 2)[..., None]
     kept = np.flatnonzero(mask.any(1))
     if not len(kept):
-        return labels, scores
+        return labels, logs
     # (B, W): the places of the words, moved to the left.
     places = np.argsort(~mask[kept], axis=1, kind="stable")[:, : int(mask.sum(1).max())]
     chain = np.take_along_axis(emissions[kept], places[..., None], axis=1)
@@ -35,9 +36,18 @@ def decode(emissions: np.ndarray, mask: np.ndarray, crf: Mapping[str, Any]) -> t
     start, transitions, end = (np.asarray(crf[key], np.float32) for key in ("start", "transitions", "end"))
     rows = np.broadcast_to(kept[:, None], places.shape)[real]
     continues = places[:, 0] > crf["prefix_tokens"]
-    labels[rows, places[real]] = _best_path(chain, real, continues, start, transitions, end, crf["labels"])[real]
-    scores[rows, places[real]] = np.exp(_marginals(chain, real, start, transitions, end).max(2))[real]
-    return labels, scores
+    chosen = _best_path(chain, real, continues, start, transitions, end, crf["labels"])[real]
+    own = _marginals(chain, real, start, transitions, end)[real]
+    at, likeliest = np.arange(len(own)), own.argmax(1)
+    own[at, likeliest], own[at, chosen] = own[at, chosen], own.max(1)
+    labels[rows, places[real]], logs[rows, places[real]] = chosen, own
+    return labels, logs
+
+
+def best_share(logs: np.ndarray) -> np.ndarray:
+    """The greatest probability of the softmax, (...), of (..., L) logits."""
+    found: np.ndarray = np.exp(logs.max(-1) - _log_sum(logs, -1))
+    return found
 
 
 def _best_path(

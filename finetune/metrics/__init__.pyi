@@ -5,6 +5,12 @@ from .breakdown import entity_confusion as entity_confusion
 from .breakdown import fertility_group as fertility_group
 from .breakdown import length_group as length_group
 from .breakdown import sentence_counts as sentence_counts
+from .calibration import calibration_error as calibration_error
+from .calibration import calibration_sums as calibration_sums
+from .calibration import fitted_scale as fitted_scale
+from .calibration import fitted_temperature as fitted_temperature
+from .calibration import scaled as scaled
+from .calibration import tempered as tempered
 from .chunks import Span as Span
 from .chunks import entity_spans as entity_spans
 from .classification import Classification as Classification
@@ -31,6 +37,9 @@ from .numbers import number_counts as number_counts
 from .numbers import number_scores as number_scores
 from .numbers import pearson as pearson
 from .numbers import spearman as spearman
+from .promises import DELTA as DELTA
+from .promises import Promise as Promise
+from .promises import promised_thresholds as promised_thresholds
 from .significance import Comparison as Comparison
 from .significance import OverSeeds as OverSeeds
 from .significance import accuracy_counts as accuracy_counts

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from finetune import data, metrics, models, reporting
+from finetune.tasks import surety
 from finetune.tasks.label_errors import compared  # noqa: F401
 from finetune.tasks.samples import is_pair
 
@@ -53,6 +54,9 @@ class Said:
 
     labels: np.ndarray | None
     scores: np.ndarray
+    # Of texts with one label, on request (see `collect`); of those in windows always `logs`:
+    logs: np.ndarray | None = None  # float32 (N, L): the log-probability of each label, without a temperature
+    raw_scores: np.ndarray | None = None  # as `scores`, without a temperature
 
 
 def read(config: Any, given: Mapping[str, Any] | None = None) -> dict[str, Any]:
@@ -148,7 +152,7 @@ def settings(splits: Mapping[str, Any], config: Any) -> dict[str, Any]:
     """What a model must know beside its weights: what its outputs are, and whether long texts go into windows."""
     kind = data.problem_type_of(splits["train"])
     # All are written each time: a model that is trained further may hold others from before.
-    found = {"problem_type": kind, "long_texts": config.long_texts}
+    found = surety.NOTHING | {"problem_type": kind, "long_texts": config.long_texts}
     return found | ({"threshold": 0.5} if kind == SEVERAL else {})
 
 
@@ -178,7 +182,11 @@ def gold(dataset: Any, labels: Sequence[str]) -> np.ndarray:
 
 
 def collect(output: Any, batch: Any, settings: Mapping[str, Any]) -> dict[str, Tensor]:
-    """The scores of each row, as `Said` has them."""
+    """The scores of each row, as `Said` has them; those of one label at the temperature of the model.
+
+    `settings["also"]` may name `logs`, the log-probabilities of all labels, and `raw_scores`, the probability without
+    a temperature, for texts with one label.
+    """
     logits = output.logits.float()
     kind = settings["problem_type"]
     if kind == NUMBER:
@@ -187,16 +195,24 @@ def collect(output: Any, batch: Any, settings: Mapping[str, Any]) -> dict[str, T
         return {"scores": logits.sigmoid()}
     if settings.get("long_texts") == "window":
         return {"shares": logits.softmax(-1)}
-    return {"labels": logits.argmax(-1), "scores": logits.softmax(-1).amax(-1)}
+    temperature = settings.get("score_temperature") or 1.0
+    found = {"labels": logits.argmax(-1), "scores": (logits / temperature).softmax(-1).amax(-1)}
+    also = settings.get("also", ())
+    if "logs" in also:
+        found["logs"] = logits.log_softmax(-1)
+    if "raw_scores" in also:
+        found["raw_scores"] = logits.softmax(-1).amax(-1)
+    return found
 
 
 def decode(encoded: Any, found: Mapping[str, np.ndarray]) -> Said:
     """Puts what was collected into the order of the texts.
 
-    A text in several windows gets the mean of their probabilities, or of their numbers.
+    A text in several windows gets the mean of their probabilities, or of their numbers. Its score has no temperature
+    yet: `told_scores` applies it, so that the mean, and the label, do not depend on it.
     """
     if encoded.text_of is None:
-        return Said(found.get("labels"), found["scores"])
+        return Said(found.get("labels"), found["scores"], found.get("logs"), found.get("raw_scores"))
     values = found.get("shares", found.get("scores"))
     assert values is not None
     begins = np.flatnonzero(np.diff(encoded.text_of, prepend=-1))
@@ -204,7 +220,63 @@ def decode(encoded: Any, found: Mapping[str, np.ndarray]) -> Said:
     means = np.add.reduceat(values, begins, axis=0) / counts.reshape(-1, *[1] * (values.ndim - 1))
     if "shares" not in found:
         return Said(None, means.astype(np.float32))
-    return Said(means.argmax(1), means.max(1).astype(np.float32))
+    raw = means.max(1).astype(np.float32)
+    return Said(means.argmax(1), raw, np.log(np.maximum(means, 1e-30)), raw)
+
+
+def told_scores(said: Said, settings: Mapping[str, Any]) -> np.ndarray:
+    """The score of each text with one label, as predictions have it, (N,)."""
+    if settings.get("long_texts") != "window" or not settings.get("score_temperature"):
+        return said.scores
+    assert said.logs is not None
+    found: np.ndarray = metrics.tempered(said.logs, settings["score_temperature"]).max(1)
+    return found
+
+
+def calibrate(gold: np.ndarray, said: Said, labels: Sequence[str], settings: Mapping[str, Any]) -> dict[str, Any]:
+    """What makes the scores of single labels honest, from the development split: the temperature.
+
+    Scores of several labels stay as they are, since the threshold that chooses the labels belongs to them.
+
+    Args:
+        said: with `logs`, if the texts have one label.
+    """
+    if settings["problem_type"] != ONE:
+        return {}
+    assert said.logs is not None
+    return {"score_temperature": metrics.fitted_temperature(said.logs, gold)}
+
+
+def calibration(gold: np.ndarray, said: Said, labels: Sequence[str], settings: Mapping[str, Any]) -> dict[str, float]:
+    """The expected calibration error of the scores that predictions have, and the one before they were calibrated.
+
+    With several labels, it is that of the probability of each label of each text. A number has none.
+
+    Args:
+        said: with `raw_scores`, if the texts have one label.
+    """
+    if settings["problem_type"] == SEVERAL and said.labels is None:
+        sums = metrics.calibration_sums(said.scores.ravel(), (gold > 0).ravel())
+        return {"ece": metrics.calibration_error(sums)}
+    if settings["problem_type"] != ONE:
+        return {}
+    assert said.raw_scores is not None
+    right = np.equal(said.labels, gold)
+    told = {"ece": told_scores(said, settings), "ece_before": said.raw_scores}
+    return {name: metrics.calibration_error(metrics.calibration_sums(own, right)) for name, own in told.items()}
+
+
+def promises(gold: np.ndarray, said: Said, labels: Sequence[str], settings: Mapping[str, Any]) -> dict[str, Any]:
+    """What precision of single labels the development split promises, and above which scores."""
+    if settings["problem_type"] != ONE:
+        return {}
+    scores = np.asarray(told_scores(said, settings), np.float64).round(6)
+    return surety.promised(scores, np.equal(said.labels, gold), len(gold), "labels")
+
+
+def notes(settings: Mapping[str, Any]) -> list[str]:
+    """For the model card: what the scores say, and what the development split promises."""
+    return surety.notes(settings)
 
 
 def tune(gold: np.ndarray, said: Said) -> dict[str, Any]:
@@ -269,7 +341,7 @@ def spoken(said: Said, labels: Sequence[str], settings: Mapping[str, Any]) -> tu
         return said.scores.tolist(), said.scores.tolist()
     if settings["problem_type"] == ONE:
         assert said.labels is not None
-        return [labels[i] for i in said.labels], said.scores.tolist()
+        return [labels[i] for i in said.labels], told_scores(said, settings).tolist()
     given = chosen(said, settings)
     sure = said.scores if said.labels is not None else np.where(given, said.scores, 1 - said.scores).min(1)
     return [[label for label, own in zip(labels, row, strict=True) if own] for row in given], sure.tolist()
@@ -347,7 +419,22 @@ def answer(samples: Sequence[Any], predictor: Any) -> list[dict[str, Any]]:
                 answers[i]["scores"] = dict(zip(predictor.labels, rounded, strict=True))
             elif kind == NUMBER:
                 answers[i] = {"predicted": round(float(label), 6)}
+            elif predictor.min_score is not None and answers[i]["score"] < predictor.min_score:
+                answers[i]["predicted"] = None
+        if predictor.top_k is not None:
+            for i, best in zip(ids, _best(said, predictor), strict=True):
+                answers[i]["top_k"] = best
     return answers
+
+
+def _best(said: Said, predictor: Any) -> list[list[dict[str, Any]]]:
+    if predictor.settings["problem_type"] == SEVERAL:  # each label has a probability of its own
+        order = np.argsort(-said.scores, axis=1, kind="stable")[:, : predictor.top_k or None]
+        return [
+            [{"label": predictor.labels[i], "score": round(float(row[i]), 6)} for i in best]
+            for row, best in zip(said.scores, order, strict=True)
+        ]
+    return surety.best_labels(said.logs, said.scores, predictor)
 
 
 @cache

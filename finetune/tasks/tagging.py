@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from finetune import data, metrics, models
-from finetune.tasks import entity_errors, label_errors
+from finetune.tasks import entity_errors, label_errors, surety
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -65,6 +65,9 @@ class Said:
     tags: np.ndarray  # int64 (W,)
     scores: np.ndarray  # float32 (W,): the probability of each; 0 if the tokenizer makes no subword of the word
     words_scored: int
+    # On request, see `collect`:
+    logs: np.ndarray | None = None  # float32 (W, L): the log-probability of each label, without a temperature
+    raw_scores: np.ndarray | None = None  # as `scores`, without a temperature
 
 
 def read(config: Any, given: Mapping[str, Any] | None = None) -> dict[str, Any]:
@@ -107,8 +110,13 @@ def headline(dataset: Any) -> str:
 
 
 def settings(splits: Mapping[str, Any], config: Any) -> dict[str, Any]:
-    """What is saved with the weights: whether the tags are plain."""
-    return {"plain_tags": True} if data.is_plain(splits["train"]) else {}
+    """What is saved with the weights: whether the tags are plain. How sure the model is comes at the run's end."""
+    return surety.NOTHING | ({"plain_tags": True} if data.is_plain(splits["train"]) else {})
+
+
+def notes(settings: Mapping[str, Any]) -> list[str]:
+    """For the model card: what the scores say, and what the development split promises."""
+    return surety.notes(settings)
 
 
 def told(dataset: Any) -> str:
@@ -145,9 +153,20 @@ def gold(dataset: Any, labels: Sequence[str]) -> Gold:
 
 
 def collect(output: Any, batch: Any, settings: Mapping[str, Any]) -> dict[str, Tensor]:
-    """The label of each real token, int64, and its probability."""
+    """The label of each real token, int64, and its probability at the temperature of the model.
+
+    `settings["also"]` may name `logs`, the log-probabilities of all labels, and `raw_scores`, the probability without
+    a temperature.
+    """
     logits = batch.without_padding(output.logits.float())  # (real tokens, L)
-    return {"labels": logits.argmax(-1), "scores": logits.softmax(-1).amax(-1)}
+    temperature = settings.get("score_temperature") or 1.0
+    found = {"labels": logits.argmax(-1), "scores": (logits / temperature).softmax(-1).amax(-1)}
+    also = settings.get("also", ())
+    if "logs" in also:
+        found["logs"] = logits.log_softmax(-1)
+    if "raw_scores" in also:
+        found["raw_scores"] = logits.softmax(-1).amax(-1)
+    return found
 
 
 def decode(encoded: Windows, found: Mapping[str, np.ndarray]) -> Said:
@@ -159,7 +178,8 @@ def _of_words(alignment: data.Alignment, found: Mapping[str, np.ndarray], outsid
     """As `decode`. `outside` is the label of words of which the tokenizer makes no subword."""
     labels, scores = found.get("labels", np.zeros(0, np.int64)), found.get("scores", np.zeros(0, np.float32))
     chosen, scored = alignment.to_words(labels, outside)
-    return Said(chosen, alignment.to_words(scores)[0], scored)
+    also = {key: alignment.to_words(found[key])[0] for key in ("logs", "raw_scores") if key in found}
+    return Said(chosen, alignment.to_words(scores)[0], scored, **also)
 
 
 def counts(gold: Gold, said: Said, labels: Sequence[str], settings: Mapping[str, Any]) -> np.ndarray:
@@ -179,6 +199,88 @@ def score(sums: np.ndarray, labels: Sequence[str], settings: Mapping[str, Any]) 
 def remarks(gold: Gold, said: Said) -> dict[str, float]:
     """`words` and `words_scored`, which must be equal."""
     return {"words": len(gold.tags), "words_scored": said.words_scored}
+
+
+def calibrate(gold: Gold, said: Said, labels: Sequence[str], settings: Mapping[str, Any]) -> dict[str, Any]:
+    """What makes the scores honest, from the development split: the temperature, and the scale of entities.
+
+    Args:
+        said: with `logs`.
+    """
+    assert said.logs is not None
+    seen = said.scores > 0  # the words that have a subword
+    temperature = metrics.fitted_temperature(said.logs[seen], gold.tags[seen])
+    if settings.get("plain_tags"):
+        return {"score_temperature": temperature}
+    scores = np.where(seen, metrics.tempered(said.logs, temperature).max(1), 0.0)
+    lowest, right, _ = _entity_scores(gold, said, scores, labels)
+    return {"score_temperature": temperature, "entity_scale": list(metrics.fitted_scale(lowest, right))}
+
+
+def calibration(gold: Gold, said: Said, labels: Sequence[str], settings: Mapping[str, Any]) -> dict[str, float]:
+    """The expected calibration error of the scores that predictions have, and the one before they were calibrated.
+
+    `ece` and `ece_before` are those of the entities, `ece_words` and `ece_words_before` those of the words. Of plain
+    tags, the first two are those of the words.
+
+    Args:
+        said: with `raw_scores`.
+    """
+    assert said.raw_scores is not None
+    seen, right = said.scores > 0, said.tags == gold.tags
+    words = [
+        metrics.calibration_error(metrics.calibration_sums(own[seen], right[seen]))
+        for own in (said.scores, said.raw_scores)
+    ]
+    if settings.get("plain_tags"):
+        return dict(zip(("ece", "ece_before"), words, strict=True))
+    found = dict(zip(("ece_words", "ece_words_before"), words, strict=True))
+    for name, scores, scale in (
+        ("ece", said.scores, settings.get("entity_scale")),
+        ("ece_before", said.raw_scores, None),
+    ):
+        lowest, whole, _ = _entity_scores(gold, said, scores, labels)
+        lowest = lowest if scale is None else metrics.scaled(lowest, scale)
+        found[name] = metrics.calibration_error(metrics.calibration_sums(lowest, whole))
+    return found
+
+
+def promises(gold: Gold, said: Said, labels: Sequence[str], settings: Mapping[str, Any]) -> dict[str, Any]:
+    """What precision of its entities the development split promises, and above which scores."""
+    if settings.get("plain_tags"):
+        return {}
+    lowest, right, sentences = _entity_scores(gold, said, said.scores, labels)
+    scores = _told_scores(lowest, settings)
+    total = sum(len(metrics.entity_spans(tags)) for tags in _sentences(gold.tags, gold.offsets, labels))
+    return surety.promised(scores, right, total, "entities", sentences)
+
+
+def _told_scores(lowest: np.ndarray, settings: Mapping[str, Any]) -> np.ndarray:
+    """The scores of entities as predictions have them, from the lowest score of the words of each."""
+    lowest, scale = np.asarray(lowest, np.float64).round(6), settings.get("entity_scale")
+    return lowest if scale is None else metrics.scaled(lowest, scale).round(6)
+
+
+def _entity_scores(
+    gold: Gold, said: Said, scores: np.ndarray, labels: Sequence[str]
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Of each entity that the model found: the lowest score of its words, whether it is right, and its sentence."""
+    found, right, sentence = [], [], []
+    sides = (_sentences(tags, gold.offsets, labels) for tags in (gold.tags, said.tags))
+    for number, (start, (wanted, given)) in enumerate(zip(gold.offsets[:-1], zip(*sides, strict=True), strict=True)):
+        spans = metrics.entity_spans(given)
+        known = set(metrics.entity_spans(wanted)) if spans else set()
+        for span in spans:
+            found.append(scores[start + span[0] : start + span[1]].min())
+            right.append(span in known)
+            sentence.append(number)
+    return np.array(found, np.float64), np.array(right, bool), np.array(sentence, np.int64)
+
+
+def _sentences(tags: np.ndarray, offsets: np.ndarray, labels: Sequence[str]) -> Iterable[list[str]]:
+    """The tags of each sentence, in words."""
+    names = np.array(labels, dtype=object)[tags] if len(tags) else tags
+    return (list(names[begin:end]) for begin, end in itertools.pairwise(offsets))
 
 
 def write(
@@ -254,17 +356,35 @@ def answer(samples: Sequence[Any], predictor: Any) -> list[dict[str, Any]]:
     names, tags = (
         [kinds[i] for i in said.tags] for kinds in (predictor.labels, data.tags_of_labels(predictor.labels))
     )
-    return [
+    scale = predictor.settings.get("entity_scale")
+    answers = [
         {
             "tokens": words,
             "predicted": names[begin:end],
             "scores": scores[begin:end],
-            "entities": decode_entities(words, tags[begin:end], scores[begin:end], sample, places),
+            "entities": decode_entities(words, tags[begin:end], scores[begin:end], sample, places, scale),
         }
         for sample, words, places, begin, end in zip(
             samples, sentences, spans, offsets[:-1], offsets[1:], strict=True
         )
     ]
+    if predictor.top_k is not None:
+        best = surety.best_labels(said.logs, said.scores, predictor)
+        for own, begin, end in zip(answers, offsets[:-1], offsets[1:], strict=True):
+            own["top_k"] = best[begin:end]
+    if predictor.min_score is not None:
+        for own in answers:
+            _leave_out(own, predictor.min_score, predictor.labels[outside])
+    return answers
+
+
+def _leave_out(answer: dict[str, Any], min_score: float, outside: str) -> None:
+    """Takes the entities out of an answer that the model is not sure enough of."""
+    for entity in answer["entities"]:
+        if entity["score"] < min_score:
+            begin, end = entity["words"]
+            answer["predicted"][begin:end] = [outside] * (end - begin)
+    answer["entities"] = [entity for entity in answer["entities"] if entity["score"] >= min_score]
 
 
 def decode_entities(
@@ -273,6 +393,7 @@ def decode_entities(
     scores: Sequence[float],
     text: Any = None,
     places: Sequence[tuple[int, int]] | None = None,
+    scale: Sequence[float] | None = None,
 ) -> list[dict[str, Any]]:
     """The entities of one sentence. `Predictor` explains their keys.
 
@@ -280,6 +401,7 @@ def decode_entities(
         tags: a tag for each word, in any scheme.
         scores: a score for each word.
         text, places: the text, and where each word begins and ends in it; no places if words were given.
+        scale: factor and shift that calibrate the scores of the entities, as `finetune.metrics.scaled` takes them.
     """
     found = []
     # Tags of every scheme keep their entities in IOB2. `to_iob2` accepts all prefixes for IOBES.
@@ -292,7 +414,9 @@ def decode_entities(
             first = places[begin][0]
             start, stop = (first + at for at in _visible(text[first : places[end - 1][1]]))
             entity = {"text": text[start:stop], "label": kind, "start": start, "end": stop}
-        found.append(entity | {"words": [begin, end], "score": min(scores[begin:end])})
+        lowest = min(scores[begin:end])
+        score = lowest if scale is None else round(float(metrics.scaled(np.array(lowest), scale)), 6)
+        found.append(entity | {"words": [begin, end], "score": score})
     return found
 
 

@@ -41,6 +41,8 @@ def collect(
     batches: Any,
     collected: Callable[[Any, Any], dict[str, torch.Tensor]],
     run: Callable[[Any, Any], Any] | None = None,
+    *,
+    alone: bool = False,
 ) -> Collected:
     """Runs the model over `batches` (see `finetune.data.EvalBatches`) and keeps what `collected` returns.
 
@@ -53,6 +55,7 @@ def collect(
             dimensions are the same for all batches.
         run: takes the model, with its wrappers, and a batch on the device, and returns the output. Default: the
             model's forward.
+        alone: this process runs all batches, and waits for no other process.
 
     Raises:
         RuntimeError: if a row did not come back exactly once.
@@ -60,10 +63,11 @@ def collect(
     began = time.perf_counter()
     model.eval()
     mine = []
-    for number, batch, on_device, output in _outputs(accelerator, model, batches, run or _forward):
+    for number, batch, on_device, output in _outputs(accelerator, model, batches, run or _forward, alone):
         losses = {name: output[name].detach() for name, count in batch.targets.items() if count}
         mine.append((number, batch.row_ids, collected(output, on_device), losses, batch.targets))
-    gathered = sorted(gather_object([_on_host(part) for part in mine]), key=lambda part: part[0])
+    parts = [_on_host(part) for part in mine]
+    gathered = sorted(parts if alone else gather_object(parts), key=lambda part: part[0])
     rows = batches.rows
     if not len(rows):  # no word of the split has a subword
         return Collected({}, {"loss": 0.0}, {"loss": 0}, 0, time.perf_counter() - began)
@@ -99,13 +103,13 @@ def _forward(model: Any, batch: Any) -> Any:
 
 
 def _outputs(
-    accelerator: Accelerator, model: torch.nn.Module, batches: Any, run: Callable[[Any, Any], Any]
+    accelerator: Accelerator, model: torch.nn.Module, batches: Any, run: Callable[[Any, Any], Any], alone: bool
 ) -> Iterator[tuple[int, Any, Any, Any]]:
     """For each batch of this process: its number, the batch, the batch on the device, and the model's output."""
-    processes = accelerator.num_processes
+    processes, own = (1, 0) if alone else (accelerator.num_processes, accelerator.process_index)
     # Sharded models need the same number of batches on each process. Results of the surplus batches are not kept.
     for first in range(0, len(batches), processes):
-        number = first + accelerator.process_index
+        number = first + own
         batch = batches[min(number, len(batches) - 1)]
         on_device = batch.to(accelerator.device)
         with memory_errors_explained("in the evaluation", SMALLER_EVALUATION), mixed_precision(accelerator):

@@ -216,7 +216,7 @@ def test_texts_with_labels(sentiment_run, tmp_path, capsys):
         ({"model_name_or_path": None}, "--model_name_or_path is missing"),
         ({"model_name_or_path": "gru"}, "--model_name_or_path gru: an untrained baseline"),
         ({"input_file": "{folder}/nope.jsonl"}, "--input_file .*nope.jsonl: No such file"),
-        ({"input_file": "{folder}"}, "--input_file .*: Is a directory"),
+        ({"input_file": "{folder}"}, "--input_file .*: a folder is of brat"),
         ({"input_file": "{folder}/in.txt", "input_format": "auto"}, "in.txt: give its format with --input_format"),
         ({"output_file": "{folder}/no/out.jsonl"}, "--output_file .*out.jsonl: No such file or directory"),
         ({"output_file": "{folder}"}, "--output_file .*: this is a folder; give a file"),
@@ -320,9 +320,9 @@ def test_the_column_and_the_windows_are_those_of_the_run(tmp_path):
         assert (predictor.max_seq_length, predictor.doc_stride) == (12, 5)
 
 
-def test_one_process_reads(monkeypatch, ner_run):
+def test_several_processes_need_a_file(monkeypatch, ner_run):
     monkeypatch.setenv("WORLD_SIZE", "2")
-    with pytest.raises(ValueError, match="this recipe runs in one process"):
+    with pytest.raises(ValueError, match="--input_file -: each of the processes reads the input; give a file"):
         predict_stream(PredictConfig(model_name_or_path=str(ner_run)))
 
 

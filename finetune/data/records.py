@@ -1,0 +1,22 @@
+"""What prediction labels, one answer each."""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from finetune.data.conll import Sentence
+
+
+@dataclass(frozen=True)
+class Record:
+    """A text, or a question, that gets one answer."""
+
+    line: int  # the number of its first line
+    sample: str | tuple[str, str] | list[str]  # a text, a pair of texts, or words
+    row: dict[str, Any] = field(default_factory=dict)  # keys that the answer keeps
+    sentence: Sentence | None = None  # for a column file: its lines; the lines after the last sentence have no word
+    head: bool = False  # whether it has the names of the columns; its sample is empty, but of the right kind
+
+    @property
+    def asks(self) -> bool:
+        """Whether there is something to label. The lines after the last sentence of a column file are not."""
+        return not self.head and (self.sentence is None or bool(self.sample))

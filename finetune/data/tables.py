@@ -1,0 +1,143 @@
+"""The rows of a CSV or TSV stream as records to label.
+
+CSV has the quoting of RFC 4180. In TSV nothing is quoted, and a quotation mark is a character, as in training.
+"""
+
+import csv
+import itertools
+import logging
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from finetune.data.messages import listed, shown
+from finetune.data.records import Record
+
+logger = logging.getLogger(__name__)
+
+_LOOKED_AT = 2000  # rows, to guess a column
+_SHORT = 3  # words on average, of a column without texts
+
+
+@dataclass(frozen=True)
+class TextColumns:
+    """Which columns hold what the model labels.
+
+    `text` and `pair` are what the user named; `likely` and `likely_pair` are taken if there are columns of these
+    names, such as those of the model's training.
+    """
+
+    text: str | None = None
+    pair: str | None = None
+    likely: Sequence[str] = ("text",)
+    likely_pair: Sequence[str] = ()  # empty: the model labels single texts, if no pair is named
+    names: str | None = None  # the names of all columns, between commas, of a file without a header line
+
+
+def table_records(
+    lines: Iterable[tuple[int, str]], name: str, form: str, columns: TextColumns, *, may_look_ahead: bool
+) -> Iterator[Record]:
+    """Yields a record with `head`, then one for each row.
+
+    Args:
+        lines: numbered, without their ends.
+        name: the name of the file in messages.
+        form: `csv` or `tsv`.
+        may_look_ahead: whether rows may be read before the first one is answered, to find the column of the texts.
+
+    Raises:
+        ValueError: naming file and line, for a row with another number of cells than the header, two columns of one
+            name, broken quoting, and where it is not clear which column is meant.
+    """
+    rows = _rows(lines, name, form)
+    if columns.names:
+        header, line = [own.strip() for own in columns.names.split(",")], 0
+    else:
+        line, header = next(rows, (0, []))
+    if not header:
+        return
+    where = f"{name}:{line}" if line else f"--column_names {columns.names}"
+    if len(set(header)) != len(header):
+        raise ValueError(f"{where}: two columns are named {shown(next(x for x in header if header.count(x) > 1))}")
+    if columns.text is None and not set(columns.likely) & set(header) and may_look_ahead:
+        first = list(itertools.islice(_whole(rows, header, name), _LOOKED_AT))
+        rows = itertools.chain(first, rows)
+        cells = [row for _, row in first]
+    else:
+        cells = []
+    text = _column(columns.text, columns.likely, header, cells, where, "--text_column_name", name)
+    pair = None
+    if columns.pair is not None or columns.likely_pair:
+        pair = _column(columns.pair, columns.likely_pair, header, [], where, "--text_pair_column_name", name)
+        if text == pair:
+            raise ValueError(f"{where}: --text_column_name and --text_pair_column_name both name {shown(text)}")
+    yield Record(max(line, 1), "" if pair is None else ("", ""), {own: own for own in header}, head=True)
+    for number, row in _whole(rows, header, name):
+        if row == header:
+            what = "leave out --column_names" if columns.names else "the file already has one"
+            raise ValueError(f"{name}:{number}: this is a header line; {what}")
+        told = dict(zip(header, row, strict=True))
+        yield Record(number, told[text] if pair is None else (told[text], told[pair]), told)
+
+
+def _rows(lines: Iterable[tuple[int, str]], name: str, form: str) -> Iterator[tuple[int, list[str]]]:
+    """The cells of each row that is not blank, and the line where it begins."""
+    csv.field_size_limit(2**31 - 1)
+    if form == "tsv":
+        for number, line in lines:
+            if line:
+                yield number, line.split("\t")
+        return
+    # A quoted cell may have line ends in it.
+    reader = csv.reader((line + "\n" for _, line in lines), strict=True)
+    end_of_last = 0
+    try:
+        for cells in reader:
+            begin, end_of_last = end_of_last + 1, reader.line_num
+            if cells:
+                yield begin, cells
+    except csv.Error as error:
+        raise ValueError(f"{name}:{reader.line_num}: not CSV: {error}") from error
+
+
+def _whole(
+    rows: Iterable[tuple[int, list[str]]], header: Sequence[str], name: str
+) -> Iterator[tuple[int, list[str]]]:
+    for number, row in rows:
+        if len(row) != len(header):
+            raise ValueError(f"{name}:{number}: {len(row)} column(s), but the header has {len(header)}")
+        yield number, row
+
+
+def _column(
+    named: str | None,
+    likely: Sequence[str],
+    header: Sequence[str],
+    rows: Sequence[list[str]],
+    where: str,
+    flag: str,
+    name: str,
+) -> str:
+    """The column that the user named, or that has a likely name, or that alone can hold the texts."""
+    wanted = next((own for own in likely if own in header), None) if named is None else named
+    if wanted in header:
+        return str(wanted)
+    texts = [own for i, own in enumerate(header) if _is_text([row[i] for row in rows])]
+    if named is None and (len(texts) == 1 or (rows and len(header) == 1)):
+        found = texts[0] if texts else header[0]
+        logger.warning("%s: taken as %s %s, since no other column could be meant", name, flag, shown(found))
+        return found
+    missing = shown(named) if named is not None else " or ".join(map(shown, likely))
+    raise ValueError(
+        f"{where}: no column {missing}; it has: {listed(header)}. Name the right one with {flag} "
+        "(no header line? then give --column_names)"
+    )
+
+
+def _is_text(column: Sequence[Any]) -> bool:
+    """Whether a column may hold texts: most are different, and they have several words on average.
+
+    As `finetune.data.columns.is_text`, whose file imports datasets.
+    """
+    words = sum(len(cell.split()) for cell in column)
+    return words > _SHORT * len(column) and 2 * len(set(column)) >= len(column)
