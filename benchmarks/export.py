@@ -83,7 +83,7 @@ def sides_of(arguments: argparse.Namespace, folder: Path, place: Path) -> dict[s
         predictor = finetune.load_predictor(where, runtime=runtime)
         del os.environ["ACCELERATE_MIXED_PRECISION"]
         return lambda texts: [
-            {(one["type"], one["start"], one["end"]) for one in answer["entities"]} for answer in predictor(texts)
+            {(one["label"], one["start"], one["end"]) for one in answer["entities"]} for answer in predictor(texts)
         ]
 
     sides = {
