@@ -38,6 +38,15 @@ TASKS = ("tagging", "classification", "questions", "seq2seq", "masked", "next_wo
 LINK = re.compile(r"(?<=\]\()(?!https?:|#|mailto:)([^)#\s]+)")
 
 
+def on_config(config: Any) -> Any:
+    """Pages that mkdocs.yml does not name come last in the navigation, so that none is lost."""
+    named = set(re.findall(r"[\w/]+\.md", str(config.nav)))
+    others = sorted(path.name for path in (ROOT / "docs").glob("*.md") if path.name not in named)
+    if others:
+        config.nav.append({"More": others})
+    return config
+
+
 def on_files(files: Files, config: Any) -> Files:
     """Adds the pages."""
     pages = {to: (ROOT / at).read_text(encoding="utf-8") for at, to in OUTSIDE.items()}
