@@ -219,6 +219,11 @@ class TrainingArguments:
     metric_for_best_model: str | None = flag(
         None, "The score that chooses the best model, such as f1, accuracy or loss [the main score of the task]."
     )
+    on_collapse: Literal["restart", "stop", "ignore"] = flag(
+        "restart",
+        "What to do if the model gives every input the same label and no longer learns. restart: begin again with "
+        "another seed, half the rate and warm-up, at most twice; stop: end with an error; ignore: say so and go on.",
+    )
     early_stopping_patience: int | None = flag(
         None, "Stop after this number of evaluations in a row without a better score."
     )

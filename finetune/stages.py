@@ -35,6 +35,7 @@ A task may also have:
 | `promises(gold, said, labels, settings)` | settings: which precision the answers above a score have |
 | `check(sample, predictor)` | refuses a sample that the model cannot answer |
 | `label_numbers(dataset)` | the labels of a split and their numbers |
+| `spread(said, settings)` | how much the answers differ, to recognise a model that gives all the same answer |
 | `notes(settings)` | for the model card: sentences about the scores |
 """
 
@@ -51,6 +52,8 @@ import numpy as np
 from finetune import cli, data, models, reporting, training
 
 SPLITS = (("validation", "eval"), ("test", "test"))
+# The settings of a loss in a model's config, as `finetune.models.set_loss` writes them, and their defaults.
+_LOSS: dict[str, Any] = {"class_weights": None, "label_smoothing": 0.0, "focal_gamma": 0.0}
 
 
 @dataclass
@@ -161,13 +164,50 @@ def encode(job: Job, model: Any, tokenizer: Any) -> None:
         job.run.print("embedding: {:,} of {:,} rows train".format(*models.compact_vocabulary(model, tokenizer, seen)))
 
 
-def fit(job: Job, model: Any) -> training.TrainOutcome:
-    """Trains the model, and evaluates it as often as the flags say."""
+def fit(job: Job, model: Any, load: Callable[[], Any] | None = None) -> training.TrainOutcome:
+    """Trains the model, and evaluates it as often as the flags say.
+
+    Args:
+        load: loads the model and its tokenizer again. If given, a run that collapses is recognised.
+    """
     rows = {split: encoded.rows for split, encoded in job.encoded.items()}
     batches = data.train_batches(
         rows, job.tokenizer, job.config, job.run.accelerator, job.targets or job.task.targets
     )
-    return training.train(job.run, model, job.tokenizer, batches, lambda model: evaluate(job, model)[1])
+    watch = None if load is None else watch_for_collapse(job, model, load)
+
+    def evaluated(model: Any) -> dict[str, float]:
+        said, scores = evaluate(job, model)
+        if watch is not None:
+            watch.spread = job.task.spread(said, job.settings)
+        return scores
+
+    return training.train(job.run, model, job.tokenizer, batches, evaluated, watch)
+
+
+def watch_for_collapse(job: Job, model: Any, load: Callable[[], Any]) -> training.Watch | None:
+    """What shows that a run has collapsed, or None if that cannot be seen.
+
+    It can be seen of one label for each word or text, if labels differ, in a run with evaluations. A run that trains
+    only the head is left alone: it learns slowly, and there is nothing in it that breaks.
+    """
+    config, encoded = job.config, job.encoded
+    if config.eval_strategy == "no" or config.freeze_encoder or "validation" not in encoded:
+        return None
+    blind = {}
+    for split in ("train", "validation"):
+        rows = encoded[split].rows
+        labels = rows.tokens.get("labels", rows.samples.get("labels"))
+        if labels is None or labels.dtype.kind not in "iu":
+            return None
+        if any(isinstance(module, models.LinearChainCrf) for module in model.modules()):
+            blind[split] = models.blind_chain_loss(labels, rows.offsets, len(job.labels))
+        else:
+            settings = {name: getattr(model.config, name, default) for name, default in _LOSS.items()}
+            blind[split] = models.blind_loss(labels, len(job.labels), **settings)
+    if not all(blind.values()):
+        return None
+    return training.Watch(blind["train"], blind["validation"], lambda: load()[0].state_dict())
 
 
 def evaluate(
@@ -286,7 +326,7 @@ def _line(scores: Mapping[str, float], name: str, shown: Sequence[str]) -> str:
 
 def write_card(job: Job, model: Any, results: Mapping[str, float]) -> None:
     """Writes the model card."""
-    config = job.config
+    config = training.config_of_attempt(job.config, int(results.get("restarts", 0)))
     reporting.write_model_card(
         job.run.output_dir,
         task=job.task.PIPELINE,
@@ -300,4 +340,5 @@ def write_card(job: Job, model: Any, results: Mapping[str, float]) -> None:
         results=results,
         notes=list(asked(job.task, "notes", job.settings)),
         settings=reporting.told_settings(config),
+        events=training.told_collapses(job.config, results),
     )

@@ -81,14 +81,17 @@ def finetune_ner(config: NerConfig, data: Mapping[str, Any] | None = None) -> tr
     config = job.config
 
     # 2. Load the model and its tokenizer.
-    model, tokenizer = models.load(
-        "token-classification",
-        config,
-        job.labels,
-        words=task.words(job.splits["train"]),
-        max_seq_length=config.max_seq_length,
-        head=config.head,
-    )
+    def load() -> Any:
+        return models.load(
+            "token-classification",
+            config,
+            job.labels,
+            words=task.words(job.splits["train"]),
+            max_seq_length=config.max_seq_length,
+            head=config.head,
+        )
+
+    model, tokenizer = load()
     if hasattr(model, "crf") and (config.label_all_tokens or config.doc_stride == 0):
         raise ValueError(
             "--label_all_tokens, --doc_stride 0: a CRF tags whole words, so only first subwords have labels, and "
@@ -99,8 +102,8 @@ def finetune_ner(config: NerConfig, data: Mapping[str, Any] | None = None) -> tr
     # 3. Turn words into subwords, in windows without padding.
     stages.encode(job, model, tokenizer)
 
-    # 4. Train, and evaluate as often as the flags say.
-    outcome = stages.fit(job, model)
+    # 4. Train, and evaluate as often as the flags say. If the run collapses, begin again.
+    outcome = stages.fit(job, model, load)
 
     # 5. Save the model, its predictions on the evaluation splits, its scores and its card.
     return stages.report(job, outcome)

@@ -68,24 +68,27 @@ def finetune_sentiment(config: SentimentConfig, data: Mapping[str, Any] | None =
     config = job.config
 
     # 2. Load the model and its tokenizer.
-    model, tokenizer = models.load(
-        "sequence-classification",
-        config,
-        job.labels,
-        words=task.words(job.splits["train"]),
-        max_seq_length=config.max_seq_length,
-        pooling=config.pooling,
-        pairs=config.text_pair_column_name is not None,
-        start=task.start(job.splits["train"], config.class_weights),
-    )
+    def load() -> Any:
+        return models.load(
+            "sequence-classification",
+            config,
+            job.labels,
+            words=task.words(job.splits["train"]),
+            max_seq_length=config.max_seq_length,
+            pooling=config.pooling,
+            pairs=config.text_pair_column_name is not None,
+            start=task.start(job.splits["train"], config.class_weights),
+        )
+
+    model, tokenizer = load()
     stages.set_loss(job, model, "label")
     tokenizer.model_max_length = config.max_seq_length  # where pipeline(truncation=True) cuts a text, too
 
     # 3. Turn texts into subwords, without padding.
     stages.encode(job, model, tokenizer)
 
-    # 4. Train, and evaluate as often as the flags say.
-    outcome = stages.fit(job, model)
+    # 4. Train, and evaluate as often as the flags say. If the run collapses, begin again.
+    outcome = stages.fit(job, model, load)
 
     # 5. Save the model, its predictions on the evaluation splits, its scores and its card.
     return stages.report(job, outcome)

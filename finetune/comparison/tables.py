@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from finetune import metrics, models, stages
+from finetune import metrics, models, stages, training
 from finetune.arguments import DataArguments, TextFileArguments, WordFileArguments
 from finetune.comparison.runs import Run, check_data, read_run
 from finetune.tasks.samples import each
@@ -101,6 +101,12 @@ def comparison_of(
             name: _model(list(seeds.values()), list(seeds), split, metric, told) for name, seeds in found.items()
         },
         "pairs": [asdict(pair) for pair in pairs],
+        "collapses": [
+            f"{name}, seed {seed}: {sentence}"
+            for name, seeds in found.items()
+            for seed, run in seeds.items()
+            for sentence in training.told_collapses(run.config, run.results)
+        ],
         **{"labels": [], "confusion": {}, "breakdowns": {}, "examples": []},
         **compared,
     }

@@ -173,6 +173,10 @@ class TrainBatches:
     count: Count = labels_counted
     _steps: dict[int, int] = field(default_factory=dict, init=False, repr=False, compare=False)
 
+    def with_seed(self, seed: int) -> "TrainBatches":
+        """The same rows in another order."""
+        return replace(self, seed=seed)
+
     def steps_in(self, epoch: int) -> int:
         """The number of optimizer steps of an epoch. Some steps may hold fewer rows than others."""
         if self.tokens_per_batch is None and not self._ordered:

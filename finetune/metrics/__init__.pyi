@@ -40,6 +40,7 @@ from .numbers import spearman as spearman
 from .promises import DELTA as DELTA
 from .promises import Promise as Promise
 from .promises import promised_thresholds as promised_thresholds
+from .sameness import answer_spread as answer_spread
 from .significance import Comparison as Comparison
 from .significance import OverSeeds as OverSeeds
 from .significance import accuracy_counts as accuracy_counts

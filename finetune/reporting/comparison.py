@@ -226,6 +226,7 @@ def _markdown(report: Mapping[str, Any], figures: Sequence[str]) -> str:
         labels = ", ".join(f"{label} {count:,}" for label, count in split["labels"].items())
         lines.append(f"- {name}: {split['sentences']:,} sentences, {split['words']:,} words; {labels}")
     lines += ["", "## Scores and costs", "", comparison_table(report), "", _told(report), ""]
+    lines += [f"- {sentence}" for sentence in report.get("collapses", ())]
     for failure in report["failures"]:
         lines.append(f"- **failed**: {failure['model']}, seed {failure['seed']}: {failure['reason']}")
     if report["pairs"]:

@@ -49,6 +49,7 @@ def write_model_card(
     settings: Mapping[str, Any],
     labels: Sequence[str] = (),
     notes: Sequence[str] = (),
+    events: Sequence[str] = (),
 ) -> None:
     """Writes `README.md`: what the model is, its data, its scores, its settings, and how to use it.
 
@@ -62,6 +63,7 @@ def write_model_card(
         results: the content of `all_results.json`.
         settings: the flags to show.
         notes: sentences about the scores.
+        events: what happened in the training, such as that it was begun again.
     """
     name, base = folder.resolve().name, _public(base_model)
     data = _public(data)
@@ -121,6 +123,7 @@ def write_model_card(
         "## Training",
         "",
         *(f"- {key}: {value}" for key, value in settings.items()),
+        *(f"- {event}" for event in events),
         # A run that stopped early has fewer steps than the flags say. The weights are those of the best epoch.
         *([f"- steps trained: {results['train_steps']:,}"] if "train_steps" in results else []),
         *([f"- best epoch: {results['best_epoch']}"] if "best_epoch" in results else []),

@@ -311,6 +311,13 @@ def remarks(gold: np.ndarray, said: Said) -> dict[str, float]:
     return {"spearman": metrics.spearman(gold, said.scores)} if gold.dtype == np.float64 else {}
 
 
+def spread(said: Said, settings: Mapping[str, Any]) -> float:
+    """How much the certainty differs between texts, if all have the same label (`finetune.metrics.answer_spread`)."""
+    if settings["problem_type"] != ONE or said.labels is None:
+        return math.inf
+    return metrics.answer_spread(said.labels, said.scores)
+
+
 def write(
     file: Callable[[str], Path],
     name: str,

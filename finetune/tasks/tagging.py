@@ -283,6 +283,12 @@ def _sentences(tags: np.ndarray, offsets: np.ndarray, labels: Sequence[str]) -> 
     return (list(names[begin:end]) for begin, end in itertools.pairwise(offsets))
 
 
+def spread(said: Said, settings: Mapping[str, Any]) -> float:
+    """How much the certainty differs between words, if all have the same tag (`finetune.metrics.answer_spread`)."""
+    seen = said.scores > 0  # the words that have a subword
+    return metrics.answer_spread(said.tags[seen], said.scores[seen])
+
+
 def write(
     file: Callable[[str], Path],
     name: str,

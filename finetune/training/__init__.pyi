@@ -1,3 +1,6 @@
+from .collapse import Watch as Watch
+from .collapse import config_of_attempt as config_of_attempt
+from .collapse import told_collapses as told_collapses
 from .evaluation import Collected as Collected
 from .evaluation import collect as collect
 from .loop import TrainOutcome as TrainOutcome

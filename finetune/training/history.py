@@ -20,6 +20,12 @@ class History:
         if run.accelerator.is_main_process:
             write_text(self.path, "".join(json.dumps(line) + "\n" for line in self.lines))
 
+    def begin_again(self, lines: list[dict[str, float]]) -> None:
+        """Replaces all lines: the run starts at its first step again."""
+        self.lines = list(lines)
+        if self.run.accelerator.is_main_process:
+            write_text(self.path, "".join(json.dumps(line) + "\n" for line in self.lines))
+
     def add(self, line: dict[str, float]) -> None:
         """Writes a line to the file, and to the trackers."""
         self.lines.append(line)

@@ -9,6 +9,7 @@ from typing import Any, NoReturn, Protocol
 
 from accelerate.utils import set_seed
 
+from finetune.training.collapse import Signs, Watch, config_of_attempt
 from finetune.training.folder import TRACKED_AS
 from finetune.training.history import History, evaluation_line
 from finetune.training.memory import (
@@ -22,6 +23,7 @@ from finetune.training.memory import (
 from finetune.training.optimizers import build_optimizer, build_schedule
 from finetune.training.precision import note_precision
 from finetune.training.progress import progress_bar
+from finetune.training.restart import begin_again_after_collapse
 from finetune.training.resume import check_data, find_best, training_of
 from finetune.training.run import Run
 from finetune.training.saving import (
@@ -49,6 +51,8 @@ class Batches(Protocol):
     """What the loop asks of its batches (see `finetune.data.TrainBatches`)."""
 
     def digest(self) -> str: ...
+
+    def with_seed(self, seed: int) -> "Batches": ...
 
     def steps_in(self, epoch: int) -> int: ...
 
@@ -86,16 +90,23 @@ class _State:
     evaluations_since_best: int = 0
     pieces: int = 1  # each micro-batch is cut into so many, after a step did not fit into memory
     schedule: dict[str, Any] = field(default_factory=dict)
+    signs: Signs = field(default_factory=Signs)
 
 
 def train(
-    run: Run, model: Any, tokenizer: Any, batches: Batches, evaluate: Callable[[Any], dict[str, float]]
+    run: Run,
+    model: Any,
+    tokenizer: Any,
+    batches: Batches,
+    evaluate: Callable[[Any], dict[str, float]],
+    watch: Watch | None = None,
 ) -> TrainOutcome:
     """Trains `model`, and ends with its best evaluated weights, or with the last ones.
 
     Args:
         batches: the micro-batches of every step, as this process sees them.
         evaluate: takes the (wrapped) model and returns scores by name, such as `eval_f1`.
+        watch: if given, a run that collapses is recognised, and `--on_collapse` says what happens then.
 
     Raises:
         MemoryError: if a step does not fit into memory. The message says what helps.
@@ -104,9 +115,9 @@ def train(
         KeyboardInterrupt, SystemExit: after Ctrl-C or SIGTERM, once the step is done and a checkpoint is written.
     """
     try:
-        training = _prepare(run, model, tokenizer, batches)
+        training = _prepare(run, model, tokenizer, batches, watch)
         with noted_signals(run.accelerator) as signals:  # each step asks for them
-            signal = _take_steps(training, batches, evaluate, signals)
+            signal = _take_steps(training, evaluate, signals)
         training.bar.close()
         if signal:
             _leave(run, signal, training.state.step)
@@ -122,6 +133,9 @@ class _Training:
     """What the steps work on."""
 
     run: Run
+    config: Any  # the run's flags; if it was begun again, with the seed and the rates of this attempt
+    batches: Batches
+    watch: Watch | None
     model: Any  # wrapped by Accelerate, as the optimizer is
     tokenizer: Any
     optimizer: Any
@@ -137,9 +151,13 @@ class _Training:
         return self.run.config.early_stopping_patience or math.inf
 
 
-def _prepare(run: Run, model: Any, tokenizer: Any, batches: Batches) -> _Training:
+def _prepare(run: Run, model: Any, tokenizer: Any, batches: Batches, watch: Watch | None) -> _Training:
     """Wraps the model and loads the checkpoint. Makes the run's folder last, when all flags have been checked."""
-    config, accelerator, checkpoint = run.config, run.accelerator, run.checkpoint
+    accelerator, checkpoint = run.accelerator, run.checkpoint
+    state = _State() if checkpoint is None else _State(**_known(load_state(checkpoint)))
+    config = config_of_attempt(run.config, state.signs.restarts)
+    if state.signs.restarts:
+        batches = batches.with_seed(config.seed)
     total_steps = config.max_steps if config.max_steps > 0 else batches.steps_of(config.num_train_epochs)
     names = {name for name, _ in model.named_parameters()}  # sizes are as saved: an embedding may train in part
     parameters = sum(value.numel() for name, value in model.state_dict().items() if name in names)
@@ -155,9 +173,9 @@ def _prepare(run: Run, model: Any, tokenizer: Any, batches: Batches) -> _Trainin
     model, optimizer = accelerator.prepare(model, optimizer)
     set_seed(config.seed + accelerator.process_index)  # dropout differs between processes
     digest = batches.digest()
-    state = _State(total_steps=total_steps, data=digest)
-    if checkpoint is not None:
-        state = _State(**_known(load_state(checkpoint)))
+    if checkpoint is None:
+        state = _State(total_steps=total_steps, data=digest)
+    else:
         check_data(checkpoint, (state.total_steps, state.data or digest), (total_steps, digest))
         load_checkpoint(checkpoint, accelerator, model, optimizer)
         schedule.load_state_dict(state.schedule)
@@ -170,12 +188,13 @@ def _prepare(run: Run, model: Any, tokenizer: Any, batches: Batches) -> _Trainin
         accelerator.init_trackers(TRACKED_AS, config={k: v for k, v in asdict(config).items() if v is not None})
     history = History(run, checkpoint)
     bar = progress_bar(run.print, total_steps, state.step, disable=config.disable_tqdm)
-    return _Training(run, model, tokenizer, optimizer, schedule, state, state.step, history, bar, parameters)
+    return _Training(
+        *(run, config, batches, watch, model, tokenizer, optimizer, schedule),
+        *(state, state.step, history, bar, parameters),
+    )
 
 
-def _take_steps(
-    training: _Training, batches: Batches, evaluate: Callable[[Any], dict[str, float]], signals: Signals
-) -> int:
+def _take_steps(training: _Training, evaluate: Callable[[Any], dict[str, float]], signals: Signals) -> int:
     """Takes the remaining steps, and evaluates and saves when that is due.
 
     Returns:
@@ -186,6 +205,7 @@ def _take_steps(
     stop = stop or state.evaluations_since_best >= training.patience
     began = time.perf_counter()
     while not stop:
+        batches = training.batches
         epoch, first_step = batches.locate(state.step)
         steps_in_epoch = batches.steps_in(epoch)
         with closing(batches.epoch(epoch, first_step)) as steps:
@@ -203,7 +223,10 @@ def _take_steps(
                 if state.step % config.logging_steps == 0 or stop:
                     _log(training, position, seen)
                 if evaluated := _due(config.eval_strategy, config.eval_steps, state.step, epoch_ends, stop):
-                    _evaluate(training, evaluate, position)
+                    loss = _evaluate(training, evaluate, position)
+                    if begin_again_after_collapse(training, loss, position):
+                        state, stop, began = training.state, False, time.perf_counter()
+                        break
                     if state.evaluations_since_best >= training.patience and not stop:
                         training.run.print(f"stopped early: no better evaluation in {training.patience}")
                         stop = True
@@ -246,6 +269,7 @@ def _take_step(
     state.step += 1
     state.tokens += seen.tokens
     state.rows += seen.rows
+    state.signs.note_step(seen.losses, seen.targets)
     for name, count in seen.targets.items():
         state.losses_since_log[name] = state.losses_since_log.get(name, 0.0) + seen.losses[name]
         state.targets_since_log[name] = state.targets_since_log.get(name, 0) + count
@@ -278,8 +302,8 @@ def _log(training: _Training, position: float, seen: StepNumbers) -> None:
     training.bar.set_postfix(loss=f"{line['loss']:.4f}", refresh=False)
 
 
-def _evaluate(training: _Training, evaluate: Callable[[Any], dict[str, float]], position: float) -> None:
-    """Evaluates, and notes whether this is the best evaluation so far."""
+def _evaluate(training: _Training, evaluate: Callable[[Any], dict[str, float]], position: float) -> float:
+    """Evaluates, and notes whether this is the best evaluation so far. Returns the loss."""
     state, metric = training.state, training.run.config.metric_for_best_model
     scores = evaluate(training.model)
     training.history.add({"step": state.step, "epoch": position} | scores)
@@ -290,6 +314,7 @@ def _evaluate(training: _Training, evaluate: Callable[[Any], dict[str, float]], 
     else:
         state.evaluations_since_best += 1
     training.run.print(evaluation_line(position, scores, best=state.evaluations_since_best == 0))
+    return scores.get("eval_loss", math.nan)
 
 
 def _save(training: _Training) -> None:
@@ -329,6 +354,7 @@ def _results(training: _Training) -> dict[str, float]:
         "peak_memory_mb": round(peak_memory_mb(training.run.accelerator.device), 1),
         "total_parameters": training.parameters,
     }
+    results |= {} if training.watch is None else state.signs.results()
     return results if state.best_epoch is None else results | {"best_epoch": state.best_epoch}
 
 
@@ -363,4 +389,5 @@ def _metric(scores: dict[str, float], name: str) -> float:
 
 
 def _known(state: dict[str, Any]) -> dict[str, Any]:
-    return {key: value for key, value in state.items() if key in _State.__dataclass_fields__}
+    known = {key: value for key, value in state.items() if key in _State.__dataclass_fields__}
+    return known | {"signs": Signs(**known.get("signs", {}))}

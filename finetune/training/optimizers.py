@@ -78,6 +78,20 @@ def build_schedule(optimizer: torch.optim.Optimizer, config: TrainingArguments, 
     )
 
 
+def forget_steps(optimizer: Any, scale: float) -> torch.optim.Optimizer:
+    """Takes an optimizer back to its first step, and multiplies its peak rates by `scale`.
+
+    Returns:
+        The optimizer without the wrapper of Accelerate, for a new schedule.
+    """
+    inner: torch.optim.Optimizer = getattr(optimizer, "optimizer", optimizer)
+    inner.state.clear()
+    for group in inner.param_groups:
+        group["lr"] = group["initial_lr"] = group["initial_lr"] * scale
+    inner.zero_grad(set_to_none=True)
+    return inner
+
+
 def _trained(model: nn.Module) -> Iterator[tuple[str, nn.Parameter]]:
     return ((name, parameter) for name, parameter in model.named_parameters() if parameter.requires_grad)
 

@@ -15,6 +15,7 @@ import errno
 import json
 import re
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -40,7 +41,7 @@ def checkpoints(output_dir: Path) -> list[Path]:
         for path in output_dir.glob("checkpoint-*")
         if _NAME.fullmatch(path.name) and path.is_dir() and not path.is_symlink()
     ]
-    return sorted(found, key=_step)
+    return sorted(found, key=step_of)
 
 
 def save_checkpoint(
@@ -151,11 +152,15 @@ def load_checkpoint(folder: Path, accelerator: Accelerator, model: torch.nn.Modu
 
 def load_weights(folder: Path, accelerator: Accelerator, model: torch.nn.Module) -> None:
     """Loads `model.safetensors` into the model, wrapped or not."""
-    weights: dict[str, Any] = load_file(folder / "model.safetensors")
+    set_weights(load_file(folder / "model.safetensors"), accelerator, model)
+
+
+def set_weights(weights: Mapping[str, torch.Tensor], accelerator: Accelerator, model: torch.nn.Module) -> None:
+    """Gives the model, wrapped or not, the weights of a whole `state_dict`."""
     # save_pretrained keeps only the first name of tied weights.
     strict = not getattr(unwrapped(accelerator, model), "all_tied_weights_keys", None)
     options = distributed.StateDictOptions(full_state_dict=True, strict=strict)
-    distributed.set_model_state_dict(model, weights, options=options)
+    distributed.set_model_state_dict(model, dict(weights), options=options)
 
 
 def remove_old_checkpoints(output_dir: Path, keep: int, best_step: int | None, step: int) -> None:
@@ -163,8 +168,8 @@ def remove_old_checkpoints(output_dir: Path, keep: int, best_step: int | None, s
 
     Those after `step` come from a run that went further. They may be damaged, so they do not count as the newest.
     """
-    for path in [path for path in checkpoints(output_dir) if _step(path) <= step][:-keep]:
-        if _step(path) != best_step:
+    for path in [path for path in checkpoints(output_dir) if step_of(path) <= step][:-keep]:
+        if step_of(path) != best_step:
             remove_at_once(path)
 
 
@@ -212,7 +217,8 @@ def _no_room(folder: Path, tensors: list[torch.Tensor]) -> str:
     )
 
 
-def _step(path: Path) -> int:
+def step_of(path: Path) -> int:
+    """The step of a checkpoint's folder, or -1."""
     match = _NAME.fullmatch(path.name)
     return int(match.group(1)) if match else -1
 
