@@ -1,3 +1,4 @@
+from . import checking as checking
 from . import data as data
 from . import metrics as metrics
 from . import models as models
@@ -6,6 +7,7 @@ from . import reporting as reporting
 from . import stages as stages
 from . import tasks as tasks
 from . import training as training
+from .checking import check_data as check_data
 from .models import fill_in as fill_in
 from .models import trim_vocabulary as trim_vocabulary
 from .prediction import attention as attention
