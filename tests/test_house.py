@@ -63,7 +63,7 @@ def test_tasks_join_the_parts_alone():
     for file, tree in modules("finetune/tasks"):
         for name in imported(tree):
             assert not name.startswith(
-                ("recipes", "finetune.prediction", "finetune.comparison", "finetune.stages")
+                ("recipes", "finetune.prediction", "finetune.comparison", "finetune.checking", "finetune.stages")
             ), file
             if name.startswith("finetune"):
                 assert name.startswith(allowed), f"{file} imports {name}"
