@@ -35,7 +35,7 @@ PARTS = {
     "reporting": "Model card, report, plots",
 }
 TASKS = ("tagging", "classification", "questions", "seq2seq", "masked", "next_word")
-LINK = re.compile(r"(?<=\]\()(?!https?:|#|mailto:)([^)#\s]+)")
+LINK = re.compile(r"""((?:\]\(|(?:src|href)="))(?!https?:|#|mailto:)([^)#"\s]+)""")
 
 
 def on_config(config: Any) -> Any:
@@ -61,7 +61,7 @@ def on_page_markdown(markdown: str, page: Any, **_: Any) -> str:
     """The text of a page, with links to the pages of the site."""
     outside = {to: at for at, to in OUTSIDE.items()}
     at = outside.get(page.file.src_uri, f"docs/{page.file.src_uri}")
-    return LINK.sub(lambda found: site_link(found[1], at), markdown)
+    return LINK.sub(lambda found: found[1] + site_link(found[2], at), markdown)
 
 
 def site_link(target: str, at: str) -> str:
@@ -146,9 +146,9 @@ def flags() -> str:
         own = set(vars(kind).get("__annotations__", ()))
         rows = [field for field in dataclasses.fields(kind) if field.name in own and "help" in field.metadata]
         if rows:
-            text += f"\n## {title}\n\n| flag | default | meaning |\n|---|---|---|\n"
+            text += f"\n## {title}\n\n| flag | meaning | default |\n|---|---|---|\n"
             text += "".join(
-                f"| `--{row.name}` | {default(row.default)} | {cell(row.metadata['help'])} |\n" for row in rows
+                f"| `--{row.name}` | {cell(row.metadata['help'])} | {default(row.default)} |\n" for row in rows
             )
     return text
 

@@ -28,6 +28,7 @@ PAGES = ["README.md", *sorted(f"docs/{path.name}" for path in (ROOT / "docs").gl
 TEXTS = [*PAGES, "CONTRIBUTING.md", "CHANGELOG.md", "recipes/README.md", "benchmarks/README.md"]
 BLOCK = re.compile(r"(?:^<!-- ([^\n]*) -->\n)?^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 GENERATED = ("flags.md", "samples.md")  # .ci/pages.py makes them; the test of the site looks at these links
+LINK = r"""(?:\]\(|(?:src|href)=")(?!https?:)([^)"\s]+)"""
 SHORT = {"max_steps": 2, "max_train_samples": 24, "max_eval_samples": 12, "per_device_train_batch_size": 8}
 
 
@@ -140,7 +141,7 @@ def anchors(path):
 def test_links_within_the_repository_lead_somewhere():
     seen = 0
     for page in TEXTS:
-        for target in re.findall(r"\]\((?!https?:)([^)\s]+)\)", (ROOT / page).read_text(encoding="utf-8")):
+        for target in re.findall(LINK, (ROOT / page).read_text(encoding="utf-8")):
             path, _, anchor = target.partition("#")
             there = (ROOT / page).parent / path if path else ROOT / page
             generated = page.startswith("docs/") and path in GENERATED
@@ -238,6 +239,8 @@ def test_the_site_builds_and_its_links_lead_somewhere(tmp_path):
     command = [sys.executable, "-m", "mkdocs", "build", "--strict", "--quiet", "--site-dir", str(tmp_path)]
     done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=ROOT)
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
+    for name in re.findall(r'(?:src|href)="([^"#:]+)', (tmp_path / "index.html").read_text(encoding="utf-8")):
+        assert (tmp_path / name.partition("?")[0]).exists(), name  # HTML that is written by hand, too
     reference = (tmp_path / "api/data.html").read_text(encoding="utf-8")
     assert "finetune.data.alignment.align" in reference
     assert "--max_seq_length" in (tmp_path / "flags.html").read_text(encoding="utf-8")
