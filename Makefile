@@ -5,7 +5,7 @@ VENV ?= .venv
 TORCH ?= torch==2.13.0
 BIN := $(VENV)/bin
 
-.PHONY: help demo test lint format bench verify-resume gpu-check fuzz docs clean
+.PHONY: help demo test test-all lint format bench verify-resume gpu-check fuzz docs clean
 help:  ## This list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 16
 
@@ -19,7 +19,10 @@ $(VENV)/.installed: pyproject.toml
 demo: $(VENV)/.installed  ## Fine-tune a transformer and an LSTM on the sample data, compare them, label a sentence
 	$(BIN)/python recipes/demo.py
 
-test: $(VENV)/.installed  ## The test suite
+test: $(VENV)/.installed  ## The test suite, without the tests that are marked slow
+	$(BIN)/python -m pytest -n 2 -m 'not slow'
+
+test-all: $(VENV)/.installed  ## The whole test suite
 	$(BIN)/python -m pytest -n 2
 
 lint: $(VENV)/.installed  ## ruff (check and format), mypy, pip-audit
