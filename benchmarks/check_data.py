@@ -2,7 +2,7 @@
 
     python benchmarks/check_data.py copies --data_dir ../shared/data     # near duplicates across splits
     python benchmarks/check_data.py labels --data_dir ../shared/data     # wrong labels
-    python benchmarks/check_data.py time                                 # 100,000 sentences
+    python benchmarks/check_data.py time --data_dir ../shared/data       # 100,000 sentences
 
 copies: 3 % of the test sentences are copied into training, with one word changed. labels: 5 % of the labels are
 replaced by another label at random; told are the precision among as many suspicious labels as were replaced, and the
@@ -99,17 +99,18 @@ def labels(name: str, data_dir: Path, seed: int) -> None:
     )
 
 
-def timed(number: int, seed: int, tokenizer: str | None) -> None:
-    """Sentences of words with Zipf's frequencies, of 20 words on average, with entities."""
-    random_numbers = np.random.default_rng(seed)
-    letters = np.array(list("etaoinshrdlu"))
-    known = ["".join(random_numbers.choice(letters, random_numbers.integers(2, 10))) for _ in range(40_000)]
-    lengths = random_numbers.integers(5, 36, number)
-    words = np.array(known)[np.minimum(random_numbers.zipf(1.3, int(lengths.sum())), 40_000) - 1]
-    tags = np.where(random_numbers.random(len(words)) < 0.05, "B-X", "O")
+def timed(number: int, data_dir: Path, seed: int, tokenizer: str | None) -> None:
+    """Real sentences: news, encyclopedia, image captions. Words with a capital letter count as entities."""
+    files = ("corpus/news.train.txt", "corpus/news.dev.txt", "corpus/wiki.train.txt")
+    files += ("multi30k/train.en", "multi30k/train.de")
+    lines = [line for file in files for line in (data_dir / file).read_text(encoding="utf-8").splitlines() if line]
+    if len(lines) < number:
+        raise SystemExit(f"--sentences {number}: there are {len(lines)}")
+    sentences = [line.split() for line in random.Random(seed).sample(lines, number)]
+    words = [word for row in sentences for word in row]
     rows = [
-        {"tokens": words[end - size : end].tolist(), "ner_tags": tags[end - size : end].tolist()}
-        for size, end in zip(lengths, np.cumsum(lengths), strict=True)
+        {"tokens": row, "ner_tags": ["O", *("B-X" if word[0].isupper() else "O" for word in row[1:])]}
+        for row in sentences
     ]
     cut = number * 8 // 10
     given = {"train": rows[:cut], "test": rows[cut:]}
@@ -135,7 +136,7 @@ def main() -> None:
     parser.add_argument("--tokenizer", help="time: also what this checkpoint's tokenizer does")
     args = parser.parse_args()
     if args.what == "time":
-        timed(args.sentences, args.seed, args.tokenizer)
+        timed(args.sentences, args.data_dir, args.seed, args.tokenizer)
         return
     for name in (args.only,) if args.only else NAMES:
         (copies if args.what == "copies" else labels)(name, args.data_dir, args.seed)
