@@ -5,6 +5,8 @@ python recipes/compare.py --config recipes/configs/compare/wnut17.yaml --output_
 python recipes/compare.py --task sentiment --train_file train.csv --validation_file dev.csv --test_file test.csv \\
     --models svm,bilstm,sentence-transformers/all-MiniLM-L6-v2 --seeds 0,1,2 --output_dir runs/compared
 
+`--jobs 2` trains two runs at a time, each in a process of its own with its share of the cores.
+
 You may add all flags of the task's recipe; they hold for every model. A YAML file may give each model its own flags,
 under `models:`. A finished run is not run again. A run that was killed continues from its newest checkpoint.
 
@@ -24,6 +26,7 @@ import os
 import shlex
 import sys
 import threading
+from multiprocessing import connection
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from functools import partial
@@ -111,7 +114,7 @@ _FILES = (field.name for kind in (DataArguments, TextFileArguments, WordFileArgu
 _DATA = (*(name for name in _FILES if name != "max_seq_length"), *_COLUMNS)
 _METRIC = "metric_for_best_model"
 _DIGEST = "data.sha256"  # a file in a run's folder: the digest of the data that the run saw
-_TAKEN = ("", ".", "..", "plots", "comparison.json", "comparison.md", "report.html")
+_TAKEN = ("", ".", "..", "plots", "tables", "comparison.json", "comparison.md", "report.html")
 
 
 @dataclass
@@ -121,6 +124,7 @@ class CompareConfig:
     models: Mapping[str, Any]  # name in the report -> config; all configs are of one recipe
     seeds: Sequence[int] = (0, 1, 2)
     output_dir: str = "runs/comparison"
+    jobs: int = 1  # runs that train at a time
     recipe: Recipe | None = None  # [the recipe that the configs belong to]
 
 
@@ -136,11 +140,18 @@ def compare(config: CompareConfig, data: Mapping[str, Any] | None = None) -> dic
 
     Raises:
         ValueError: if there is nothing to compare, if the models have different data, if the data changed after a
-            run, or if every run failed.
+            run, for less than one job, or if every run failed.
     """
     # 1. One run for each model and seed. Each run has its own folder.
     if not config.models or not config.seeds or len(set(map(type, config.models.values()))) > 1:
         raise ValueError("--models, --seeds: give at least one model and one seed; all models need the same task")
+    if config.jobs < 1:
+        raise ValueError(f"--jobs {config.jobs}: give a number of runs that train at a time, at least 1")
+    if config.jobs > 1 and os.environ.get("WORLD_SIZE", "1") != "1":
+        raise ValueError(
+            f"--jobs {config.jobs}: `accelerate launch` with several processes trains one run after the other; leave "
+            "--jobs out, or start without several processes"
+        )
     recipe = config.recipe or _recipe_of(next(iter(config.models.values())))
     folder = Path(config.output_dir)
     chosen = {name: _without_idle_flags(name, own) for name, own in config.models.items()}
@@ -164,23 +175,37 @@ def compare(config: CompareConfig, data: Mapping[str, Any] | None = None) -> dic
     split = "test" if "test" in splits else "eval"
     digest = _digest(splits)
     states = {key: _state(own, digest, recipe.module.headline(splits["train"])) for key, (_, own) in runs.items()}
-    failures = []
-    for number, ((name, seed), (train, own)) in enumerate(runs.items(), start=1):
-        state = states[name, seed]
+    reasons: dict[tuple[str, int], str] = {}
+    todo = {
+        (name, seed): (partial(train, **given), own if new else replace(own, resume_from_checkpoint="true"))
+        for (name, seed), (train, own) in runs.items()
+        if (new := states[name, seed] == "new") or states[name, seed] == "begun"
+    }
+
+    def tell(name: str, seed: int) -> None:
+        number, state = list(runs).index((name, seed)) + 1, states[name, seed]
         print(
             f"\n=== {name}, seed {seed} ({number} of {len(runs)}{'' if state == 'new' else ', ' + state})", flush=True
         )
-        if state.startswith("finished"):
-            continue
-        reason = _train(
-            partial(train, **given), own if state == "new" else replace(own, resume_from_checkpoint="true")
-        )
+
+    def ended(key: tuple[str, int], reason: str | None) -> None:
         if reason is not None:
             print(printable(f"failed: {reason}"), flush=True)
-            failures.append({"model": name, "seed": seed, "reason": reason})
+            reasons[key] = reason
         elif os.environ.get("RANK", "0") == "0":
-            write_text(Path(own.output_dir) / _DIGEST, digest)
-    failed = [(failure["model"], failure["seed"]) for failure in failures]
+            write_text(Path(runs[key][1].output_dir) / _DIGEST, digest)
+
+    if config.jobs == 1:
+        for key in runs:
+            tell(*key)
+            if key in todo:
+                ended(key, _train(*todo[key]))
+    else:
+        for key in runs.keys() - todo.keys():
+            tell(*key)
+        _train_side_by_side(todo, config.jobs, tell, ended)
+    failed = [key for key in runs if key in reasons]
+    failures = [{"model": name, "seed": seed, "reason": reasons[name, seed]} for name, seed in failed]
     finished = {key: own for key, (_, own) in runs.items() if key not in failed}
     if not finished:
         raise ValueError(f"every run failed; the first one said: {failures[0]['reason']}")
@@ -190,6 +215,7 @@ def compare(config: CompareConfig, data: Mapping[str, Any] | None = None) -> dic
 
     report = comparison.comparison_of(finished, splits, split, recipe.module)
     report |= {"failures": failures, "command": _command(), "machine": reporting.machine()}
+    report |= {"jobs": config.jobs} if config.jobs > 1 else {}
 
     # 4. Write the report, and add the results to each model's card.
     if os.environ.get("RANK", "0") == "0":
@@ -294,13 +320,100 @@ def _train(recipe: Callable[[Any], Any], config: Any) -> str | None:
     """
     if os.environ.get("WORLD_SIZE", "1") != "1":
         return _call(recipe, config)
+    process, receiver, _ = _start(recipe, config)
+    return _reason(process, receiver)
+
+
+def _train_side_by_side(
+    todo: Mapping[tuple[str, int], tuple[Callable[[Any], Any], Any]],
+    jobs: int,
+    tell: Callable[[str, int], None],
+    ended: Callable[[tuple[str, int], str | None], None],
+) -> None:
+    """Runs so many recipes at a time. Each line of their output begins with the model and the seed.
+
+    An error or Ctrl-C here ends the processes: each finishes its step and saves, so that it can be continued.
+
+    Args:
+        tell: is called when a run starts.
+        ended: is called when a run has ended, with the reason if it failed.
+    """
+    waiting, running = list(todo), {}
+    free = list(range(jobs))  # a run takes a place, and with it a GPU
+    own_threads = {"OMP_NUM_THREADS": str(max(1, (os.cpu_count() or 1) // jobs))}
+    threads = {} if "OMP_NUM_THREADS" in os.environ else own_threads
+    print(f"{jobs} runs at a time, each with {(os.environ | threads)['OMP_NUM_THREADS']} thread(s)", flush=True)
+    try:
+        while waiting or running:
+            while waiting and free:
+                key, place = waiting.pop(0), free.pop(0)
+                tell(*key)
+                running_at = _start(*todo[key], {**threads, **_gpu_of(place)}, f"[{key[0]}, seed {key[1]}] ")
+                running[running_at[1]] = (key, place, *running_at)
+            for receiver in connection.wait(list(running)):
+                key, place, process, _, printer = running.pop(receiver)
+                reason = _reason(process, receiver)
+                printer.join(10)  # a worker of the run may hold its output for longer
+                free.append(place)
+                print(f"\n=== {key[0]}, seed {key[1]}: {'ended' if reason is None else 'failed'}", flush=True)
+                ended(key, reason)
+    finally:
+        for _, _, process, _, _ in running.values():
+            process.terminate()  # SIGTERM: a run that already stops because of Ctrl-C takes no notice of it
+        for _, _, process, _, _ in running.values():
+            process.join()
+
+
+def _gpu_of(place: int) -> dict[str, str]:
+    """The variable of the environment that gives a run its own GPU, if there are several; the next round shares."""
+    import torch
+
+    if not torch.cuda.is_available():
+        return {}
+    numbers = os.environ.get("CUDA_VISIBLE_DEVICES") or ",".join(map(str, range(torch.cuda.device_count())))
+    gpus = numbers.split(",")
+    return {"CUDA_VISIBLE_DEVICES": gpus[place % len(gpus)]}
+
+
+def _start(
+    recipe: Callable[[Any], Any], config: Any, environment: Mapping[str, str] | None = None, prefix: str | None = None
+) -> tuple[Any, Any, Any]:
+    """Starts a run in a new process.
+
+    Args:
+        environment: variables for this process alone.
+        prefix: what each line of its output begins with. None: it writes to the terminal itself.
+
+    Returns:
+        The process, where it sends the reason if it fails or else None, and the thread that prints its output.
+    """
     spawn = multiprocessing.get_context("spawn")
     receiver, sender = spawn.Pipe(duplex=False)
-    process = spawn.Process(target=_tell, args=(sender, recipe, config))
-    process.start()
-    sender.close()
+    lines, output = spawn.Pipe(duplex=False) if prefix is not None else (None, None)
+    process = spawn.Process(target=_tell, args=(sender, recipe, config, output))
+    before = {name: os.environ.get(name) for name in environment or {}}
     try:
-        reason = receiver.recv()
+        os.environ |= environment or {}  # before the process starts, because OpenMP reads it when torch is loaded
+        process.start()
+    finally:
+        for name, value in before.items():
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value
+    sender.close()
+    printer = None
+    if output is not None:
+        output.close()
+        printer = threading.Thread(target=_print_lines, args=(lines, prefix), daemon=True)
+        printer.start()
+    return process, receiver, printer
+
+
+def _reason(process: Any, receiver: Any) -> str | None:
+    """Waits for the end of a run. Returns why it failed, or None."""
+    try:
+        reason: str | None = receiver.recv()
     except EOFError:
         process.join()
         reason = f"its process ended with exit code {process.exitcode}"
@@ -308,8 +421,21 @@ def _train(recipe: Callable[[Any], Any], config: Any) -> str | None:
     return reason
 
 
-def _tell(sender: Any, recipe: Callable[[Any], Any], config: Any) -> None:
+def _print_lines(lines: Any, prefix: str) -> None:
+    with open(lines.fileno(), encoding="utf-8", errors="replace", closefd=False) as file:
+        for line in file:
+            if line.strip():
+                print(prefix + printable(line.rstrip()), flush=True)
+    lines.close()
+
+
+def _tell(sender: Any, recipe: Callable[[Any], Any], config: Any, output: Any = None) -> None:
     threading.Thread(target=_end_with_parent, daemon=True).start()
+    if output is not None:
+        for stream in (sys.stdout, sys.stderr):
+            os.dup2(output.fileno(), stream.fileno())
+            stream.reconfigure(encoding="utf-8", line_buffering=True)  # type: ignore[union-attr]
+        output.close()
     sender.send(_call(recipe, config))
 
 
@@ -359,11 +485,12 @@ def parse(argv: Sequence[str] | None = None) -> CompareConfig:
         "--seeds", default="0,1,2", help="Comma-separated seeds; each model is trained once for each."
     )
     parser.add_argument("--output_dir", default="runs/comparison", help="The folder for all runs and the report.")
+    parser.add_argument("--jobs", type=int, default=1, help="The number of runs that train at a time.")
     parser.add_argument(
         "--config", action="append", default=[], metavar="FILE.yaml", help="A file with flags; others override it."
     )
     words = list(sys.argv[1:] if argv is None else argv)
-    known = {field.name for recipe in RECIPES.values() for field in fields(recipe.config)} | {"task", "seeds"}
+    known = {field.name for recipe in RECIPES.values() for field in fields(recipe.config)} | {"task", "seeds", "jobs"}
     general: list[str] = []
     models: dict[str, list[str]] = {}
     try:
@@ -390,7 +517,7 @@ def parse(argv: Sequence[str] | None = None) -> CompareConfig:
         )
         for name in chosen
     }
-    return CompareConfig(configs, tuple(map(int, seeds)), arguments.output_dir)
+    return CompareConfig(configs, tuple(map(int, seeds)), arguments.output_dir, arguments.jobs)
 
 
 def main(argv: Sequence[str] | None = None) -> None:

@@ -1,8 +1,8 @@
 from .attention_maps import AttentionMaps as AttentionMaps
 from .attention_maps import attention as attention
 from .comparison import add_comparison_to_card as add_comparison_to_card
-from .comparison import comparison_table as comparison_table
 from .comparison import write_comparison as write_comparison
+from .comparison_words import comparison_table as comparison_table
 from .data_check import data_check_table as data_check_table
 from .data_check import write_data_check as write_data_check
 from .environment import machine as machine

@@ -6,7 +6,7 @@ Shapes: W words (special tokens count as words), R words of the rows, T tokens, 
 
 import base64
 import html
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from io import BytesIO
@@ -154,6 +154,22 @@ class AttentionMaps:
 
     def _repr_html_(self) -> str:
         return self.html()
+
+
+def maps_as_html(attention: Mapping[str, Any] | None) -> list[dict[str, Any]]:
+    """For a report: for each sample its number, counted from 1, and for each model its name and its map in HTML.
+
+    Args:
+        attention: `maps` and `missing`, as `finetune.tasks.cross_attention.maps_of_runs` gives them; None: no maps.
+    """
+    maps = attention["maps"] if attention else {}
+    found: dict[int, dict[str, Any]] = {}
+    for name, own in maps.items():
+        for one in own:
+            sample = found.setdefault(one["sentence"], {"sentence": one["sentence"] + 1, "models": {}})
+            weights = np.array(one["weights"], dtype=np.float32)
+            sample["models"][name] = AttentionMaps(tuple(one["words"]), weights, tuple(one["said"])).html()
+    return list(found.values())
 
 
 def attention(

@@ -118,7 +118,7 @@ def inline_svg(figure: Figure, name: str) -> str:
     return re.sub(r"url\(#([^)]+)\)", rf"url(#{name}-\1)", svg).replace("<svg ", '<svg role="img" ', 1)
 
 
-def _figure(draw: Callable[..., None], width: float = 7.0, height: float = 3.6, count: int = 1) -> Figure:
+def _figure(draw: Callable[..., None], title: str, width: float = 7.0, height: float = 3.6, count: int = 1) -> Figure:
     """`draw` is given the axes of so many plots side by side, which share their y axis."""
     with rc_context({"text.color": _INK, "axes.edgecolor": _INK, "axes.labelcolor": _INK, "font.size": 10}):
         figure = Figure(figsize=(width, height), layout="constrained")
@@ -127,6 +127,7 @@ def _figure(draw: Callable[..., None], width: float = 7.0, height: float = 3.6, 
             axes.patch.set_alpha(0)
             axes.tick_params(which="both", colors=_INK)
             axes.spines[["top", "right"]].set_visible(False)
+        figure.suptitle(title, x=0.01, ha="left", fontsize=11, fontweight="bold")
         draw(*plots)
     return figure
 
@@ -146,6 +147,10 @@ def _score(report: Mapping[str, Any], model: Mapping[str, Any]) -> Mapping[str, 
     return model["scores"][f"{report['split']}_{report['metric']}"]
 
 
+def _has_interval(score: Mapping[str, Any]) -> bool:
+    return score["low"] is not None and score["low"] == score["low"]  # NaN in memory, null in JSON
+
+
 def _scores(report: Mapping[str, Any]) -> Figure:
     names = list(report["models"])
 
@@ -153,18 +158,20 @@ def _scores(report: Mapping[str, Any]) -> Figure:
         for number, name in enumerate(names):
             score = _score(report, report["models"][name])
             y = len(names) - 1 - number
-            if score["low"] is not None and score["low"] == score["low"]:
+            if _has_interval(score):
                 axes.plot(
                     [score["low"], score["high"]], [y, y], color=_style(number)["color"], linewidth=5, alpha=0.3
                 )
             axes.plot(score["values"], [y] * len(score["values"]), linestyle="none", **_style(number))
         axes.set_yticks(range(len(names)), list(map(_named, reversed(names))))
         # The label ends at the right edge, because long names leave little room below the axes.
-        axes.set_xlabel(f"{_label(report)}: each seed, and the 95 % interval of the mean", loc="right")
+        some = any(_has_interval(_score(report, model)) for model in report["models"].values())
+        told = ", and the 95 % interval of the mean" if some else ""
+        axes.set_xlabel(f"{_label(report)}: each seed{told}", loc="right")
         axes.grid(axis="x", alpha=0.3)
         axes.set_ylim(-0.6, len(names) - 0.4)
 
-    return _figure(draw, height=1.2 + 0.42 * len(names))
+    return _figure(draw, f"{_label(report)} of each model", height=1.5 + 0.42 * len(names))
 
 
 def _curves(report: Mapping[str, Any]) -> Figure:
@@ -183,7 +190,7 @@ def _curves(report: Mapping[str, Any]) -> Figure:
         axes.grid(alpha=0.3)
         _legend(axes)
 
-    return _figure(draw)
+    return _figure(draw, "Learning curves: the mean, the least and the greatest score of the seeds", height=3.9)
 
 
 def _costs(report: Mapping[str, Any]) -> Figure:
@@ -209,7 +216,7 @@ def _costs(report: Mapping[str, Any]) -> Figure:
         plots[0].set_ylabel(_label(report))
         _legend(plots[0])
 
-    return _figure(draw, width=9.0, height=3.4, count=len(costs))
+    return _figure(draw, "What the quality costs", width=9.0, height=3.7, count=len(costs))
 
 
 def _short(value: float, position: int | None = None) -> str:
@@ -231,6 +238,7 @@ def _groups(report: Mapping[str, Any], title: str) -> Figure:
         cut = f", the most {'confused' if report['confusion'] else 'frequent'} of {len(groups):,}"
         groups = [group for group in groups if group in chosen]
     width = 0.8 / len(report["models"])
+    measure = found["of"].partition(", by ")[2] or "F1"
 
     def draw(axes: Any) -> None:
         for number, (name, scores) in enumerate(found["scores"].items()):
@@ -242,11 +250,11 @@ def _groups(report: Mapping[str, Any], title: str) -> Figure:
         slanted = {"rotation": 30, "ha": "right"} if max(map(len, names), default=0) > _LEVEL else {}
         axes.set_xticks(range(len(groups)), names, **slanted)
         axes.set_xlabel(f"{title} (number of {found['of'].partition(',')[0]}){cut}")
-        axes.set_ylabel("accuracy" if "accuracy" in found["of"] else "F1")
+        axes.set_ylabel(measure)
         axes.grid(axis="y", alpha=0.3)
         _legend(axes)
 
-    return _figure(draw, width=max(7.0, 1.1 * len(groups)), height=3.8)
+    return _figure(draw, f"{measure} by {title}", width=max(7.0, 1.1 * len(groups)), height=4.1)
 
 
 def _confusion(report: Mapping[str, Any]) -> Figure:
@@ -268,9 +276,10 @@ def _confusion(report: Mapping[str, Any]) -> Figure:
         axes.set_ylabel("gold")
         axes.spines[:].set_visible(False)
 
-    return _figure(draw, width=2.6 + 0.75 * len(columns), height=1.8 + 0.45 * len(rows))
+    title = f"What {_named(name)} confuses"
+    return _figure(draw, title, width=2.6 + 0.75 * len(columns), height=2.1 + 0.45 * len(rows))
 
 
 def _legend(axes: Any) -> None:
     handles, labels = axes.get_legend_handles_labels()  # only of this plot, if the figure has several
-    axes.figure.legend(handles, labels, loc="outside upper center", ncols=min(4, max(len(handles), 1)), frameon=False)
+    axes.figure.legend(handles, labels, loc="outside lower center", ncols=min(4, max(len(handles), 1)), frameon=False)

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from finetune import data, metrics, models
-from finetune.tasks.samples import Runs, each, first_run, in_order, worst
+from finetune.tasks.samples import Runs, by_error, each, first_run, in_order
 
 
 def compared(read: Runs, splits: Mapping[str, Any]) -> dict[str, Any]:
@@ -80,9 +80,29 @@ def compared(read: Runs, splits: Mapping[str, Any]) -> dict[str, Any]:
             for name, seeds in read.items()
         },
         **({"words_kept_by_truncation": sum(kept)} if cut is not None else {}),
-        # The sentences with the most wrong entities (missed, invented, or of a wrong type).
-        "examples": worst(in_spans, lambda right, said: len(set(right) ^ set(said)), shown=list),
+        "examples": by_error(
+            in_spans, lambda right, said: len(set(right) ^ set(said)), shown=list, kinds=error_kinds
+        ),
     }
+
+
+def error_kinds(right: Sequence[metrics.Span], said: Sequence[metrics.Span]) -> list[str]:
+    """Names of the errors in the entities of a sentence, each once.
+
+    An entity that a model says is of a `wrong type` if the right one has the same words, has `wrong limits` if it
+    only overlaps a right one, and is `invented` otherwise. A right entity is `missed` if the model says none that
+    overlaps it.
+    """
+    found = set()
+    for span in set(said) - set(right):
+        over = [one for one in right if one[0] < span[1] and span[0] < one[1]]
+        if any(one[:2] == span[:2] for one in over):
+            found.add("wrong type")
+        else:
+            found.add("wrong limits" if over else "invented")
+    if any(not any(one[0] < span[1] and span[0] < one[1] for one in said) for span in right):
+        found.add("missed")
+    return sorted(found)
 
 
 def _subwords(read: Runs) -> tuple[list[np.ndarray], int, bool] | None:

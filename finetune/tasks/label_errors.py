@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from finetune import data, metrics
-from finetune.tasks.samples import Runs, each, first_run, in_order, worst
+from finetune.tasks.samples import Runs, by_error, each, first_run, in_order
 
 
 def compared(read: Runs, splits: Mapping[str, Any]) -> dict[str, Any]:
@@ -66,7 +66,12 @@ def _one(read: Runs, splits: Mapping[str, Any]) -> dict[str, Any]:
                 "scores": {name: dict(zip(groups, map(float, row), strict=True)) for name, row in by_length.items()},
             },
         },
-        "examples": worst(read, lambda right, predicted: int(predicted != right), by_confidence=True),
+        "examples": by_error(
+            read,
+            lambda right, predicted: int(predicted != right),
+            by_confidence=True,
+            kinds=lambda right, predicted: [f"{right} → {predicted}"],
+        ),
     }
 
 
@@ -89,7 +94,14 @@ def _several(written: Runs, splits: Mapping[str, Any]) -> dict[str, Any]:
         "counts": {name: np.stack([micro[name, seed] for seed in seeds]) for name, seeds in read.items()},
         "labels": labels,
         "breakdowns": {"label": _by_label(read, tables, labels, "texts")},
-        "examples": worst(read, lambda right, predicted: len(set(right) ^ set(predicted))),
+        "examples": by_error(
+            read,
+            lambda right, predicted: len(set(right) ^ set(predicted)),
+            kinds=lambda right, predicted: [
+                *(f"{label} missed" for label in right if label not in predicted),
+                *(f"{label} invented" for label in predicted if label not in right),
+            ],
+        ),
     }
 
 
@@ -113,8 +125,14 @@ def compared_tags(read: Runs, labels: Sequence[str]) -> dict[str, Any]:
             for name, seeds in read.items()
         },
         "labels": list(labels),
+        "every_word": True,
         "breakdowns": {"label": _by_label(read, tables, labels, "words")},
-        "examples": [],
+        "examples": by_error(
+            read,
+            lambda right, said: sum(a != b for a, b in zip(right, said, strict=True)),
+            shown=lambda tags: [(at, at + 1, tag) for at, tag in enumerate(tags)],
+            kinds=lambda right, said: sorted({f"{a} → {b}" for a, b in zip(right, said, strict=True) if a != b}),
+        ),
     }
 
 
@@ -165,5 +183,9 @@ def _numbers(read: Runs) -> dict[str, Any]:
         "metric": "pearson",
         "score": metrics.pearson,
         "counts": counts,
-        "examples": worst(read, lambda right, predicted: abs(float(right) - float(predicted))),
+        "examples": by_error(
+            read,
+            lambda right, predicted: abs(float(right) - float(predicted)),
+            kinds=lambda right, predicted: ["too high" if float(predicted) > float(right) else "too low"],
+        ),
     }

@@ -16,7 +16,7 @@ import numpy as np
 from finetune import data, metrics, models
 from finetune.data.passages import QuestionWindows
 from finetune.files import write_text
-from finetune.tasks.samples import Runs, each, first_run, is_pair, worst
+from finetune.tasks.samples import Runs, by_error, each, first_run, is_pair
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -315,8 +315,21 @@ def compared(read: Runs, splits: Mapping[str, Any]) -> dict[str, Any]:
                 "scores": by_kind,
             }
         },
-        "examples": worst(read, lambda right, said: 1.0 - max(metrics.answer_counts([right], [said])[0, 1], 0.0)),
+        "examples": by_error(read, _error, kinds=_error_kinds),
     }
+
+
+def _error(right: Any, said: Any) -> float:
+    """1 minus the F1 of an answer."""
+    return float(1.0 - max(metrics.answer_counts([right], [said])[0, 1], 0.0))
+
+
+def _error_kinds(right: Any, said: Any) -> list[str]:
+    if not said:
+        return ["no answer given"]
+    if not right:
+        return ["answered, but there is no answer"]
+    return ["partly right" if _error(right, said) < 1 else "another answer"]
 
 
 def check(sample: Any, predictor: Any) -> None:

@@ -18,7 +18,8 @@ from torch import Tensor
 from finetune import data, metrics, models, reporting
 from finetune.arguments import DEFAULT_MODEL
 from finetune.data import labels_counted as targets  # noqa: F401
-from finetune.tasks.samples import Runs, each, first_run, in_order, worst
+from finetune.tasks import cross_attention
+from finetune.tasks.samples import Runs, by_error, each, first_run, in_order
 
 METRICS = ("bleu", "chrf", "loss", *metrics.ROUGE)
 SHOWN = ("bleu", "chrf", *metrics.ROUGE, "loss", "perplexity")
@@ -222,10 +223,20 @@ def compared(read: Runs, splits: Mapping[str, Any]) -> dict[str, Any]:
                 "scores": by_length,
             }
         },
-        "examples": worst(
-            read, lambda right, said: 1.0 - float(metrics.chrf(metrics.chrf_counts([right], [said])[0]))
+        "examples": by_error(
+            read,
+            lambda right, said: 1.0 - float(metrics.chrf(metrics.chrf_counts([right], [said])[0])),
+            kinds=_error_kinds,
         ),
+        "attention": cross_attention.maps_of_runs(read),
     }
+
+
+def _error_kinds(right: str, said: str) -> list[str]:
+    if not said:
+        return ["empty"]
+    share = len(said) / max(len(right), 1)
+    return ["less than half as long"] if share < 0.5 else ["more than twice as long"] if share > 2 else []
 
 
 def check(sample: Any, predictor: Any) -> None:

@@ -1,9 +1,11 @@
 """The report's page in a real browser, and words of the data in it."""
 
+import csv
 import json
 import re
 import shutil
 import subprocess
+import urllib.parse
 from dataclasses import asdict
 
 import numpy as np
@@ -52,7 +54,7 @@ def page(tmp_path_factory):
 def test_words_of_the_data_are_words(page):
     text = page.read_text()
     assert HOSTILE.replace(" ", "_") not in text
-    assert text.count("<script>") == 1
+    assert text.count("</script>") == text.count("<script") == 2  # the samples, and the program
 
 
 def test_no_two_models_look_alike():
@@ -68,7 +70,10 @@ def test_the_same_numbers_give_the_same_bytes(page, tmp_path):
 
 
 @pytest.mark.skipif(BROWSER is None, reason="needs a Chromium, to open the page in")
-def test_the_page_sorts_and_filters_in_a_browser(page, tmp_path):
+def test_the_page_sorts_and_filters_in_a_browser(report, tmp_path):
+    two = report["examples"]
+    many = [sample | {"sentence": 2 * at + sample["sentence"]} for at in range(25) for sample in two]
+    write_comparison(tmp_path, report | {"examples": many})
     script = """<script>
     const said = [];
     window.onerror = message => said.push("error " + message);
@@ -87,16 +92,25 @@ def test_the_page_sorts_and_filters_in_a_browser(page, tmp_path):
         control.value = value; control.dispatchEvent(new Event("input"));
       };
       said.push(shown());
+      const numbers = () => [...document.querySelectorAll(".sample > div > small")].map(one => one.textContent);
+      const at = () => `${numbers().length} from ${numbers()[0]}, ${document.querySelector(".place").textContent}`;
+      set("order", "file"); said.push(at());
+      document.querySelector(".last").click(); said.push(at());
+      document.querySelector(".before").click(); said.push(at());
       set("wrong", "short"); said.push(shown());
-      set("right", "whole"); said.push(shown());
+      set("right", "whole"); said.push(shown(), at());
       set("right", ""); set("find", "bergen"); said.push(shown());
+      said.push([...document.querySelectorAll(".sample dd")].slice(0, 2).map(one => one.textContent).join());
+      set("find", ""); set("wrong", "");
+      said.push([...document.getElementById("kind").options].map(one => one.textContent).join());
+      set("kind", "0"); said.push(shown());
       said.push(document.querySelectorAll("figure svg").length + " plots");
       said.push(document.documentElement.scrollWidth <= window.innerWidth ? "fits" : "too wide");
       document.body.textContent = JSON.stringify(said);
     });
     </script>"""
     test = tmp_path / "page.html"
-    test.write_text(page.read_text().replace("<head>", f"<head>{script}", 1))
+    test.write_text((tmp_path / "report.html").read_text().replace("<head>", f"<head>{script}", 1))
     done = subprocess.run(
         [BROWSER, "--headless", "--no-sandbox", "--disable-gpu", "--window-size=500,900", "--dump-dom",
          f"--user-data-dir={tmp_path / 'profile'}", f"file://{test}"],
@@ -106,7 +120,9 @@ def test_the_page_sorts_and_filters_in_a_browser(page, tmp_path):
     assert not [line for line in said if line.startswith("error")]
     assert said == [
         "whole,short", "whole,short", "short,whole",
-        "2 of 2", "2 of 2", "1 of 2", "1 of 2", "6 plots", "fits",
+        "50 of 50", "20 from 1, page 1 of 3", "10 from 41, page 3 of 3", "20 from 21, page 2 of 3",
+        "50 of 50", "25 of 50", "20 from 1, page 1 of 2", "25 of 50", "BergenLOC,BergenLOC",
+        "any or none,missed (50)", "50 of 50", "6 plots", "fits",
     ]  # fmt: skip
 
 
@@ -238,17 +254,67 @@ def test_what_is_no_interval_is_not_told_as_one(report):
 
 
 def test_the_first_sentence_says_what_was_shown(report):
-    def first(p, **values):
-        of_both = report | {"pairs": [report["pairs"][0] | {"difference": -0.2, "p_holm": p}]}
+    def first(p, high=0.1, **values):
+        pair = {"difference": -0.2, "low": -0.5, "high": high, "p_holm": p}
+        of_both = report | {"pairs": [report["pairs"][0] | pair]}
         assert (of_both["pairs"][0]["first"], of_both["pairs"][0]["second"]) == ("whole", "short")
         return told(with_scores(of_both, **values)).splitlines()[2]
 
-    lower = "short has the highest test F1, 0.7000 ± 0.0000. The next is whole, 0.2000 lower: "
+    lower = "short has the highest test F1, 0.7000 ± 0.0000. The next is whole, 0.2000 lower. "
     values = {"whole": [0.5, 0.5], "short": [0.7, 0.7]}
-    assert first(0.04, **values) == f"{lower}chance alone would hardly give such a difference (p 0.040)."
+    assert first(0.04, **values) == f"{lower}Chance alone would hardly give such a difference (p 0.040)."
     assert first(0.3, **values) == (
-        f"{lower}chance alone may give such a difference, so it is not known which of the two is better (p 0.300)."
+        f"{lower}This test cannot tell which of the two is better: with other test sentences or other seeds, "
+        "short may be up to 0.1000 lower or 0.5000 higher (p 0.300). It does not show that they are equally good; "
+        "more test sentences or more seeds may decide it."
     )
+    # The interval does not hold 0, but there are many pairs.
+    assert "1 pairs of models are compared here" in first(0.3, **values, high=-0.01)
     for other in (0.1 + 0.2, 0.30001):  # greater in the last bit, or in what no table shows
         assert first(1.0, whole=[0.3], short=[other]) == "short and whole have the same test F1, 0.3000."
     assert "have the same" not in first(1.0, whole=[0.3], short=[0.3001])
+
+
+def test_tables_are_files_and_inside_the_page(report, page):
+    folder = page.parent / "tables"
+    rows = list(csv.DictReader((folder / "scores.csv").open(encoding="utf-8", newline="")))
+    means = {row["model"]: float(row["mean"]) for row in rows if row["score"] == "test_f1"}
+    assert means == {name: model["scores"]["test_f1"]["mean"] for name, model in report["models"].items()}
+    (pair,) = csv.DictReader((folder / "differences.csv").open(encoding="utf-8", newline=""))
+    assert {key: float(pair[key]) for key in ("difference", "low", "p_holm")} == {
+        key: report["pairs"][0][key] for key in ("difference", "low", "p_holm")
+    }
+    cells = list(csv.DictReader((folder / "confusion.csv").open(encoding="utf-8", newline="")))
+    assert sum(float(cell["number"]) for cell in cells) == np.sum(list(report["confusion"].values()))
+    inside = re.findall(r'href="data:text/plain;charset=utf-8,([^"]*)" download="([^"]+)"', page.read_text())
+    assert sorted(name for _, name in inside) == sorted(path.name for path in folder.iterdir())
+    for text, name in inside:
+        assert urllib.parse.unquote(text) == (folder / name).read_text(encoding="utf-8")
+
+
+def test_latex_has_as_many_cells_in_each_row_and_no_command_of_the_data(report, tmp_path):
+    named = {"whole": "a_b & c%", "short": r"\\input{x}$^~#"}
+    # In JSON, each backslash is written twice.
+    renamed = json.dumps(report).replace('"whole"', f'"{named["whole"]}"').replace('"short"', f'"{named["short"]}"')
+    write_comparison(tmp_path, json.loads(renamed))
+    for path in (tmp_path / "tables").glob("*.tex"):
+        text = path.read_text(encoding="utf-8")
+        columns = re.search(r"\\begin{tabular}{(lr*)}", text).group(1)
+        rows = [line for line in text.splitlines() if line.endswith(r" \\")]
+        assert len(rows) > 1
+        assert {len(re.findall(r"(?<!\\)&", row)) + 1 for row in rows} == {len(columns)}
+        if path.name not in ("differences.tex", "confusion.tex"):
+            assert rows[1].startswith(r"a\_b \& c\% & ")
+    assert r"\textbackslash{}input\{x\}\$\textasciicircum{}\textasciitilde{}\# & " in (
+        tmp_path / "tables/scores.tex"
+    ).read_text(encoding="utf-8")
+
+
+def test_tables_of_an_earlier_report_go_and_files_of_the_user_stay(report, tmp_path):
+    write_comparison(tmp_path, report)
+    (tmp_path / "tables/mine.csv").write_text("mine")
+    assert (tmp_path / "tables/scorers.csv").exists()
+    write_comparison(tmp_path, {key: value for key, value in report.items() if key != "scorers"})
+    assert not (tmp_path / "tables/scorers.csv").exists()
+    assert not (tmp_path / "tables/scorers.tex").exists()
+    assert (tmp_path / "tables/mine.csv").read_text() == "mine"
