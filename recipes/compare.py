@@ -26,10 +26,10 @@ import os
 import shlex
 import sys
 import threading
-from multiprocessing import connection
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from functools import partial
+from multiprocessing import connection
 from pathlib import Path
 from typing import Any
 
@@ -124,8 +124,8 @@ class CompareConfig:
     models: Mapping[str, Any]  # name in the report -> config; all configs are of one recipe
     seeds: Sequence[int] = (0, 1, 2)
     output_dir: str = "runs/comparison"
-    jobs: int = 1  # runs that train at a time
     recipe: Recipe | None = None  # [the recipe that the configs belong to]
+    jobs: int = 1  # runs that train at a time
 
 
 @names_of_python
@@ -432,10 +432,10 @@ def _print_lines(lines: Any, prefix: str) -> None:
 def _tell(sender: Any, recipe: Callable[[Any], Any], config: Any, output: Any = None) -> None:
     threading.Thread(target=_end_with_parent, daemon=True).start()
     if output is not None:
-        for stream in (sys.stdout, sys.stderr):
-            os.dup2(output.fileno(), stream.fileno())
-            stream.reconfigure(encoding="utf-8", line_buffering=True)  # type: ignore[union-attr]
+        for number in (1, 2):  # also what libraries write there
+            os.dup2(output.fileno(), number)
         output.close()
+        sys.stdout = sys.stderr = open(1, "w", buffering=1, encoding="utf-8", closefd=False)  # noqa: SIM115
     sender.send(_call(recipe, config))
 
 
@@ -517,7 +517,7 @@ def parse(argv: Sequence[str] | None = None) -> CompareConfig:
         )
         for name in chosen
     }
-    return CompareConfig(configs, tuple(map(int, seeds)), arguments.output_dir, arguments.jobs)
+    return CompareConfig(configs, tuple(map(int, seeds)), arguments.output_dir, jobs=arguments.jobs)
 
 
 def main(argv: Sequence[str] | None = None) -> None:

@@ -1,12 +1,17 @@
 """A comparison as a user runs it: what is trained, what is not trained again, and what the report says."""
 
 import json
+import os
 import re
+import signal
+import subprocess
+import sys
 from dataclasses import replace
 from itertools import product
 
 import datasets
 import numpy as np
+import psutil
 import pytest
 import yaml
 from seqeval.metrics import f1_score
@@ -352,3 +357,66 @@ def test_truncation_of_baselines_alone(tmp_path):
 def test_words_of_pairs_are_counted():
     pairs = datasets.Dataset.from_dict({"text": ["a b", "c"], "text_pair": ["d", "e f g"], "label": ["x", "x"]})
     assert tables._describe(pairs, classification) == {"sentences": 2, "words": 7, "labels": {"x": 2}}
+
+
+def test_jobs_give_the_same_runs_as_one_after_the_other(tmp_path, capsys):
+    own = NerConfig(**TINY | {"max_steps": 3})
+    models = {
+        "bilstm": replace(own, model_name_or_path="bilstm"),
+        "broken": replace(own, model_name_or_path=str(tmp_path / "nothing")),
+    }
+    one, two = (compare(CompareConfig(models, (0, 1), str(tmp_path / str(jobs)), jobs=jobs)) for jobs in (1, 2))
+    out = capsys.readouterr().out
+    assert "2 runs at a time, each with 1 thread" in out
+    for name, seed in product(("bilstm",), (0, 1)):
+        folders = [tmp_path / str(jobs) / name / f"seed-{seed}" for jobs in (1, 2)]
+        files = [sorted(str(path.relative_to(own)) for path in own.rglob("*") if path.is_file()) for own in folders]
+        assert files[0] == files[1]
+        for file in ("model.safetensors", "predictions_test.conll", "predictions_eval.conll", "data.sha256"):
+            assert (folders[0] / file).read_bytes() == (folders[1] / file).read_bytes()
+        assert f"\n[{name}, seed {seed}] " in out
+    assert one["failures"] == two["failures"]
+    assert len(two["failures"]) == 2
+    for report in (one, two):
+        for model in report["models"].values():
+            del model["cost"]
+            model["scores"] = {key: value for key, value in model["scores"].items() if "runtime" not in key}
+    assert json.dumps(one["models"]) == json.dumps(two["models"])  # two seeds: the interval is NaN
+    assert (two["jobs"], "jobs" in one) == (2, False)
+    assert "Up to 2 runs trained" in (tmp_path / "2/report.html").read_text()
+    assert "Up to 2 runs trained" not in (tmp_path / "1/report.html").read_text()
+
+
+def test_ctrl_c_stops_all_jobs_and_keeps_what_they_learned(tmp_path):
+    flags = {**TINY, "task": "ner", "models": "bilstm", "seeds": "0,1,2", "jobs": 2, "num_train_epochs": 1000}
+    flags |= {"logging_steps": 1, "output_dir": str(tmp_path)}
+    process = subprocess.Popen(
+        [sys.executable, "recipes/compare.py", *(f"--{name}={value}" for name, value in flags.items())],
+        cwd=recipe.__file__.rpartition("/recipes/")[0],
+        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True,
+        env=os.environ | {"PYTHONPATH": "."},
+    )  # fmt: skip
+    training, said = set(), ""
+    while len(training) < 2:
+        line = process.stdout.readline()
+        said += line
+        assert line, said
+        training |= set(re.findall(r"^\[bilstm, seed (\d)\] epoch 1 ", line))
+    assert training == {"0", "1"}
+    children = psutil.Process(process.pid).children(recursive=True)
+    process.send_signal(signal.SIGINT)  # to this process alone
+    said += process.communicate(timeout=100)[0]
+    assert process.returncode == 130, said
+    assert not [child for child in children if child.is_running() and child.status() != psutil.STATUS_ZOMBIE]
+    for seed in (0, 1):
+        assert list((tmp_path / f"bilstm/seed-{seed}").glob("checkpoint-*"))
+        assert not (tmp_path / f"bilstm/seed-{seed}/all_results.json").exists()
+    assert not (tmp_path / "bilstm/seed-2").exists()
+
+
+def test_wrong_jobs_are_refused(monkeypatch):
+    with pytest.raises(ValueError, match="jobs 0: give a number of runs that train at a time, at least 1"):
+        compare(CompareConfig({"x": NerConfig()}, jobs=0))
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    with pytest.raises(ValueError, match="jobs 2: `accelerate launch` with several processes trains one run after"):
+        compare(CompareConfig({"x": NerConfig()}, jobs=2))

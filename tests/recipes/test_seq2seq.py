@@ -4,6 +4,7 @@ import csv
 import json
 import math
 
+import numpy as np
 import pytest
 import sacrebleu
 import torch
@@ -142,6 +143,19 @@ def test_models_are_compared(tmp_path):
     page = (tmp_path / "compared/report.html").read_text()
     assert "By source length" in page
     assert targets[0] in page
+    # Only one of the two has attention. Its map is that of its own answer.
+    assert "rnn2rnn" in report["attention"]["missing"]
+    (maps,) = report["attention"]["maps"].values()
+    answers = predictions(tmp_path / "compared/gru2gru-attention/seed-1")
+    for one in maps:
+        answer = answers[one["sentence"]]
+        assert "".join(one["said"][:-1]) == "".join(answer["predicted"].split())
+        assert "".join(answer["text"].split()) in "".join(one["words"])  # without the special tokens around it
+        weights = np.array(one["weights"])
+        assert weights.shape[2:] == (len(one["said"]), len(one["words"]))
+        assert weights.sum(-1) == pytest.approx(np.ones(weights.shape[:3]), abs=0.01)
+    assert page.count('class="finetune-attention"') == len(maps) > 0
+    assert "rnn2rnn has no map: this " in page
 
 
 @pytest.mark.parametrize(
