@@ -65,17 +65,30 @@ class TextFileArguments:
 class WordFileArguments:
     """The form of files of words."""
 
-    file_format: Literal["auto", "conll", "brat", "doccano", "label_studio", "spacy"] = flag(
+    file_format: Literal["auto", "conll", "conllu", "table", "brat", "doccano", "label_studio", "spacy"] = flag(
         "auto",
-        "The format of the files. conll: a word on each line, under any name. brat (a folder), doccano, "
-        "label_studio, spacy (also Prodigy): texts with spans of characters. auto: as the endings of the files say, "
-        "or the keys of their first records.",
+        "The format of the files. conll: a word on each line, an empty line after a sentence; conllu: a treebank; "
+        "table: a word in each row, with a --sentence_column; brat (a folder), doccano, label_studio, spacy (also "
+        "Prodigy): texts with spans of characters. auto: as the endings of the files say, or the keys of their first "
+        "records.",
     )
     nested: Literal["outer", "inner", "error"] = flag(
         "outer", "Spans that overlap: outer reads the longest one, inner the shortest one, error refuses them."
     )
     span_offsets: Literal["auto", "code_points", "utf16", "graphemes"] = flag(
         "auto", "What offsets of spans count. auto: code points; files that seem to count something else are refused."
+    )
+    sentence_column: str | None = flag(
+        None,
+        "Tables: the column that says which sentence a word is in; an empty cell stands for the cell above it. With "
+        "sentences that each document counts anew: document,sentence.",
+    )
+    tagging_scheme: Literal["auto", "IOB1", "IOB2", "IOE1", "IOE2", "IOBES", "BILOU", "BMES"] = flag(
+        "auto", "The scheme of the tags of entities. auto: each split's own, as its prefixes say."
+    )
+    label_names: str | None = flag(
+        None,
+        "The names of tags that are numbers from 0 on: O,B-PER,I-PER, or a file with a name on each line.",
     )
     comment_lines: Literal["auto", "before_sentences", "none"] = flag(
         "auto",

@@ -17,13 +17,20 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from finetune import cli, models, stages, training
-from finetune.arguments import DataArguments, LossArguments, ModelArguments, TrainingArguments, flag
+from finetune.arguments import (
+    DataArguments,
+    LossArguments,
+    ModelArguments,
+    TextFileArguments,
+    TrainingArguments,
+    flag,
+)
 from finetune.from_python import documented, names_of_python
 
 
 @documented
 @dataclass
-class SentimentConfig(TrainingArguments, LossArguments, ModelArguments, DataArguments):
+class SentimentConfig(TrainingArguments, LossArguments, ModelArguments, TextFileArguments, DataArguments):
     """All flags of this recipe."""
 
     text_column_name: str = flag("text", "Column of the texts.")

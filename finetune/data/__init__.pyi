@@ -73,8 +73,10 @@ from .streams import read_records as read_records
 from .tables import TextColumns as TextColumns
 from .tagged_sentences import is_plain as is_plain
 from .tagged_sentences import read_tagged as read_tagged
+from .tags import SCHEMES as SCHEMES
 from .tags import TAG as TAG
 from .tags import detect_scheme as detect_scheme
+from .tags import from_iob2 as from_iob2
 from .tags import invalid_iob2 as invalid_iob2
 from .tags import runs_to_iob2 as runs_to_iob2
 from .tags import tags_of_labels as tags_of_labels
@@ -86,5 +88,9 @@ from .texts import label_targets as label_targets
 from .tokens import Documents as Documents
 from .tokens import tokenize as tokenize
 from .tokens import unigram_counts as unigram_counts
+from .treebanks import read_treebank as read_treebank
+from .treebanks import treebank_sentences as treebank_sentences
+from .treebanks import with_tags as with_tags
 from .word_files import WORD_READERS as WORD_READERS
+from .word_tables import read_word_table as read_word_table
 from .words import split_words as split_words

@@ -27,6 +27,9 @@ def find_columns(
     asked: Mapping[str, tuple[str, str, Kind]],
     column_names: str | None,
     taken: Sequence[str],
+    *,
+    encoding: str = "utf-8",
+    delimiter: str | None = None,
 ) -> dict[str, str]:
     """The columns of a task: those with the asked names where they are there, else the only ones that may be meant.
 
@@ -34,6 +37,7 @@ def find_columns(
         asked: for each flag its value, its default, and what its column looks like. A value that is not the default
             was given by the user, and nothing is guessed for it.
         taken: columns that are used for something else.
+        encoding, delimiter: as `read_columns` takes them.
 
     Returns:
         A name for each flag: its value, if nothing else was found or if the data leaves a doubt.
@@ -41,7 +45,8 @@ def find_columns(
     found = {flag: name for flag, (name, *_) in asked.items()}
     if all(name != default for name, default, _ in asked.values()):
         return found
-    present = names_of(source, column_names)
+    form: Any = {"encoding": encoding, "delimiter": delimiter}
+    present = names_of(source, column_names, **form)
     missing = {flag: kind for flag, (name, default, kind) in asked.items() if name == default not in present}
     if not missing:
         return found
@@ -51,7 +56,9 @@ def find_columns(
     if isinstance(source, datasets.Dataset):
         source = source.select(range(min(_SEEN, len(source))))
     try:
-        columns = {name: column[:_SEEN] for name, column in read_columns(source, free, column_names)[0].items()}
+        columns = {
+            name: column[:_SEEN] for name, column in read_columns(source, free, column_names, **form)[0].items()
+        }
     except ValueError:
         return found
     if column_names is None and any(map(_is_data, columns, columns.values())):

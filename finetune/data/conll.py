@@ -73,6 +73,7 @@ class Sentence:
     tags: list[str] = field(default_factory=list)
     rows: dict[int, bool] = field(default_factory=dict)  # places of the rows in `lines`, and whether each is a word
     header: int | None = None  # the place of the header line, which is in the first sentence of a file
+    tag_place: tuple[int, str | None] | None = None  # of a treebank: the column of the tags, and their key in it
 
     @property
     def numbers(self) -> list[int]:
@@ -177,9 +178,8 @@ def conll_sentences(
             yield Sentence(ahead[0][0], "\t", [line for _, line in ahead])
         return
     named = isinstance(word_column, str) or isinstance(tag_column, str)
-    if named:
-        word_column, tag_column = _named_columns(*first, path, separator, word_column, tag_column)
-    form = _form(*first, path, word_column, tag_column, only_words, separator)
+    word_at, tag_at = _column_numbers(*first, path, separator, word_column, tag_column)
+    form = _form(*first, path, word_at, tag_at, only_words, separator)
     asked = word_column is None and form.counts_from is not None and not form.conllu
     told = False
     sentence = Sentence(ahead[0][0], "\t" if form.columns == 1 else form.separator)
@@ -217,7 +217,7 @@ def conll_sentences(
         if len(cells) != form.columns:
             raise ValueError(
                 f"{path}:{number}: {len(cells)} column(s), but line {first[0]} has {form.columns}; "
-                f"each line of a word has {_holds(tag_column)}"
+                f"each line of a word has {_holds(tag_at)}"
             )
         sentence.rows[place] = not _is_no_word(cells[0], len(sentence.words), form)
         if not sentence.rows[place]:
@@ -281,7 +281,7 @@ def _form(
     return _Form(separator, columns, at % columns, tag_column, counts_from, conllu)
 
 
-def _named_columns(
+def _column_numbers(
     number: int,
     line: str,
     path: str | os.PathLike[str],
@@ -289,7 +289,7 @@ def _named_columns(
     word_column: int | str | None,
     tag_column: int | str | None,
 ) -> tuple[int | None, int | None]:
-    """The numbers of the columns whose names are in the header line."""
+    """The numbers of the columns. A name is looked for in the header line, which is this line."""
     header = _cells(line, separator or ("\t" if "\t" in line else " "))
     found: list[int | None] = []
     for asked, flag in ((word_column, "--text_column_name"), (tag_column, "--label_column_name")):

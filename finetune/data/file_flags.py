@@ -1,6 +1,10 @@
-"""Checks the flags that say how text files are written: their encoding, and what stands between two columns."""
+"""Checks the flags that say how files are written: encoding, what stands between columns, names of numbers."""
 
 import codecs
+from pathlib import Path
+
+from finetune.data.conll import read_lines
+from finetune.data.labels import plain_label
 
 
 def check_encoding(name: str) -> str:
@@ -33,3 +37,18 @@ def check_delimiter(text: str | None) -> str | None:
     if found is not None and (len(found) != 1 or found in '\n\r\0"#' or found.isalnum()):
         raise ValueError(f"--delimiter {text!r}: one character is needed, such as ';' or ',', or tab or space")
     return found
+
+
+def names_in(text: str) -> list[str]:
+    """The names of the numbers 0, 1, 2 ...: those in a file with a name on each line, or names with commas between.
+
+    Raises:
+        ValueError: for an empty name, and for a name that comes twice.
+    """
+    is_file = Path(text).is_file()
+    names = [plain_label(name) for name in (read_lines(text) if is_file else text.split(","))]
+    for number, name in enumerate(names):
+        if not name or name in names[:number]:
+            what = "is empty" if not name else f"is {name!r}, which has another number"
+            raise ValueError(f"--label_names {text}: the name of {number} {what}")
+    return names

@@ -1,10 +1,11 @@
-"""The rows of a .jsonl file: an object on each line. Predictions need this file, so it must not import datasets."""
+"""The rows of a .jsonl file: an object on each line; or of a .json file with one list. Predictions need this file, so it must not import datasets."""
 
 import json
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
+from finetune.data.conll import read_lines
 from finetune.data.messages import shown
 
 
@@ -21,6 +22,26 @@ def json_rows(path: Path, lines: Iterable[tuple[int, str]]) -> Iterator[tuple[in
                 f"{path}:{number}: not JSON: {error}; in a .jsonl file each line is an object"
             ) from error
         yield number, row
+
+
+def json_file_rows(path: Path, encoding: str) -> Iterator[tuple[int, Any]]:
+    """The rows of a file of JSON lines with their lines; or of one list of them, with their negative numbers."""
+    lines = read_lines(path, encoding=encoding)
+    first = next((line.strip() for line in lines if line.strip()), "")
+    if path.suffix.lower() == ".jsonl" or not first.startswith("["):
+        yield from json_rows(path, enumerate(lines, start=1))
+        return
+    try:
+        rows = json.loads("\n".join(lines), object_pairs_hook=_object)
+        json.dumps(rows, ensure_ascii=False).encode("utf-8")
+    except (ValueError, RecursionError) as error:
+        line = f":{error.lineno}" if isinstance(error, json.JSONDecodeError) else ""
+        reason = error.msg if isinstance(error, json.JSONDecodeError) else str(error)
+        raise ValueError(
+            f"{path}{line}: not JSON: {reason}; this file begins with [, so it must be one list"
+        ) from error
+    for number, row in enumerate(rows, start=1):
+        yield -number, row
 
 
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

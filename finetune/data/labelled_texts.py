@@ -25,6 +25,7 @@ import pyarrow as pa
 
 from finetune.arguments import DataArguments
 from finetune.data.columns import find_columns, is_label, is_text
+from finetune.data.file_flags import check_delimiter, check_encoding
 from finetune.data.held_out import hold_out
 from finetune.data.labels import plain_label
 from finetune.data.messages import shown
@@ -59,6 +60,8 @@ def read_labelled(
     *,
     problem_type: ProblemType | None = None,
     label_separator: str | None = None,
+    encoding: str = "utf-8",
+    delimiter: str | None = None,
     given: Mapping[str, Any] | None = None,
 ) -> dict[str, datasets.Dataset]:
     """Reads texts, or pairs of texts, with their labels. The arguments name the columns.
@@ -67,6 +70,7 @@ def read_labelled(
         label: with commas, the columns of 0 and 1 of several labels: `joy,love,anger`.
         problem_type: None: found from the training split; `problem_type_of` says what was found.
         label_separator: stands between the labels of a cell; an empty cell is a text without a label.
+        encoding, delimiter: of text files, as the flags take them.
         given: rows from Python, as `given_splits` takes them.
 
     Returns:
@@ -94,11 +98,12 @@ def read_labelled(
     kind: ProblemType | None = "multi_label_classification" if several else problem_type
     sources = sources_of(config, "sentiment", given)
     asked = {"text_column_name": (text, "text", is_text), "label_column_name": (label, "label", is_label)}
-    text, label = find_columns(sources["train"], asked, config.column_names, names).values()
+    form: Any = {"encoding": check_encoding(encoding), "delimiter": check_delimiter(delimiter)}
+    text, label = find_columns(sources["train"], asked, config.column_names, names, **form).values()
     flags = [label] if len(flags) == 1 else flags
     names = [text, *([text_pair] if text_pair else []), *flags]
     for split, source in sources.items():
-        columns, lines = read_columns(source, names, config.column_names)
+        columns, lines = read_columns(source, names, config.column_names, **form)
         for name in (text, text_pair):
             for value, line in zip(columns.get(name or "", []), lines, strict=False):
                 if not isinstance(value, str):

@@ -19,7 +19,7 @@ from huggingface_hub import HfApi
 from finetune.arguments import DataArguments
 from finetune.cli import did_you_mean
 from finetune.data.conll import read_lines
-from finetune.data.json_lines import json_rows
+from finetune.data.json_lines import json_file_rows
 from finetune.data.labels import tell_of_lost_labels
 from finetune.data.messages import listed, shown
 
@@ -170,14 +170,26 @@ def open_parquet(path: Path) -> pyarrow.parquet.ParquetFile:
 
 
 def read_columns(
-    source: Path | datasets.Dataset, names: Sequence[str], column_names: str | None
+    source: Path | datasets.Dataset,
+    names: Sequence[str],
+    column_names: str | None,
+    *,
+    encoding: str = "utf-8",
+    delimiter: str | None = None,
 ) -> tuple[dict[str, list[Any]], list[int]]:
-    """The named columns of a table and the line of each row."""
+    """The named columns of a table and the line of each row.
+
+    Args:
+        column_names: the names of a CSV or TSV file without a header line, with commas between them.
+        encoding: of a text file.
+        delimiter: what stands between two cells of CSV, whatever the name of the file [a comma; in .tsv a tab]. With
+            a tab there is no quoting.
+    """
     if isinstance(source, datasets.Dataset):
         return _read_dataset(source, names, "the data set")
     if source.is_dir():
         return _read_dataset(load_saved_split(source), names, str(source))
-    suffix = source.suffix.lower()
+    suffix = _kind(source, delimiter)
     if suffix == ".parquet":
         file = open_parquet(source)
         _check_columns(names, file.schema_arrow.names, str(source))
@@ -187,26 +199,41 @@ def read_columns(
             raise ValueError(f"{source}: not read: {_reason(error)}") from error
         return _read_dataset(dataset, names, str(source))
     if suffix in (".jsonl", ".json"):
-        return _read_jsonl(source, names)
+        return _read_jsonl(source, names, encoding)
     if suffix in (".csv", ".tsv"):
-        return _read_delimited(source, names, column_names)
+        return _read_delimited(source, names, column_names, encoding, delimiter)
     raise ValueError(f"{source}: unknown form {source.suffix!r}; give {_FORMS}")
 
 
-def names_of(source: Path | datasets.Dataset, column_names: str | None) -> list[str]:
-    """The columns of a table; of a file of JSON lines, the names in its first line."""
-    suffix = source.suffix.lower() if isinstance(source, Path) and source.is_file() else ""
+def _kind(path: Path, delimiter: str | None) -> str:
+    """The ending that says how a file is read. With a delimiter, a file of an unknown ending is a table, too."""
+    suffix = path.suffix.lower()
+    return ".csv" if delimiter is not None and suffix not in (".parquet", ".jsonl", ".json", ".tsv") else suffix
+
+
+def names_of(
+    source: Path | datasets.Dataset,
+    column_names: str | None,
+    *,
+    encoding: str = "utf-8",
+    delimiter: str | None = None,
+) -> list[str]:
+    """The columns of a table; of a file of JSON, the names in its first row.
+
+    The arguments are as for `read_columns`.
+    """
+    suffix = _kind(source, delimiter) if isinstance(source, Path) and source.is_file() else ""
     if suffix == ".parquet":
         return list(open_parquet(Path(str(source))).schema_arrow.names)
     if suffix in (".jsonl", ".json"):
         path = Path(str(source))
-        first: Any = next(json_rows(path, enumerate(read_lines(path), start=1)), (0, {}))[1]
+        first: Any = next(json_file_rows(path, encoding), (0, {}))[1]
         return list(first) if isinstance(first, dict) else []
     if suffix in (".csv", ".tsv"):
         if column_names:
             return [name.strip() for name in column_names.split(",")]
         try:
-            return next(filter(None, _delimited(Path(str(source)))), [])
+            return next(filter(None, _delimited(Path(str(source)), encoding, delimiter)), [])
         except csv.Error:
             return []
     if suffix:
@@ -247,13 +274,15 @@ def _read_dataset(
     return columns, [-row for row in range(1, len(dataset) + 1)]
 
 
-def _read_jsonl(path: Path, names: Sequence[str]) -> tuple[dict[str, list[Any]], list[int]]:
+def _read_jsonl(path: Path, names: Sequence[str], encoding: str) -> tuple[dict[str, list[Any]], list[int]]:
     columns: dict[str, list[Any]] = {name: [] for name in names}
     lines = []
-    for number, row in json_rows(path, enumerate(read_lines(path), start=1)):
+    for number, row in json_file_rows(path, encoding):
+        where = row_at(path, number)
         if not isinstance(row, dict):
-            raise ValueError(f"{path}:{number}: in a .jsonl file each line is an object, like {{{names[0]!r}: ...}}")
-        _check_columns(names, list(row), f"{path}:{number}")
+            each = "in a .jsonl file each line is" if number > 0 else "each item of the list must be"
+            raise ValueError(f"{where}: {each} an object, like {{{names[0]!r}: ...}}")
+        _check_columns(names, list(row), where)
         for name in names:
             columns[name].append(row[name])
         lines.append(number)
@@ -263,10 +292,10 @@ def _read_jsonl(path: Path, names: Sequence[str]) -> tuple[dict[str, list[Any]],
 
 
 def _read_delimited(
-    path: Path, names: Sequence[str], column_names: str | None
+    path: Path, names: Sequence[str], column_names: str | None, encoding: str, delimiter: str | None
 ) -> tuple[dict[str, list[Any]], list[int]]:
     """Reads CSV with the quoting of RFC 4180, and TSV without quoting: there a quotation mark is a character."""
-    reader = _delimited(path)
+    reader = _delimited(path, encoding, delimiter)
     header = [name.strip() for name in column_names.split(",")] if column_names else None
     if header is not None:
         _check_once(header, f"--column_names {column_names}")
@@ -299,13 +328,14 @@ def _read_delimited(
     return columns, lines
 
 
-def _delimited(path: Path) -> Any:
+def _delimited(path: Path, encoding: str, delimiter: str | None) -> Any:
     csv.field_size_limit(2**31 - 1)
-    lines_of_file = read_lines(path)
-    if path.suffix.lower() == ".tsv":
+    lines_of_file = read_lines(path, encoding=encoding)
+    delimiter = delimiter or ("\t" if path.suffix.lower() == ".tsv" else ",")
+    if delimiter == "\t":
         return csv.reader(lines_of_file, delimiter="\t", quoting=csv.QUOTE_NONE)
     # A quoted cell may have line ends in it, which read_lines has removed.
-    return csv.reader((line + "\n" for line in lines_of_file), strict=True)
+    return csv.reader((line + "\n" for line in lines_of_file), delimiter=delimiter, strict=True)
 
 
 def _check_once(names: Sequence[str], where: str) -> None:

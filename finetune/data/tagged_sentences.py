@@ -26,7 +26,7 @@ from finetune.arguments import DataArguments
 from finetune.data.character_spans import Nested
 from finetune.data.columns import find_columns, is_tags, is_words
 from finetune.data.conll import Comments, check_tag
-from finetune.data.file_flags import check_delimiter, check_encoding
+from finetune.data.file_flags import check_delimiter, check_encoding, names_in
 from finetune.data.held_out import hold_out
 from finetune.data.labels import plain_label
 from finetune.data.messages import listed, shown
@@ -41,7 +41,7 @@ from finetune.data.readers import (
     tell_of_no_labels,
 )
 from finetune.data.span_files import read_spans, span_form
-from finetune.data.tags import TAG, detect_scheme, runs_to_iob2, to_iob2
+from finetune.data.tags import SCHEMES, TAG, detect_scheme, runs_to_iob2, to_iob2
 from finetune.data.word_files import Layout, read_words, word_form
 
 logger = logging.getLogger(__name__)
@@ -62,6 +62,9 @@ def read_tagged(
     delimiter: str | None = None,
     nested: Nested = "outer",
     span_offsets: Unit = "auto",
+    sentence_column: str | None = None,
+    label_names: str | None = None,
+    tagging_scheme: str = "auto",
     given: Mapping[str, Any] | None = None,
 ) -> dict[str, datasets.Dataset]:
     """Reads sentences of words, with a tag for each word.
@@ -77,6 +80,9 @@ def read_tagged(
         comment_lines: for column files, one of `finetune.data.conll.COMMENTS`.
         encoding, delimiter: of text files, as the flags take them.
         nested, span_offsets: for files with spans, as `spans_of` takes them.
+        sentence_column: of a table with a word in each row, as `read_word_table` takes it.
+        label_names: the names of tags that are numbers, as `names_in` takes them.
+        tagging_scheme: one of `SCHEMES`; `auto`: each split's own, as its tags tell it.
         given: rows from Python, as `given_splits` takes them.
 
     Returns:
@@ -88,7 +94,11 @@ def read_tagged(
     splits: dict[str, dict[str, Any]] = {}
     kind, runs = tagging, False
     check_different(words, tags)
-    layout = Layout(words, tags, comment_lines, check_encoding(encoding), check_delimiter(delimiter))
+    layout = Layout(
+        *(words, tags, comment_lines, check_encoding(encoding), check_delimiter(delimiter)),
+        *(sentence_column, config.column_names),
+    )
+    numbers = names_in(label_names) if label_names is not None else None
     sources = sources_of(config, "ner", given)
     forms = {split: word_form(source, file_format) for split, source in sources.items()}
     asked = {"text_column_name": (words, "tokens", is_words), "label_column_name": (tags, "ner_tags", is_tags)}
@@ -99,7 +109,9 @@ def read_tagged(
     }
     _check_flags_of_spans(spans["train"], tagging, layout.encoding)
     if forms["train"] is None and spans["train"] is None:
-        words, tags = find_columns(sources["train"], asked, config.column_names, ()).values()
+        words, tags = find_columns(
+            sources["train"], asked, config.column_names, (), encoding=layout.encoding
+        ).values()
     for split, source in sources.items():
         form, of_spans = forms[split], spans[split]
         if of_spans is not None:
@@ -107,10 +119,12 @@ def read_tagged(
         elif form is not None:
             columns = read_words(source, form, layout, split)
         else:
-            columns = _read(source, words, tags, config.column_names, split)
+            columns = _read(source, words, tags, layout, numbers, split)
         if columns is None:
             tell_of_no_labels(split)
             continue
+        if numbers is not None:
+            _name_numbers(columns, numbers)
         splits[split] = columns
         if split == "train":
             found = _distinct(columns)
@@ -128,7 +142,7 @@ def read_tagged(
         for columns in splits.values():
             columns["plain"] = [True] * len(columns["tokens"])
     else:
-        _rewrite(splits, runs)
+        _rewrite(splits, runs, tagging_scheme)
     train = splits["train"]
     texts = [" ".join(sentence) for sentence in train["tokens"]]
     hold_out(
@@ -152,12 +166,24 @@ def is_plain(dataset: datasets.Dataset) -> bool:
 
 
 def _read(
-    source: Path | datasets.Dataset, words: str, tags: str, column_names: str | None, split: str
+    source: Path | datasets.Dataset,
+    words: str,
+    tags: str,
+    layout: Layout,
+    numbers: Sequence[str] | None,
+    split: str,
 ) -> dict[str, Any] | None:
     """The columns of a split of lists as they are, with unchecked tags; None if it has no tags."""
-    found, lines = read_columns(source, [words, tags], column_names)
+    found, lines = read_columns(
+        source, [words, tags], layout.column_names, encoding=layout.encoding, delimiter=layout.delimiter
+    )
     if split != "train" and has_no_label(found[tags]):
         return None
+    if numbers is not None:  # whole numbers, which get their names later
+        found[tags] = [
+            [str(tag) if type(tag) is int else tag for tag in row] if isinstance(row, list) else row
+            for row in found[tags]
+        ]
     _check_lists(source, found[words], found[tags], words, tags, lines)
     plain = [[plain_label(tag) for tag in row] for row in found[tags]]
     return {"tokens": found[words], "ner_tags": plain, "line": lines, "source": source}
@@ -189,7 +215,7 @@ def _check_lists(
             if not isinstance(row, list) or not all(isinstance(cell, str) for cell in row):
                 raise ValueError(
                     f"{where}: column {name!r} is not a list of strings, like ['O', 'B-PER']; tags that are numbers "
-                    "need a data set with their names; a file with one word on each line needs the ending .conll"
+                    "need --label_names; a file with one word on each line needs --file_format conll"
                 )
         if len(row_words) != len(row_tags):
             raise ValueError(f"{where}: {len(row_words)} words but {len(row_tags)} tags")
@@ -231,8 +257,36 @@ def _tell_of_plain_tags(columns: dict[str, Any], found: set[str]) -> None:
     )
 
 
-def _rewrite(splits: dict[str, dict[str, Any]], runs: bool) -> None:
+def _name_numbers(columns: dict[str, Any], names: Sequence[str]) -> None:
+    """Puts names in the place of numbers."""
+    known = {str(number): name for number, name in enumerate(names)}
+    for tags, line in zip(columns["ner_tags"], columns["line"], strict=True):
+        for i, tag in enumerate(tags):
+            if tag not in known:
+                where = row_at(columns["source"], line[i] if isinstance(line, list) else line)
+                raise ValueError(f"{where}: the tag {shown(tag)}; --label_names has names for 0 to {len(names) - 1}")
+            tags[i] = known[tag]
+
+
+def _check_prefixes(columns: dict[str, Any], scheme: str) -> None:
+    for tags, line in zip(columns["ner_tags"], columns["line"], strict=True):
+        for i, tag in enumerate(tags):
+            if tag != "O" and tag[0] not in SCHEMES[scheme].prefixes:
+                where = row_at(columns["source"], line[i] if isinstance(line, list) else line)
+                raise ValueError(
+                    f"{where}: {shown(tag)} is no tag of {scheme}, whose prefixes are {SCHEMES[scheme].prefixes}; "
+                    "give another --tagging_scheme"
+                )
+
+
+def _rewrite(splits: dict[str, dict[str, Any]], runs: bool, asked: str) -> None:
     """Rewrites the tags of entities from any scheme to IOB2."""
+    if asked != "auto":
+        for columns in splits.values():
+            _check_prefixes(columns, asked)
+            read_as = SCHEMES[asked].read_as
+            columns["ner_tags"] = [to_iob2(tags, read_as) for tags in columns["ner_tags"]]
+        return
     schemes = {}  # split -> scheme, if the split has an entity
     for split, columns in splits.items():
         sentences: Sequence[list[str]] = columns["ner_tags"]

@@ -20,6 +20,7 @@ them; here `U L M` are read as `S E I`.
 import functools
 import re
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from typing import Literal
 
 Scheme = Literal["IOB1", "IOB2", "IOE", "IOBES"]
@@ -35,6 +36,62 @@ _UNSEEN = "".join(map(chr, [0xAD, *range(0x200B, 0x2010), *range(0x202A, 0x202F)
 def plain_label(text: str) -> str:
     """Removes white space and invisible characters from a label's ends: `B-PER ` and `B-PER` are the same label."""
     return re.sub(rf"^[\s{_UNSEEN}]+|[\s{_UNSEEN}]+$", "", text)
+
+
+@dataclass(frozen=True)
+class Prefixes:
+    """A scheme that `--tagging_scheme` names."""
+
+    read_as: Scheme
+    first: str
+    inside: str
+    last: str
+    single: str
+    also: str = ""  # a prefix beside those: where two entities of a type touch
+
+    @property
+    def prefixes(self) -> str:
+        """Its letters."""
+        return "".join(dict.fromkeys(self.first + self.inside + self.last + self.single + self.also))
+
+
+SCHEMES = {
+    "IOB1": Prefixes("IOB1", "I", "I", "I", "I", also="B"),
+    "IOB2": Prefixes("IOB2", "B", "I", "I", "B"),
+    "IOE1": Prefixes("IOE", "I", "I", "I", "I", also="E"),
+    "IOE2": Prefixes("IOE", "I", "I", "E", "E"),
+    "IOBES": Prefixes("IOBES", "B", "I", "E", "S"),
+    "BILOU": Prefixes("IOBES", "B", "I", "L", "U"),
+    "BMES": Prefixes("IOBES", "B", "M", "E", "S"),
+}
+
+
+def from_iob2(tags: Sequence[str], scheme: str) -> list[str]:
+    """Writes the entities of one sentence in another scheme. `tags` are IOB2; an `I-` may start an entity.
+
+    Args:
+        scheme: a name in `SCHEMES`.
+    """
+    result, letters, ended = list(tags), SCHEMES[scheme], "O"  # the type of the entity that ends at the word before
+    begin = 0
+    while begin < len(tags):
+        kind, end = tags[begin][2:], begin + 1
+        if tags[begin] == "O":
+            ended, begin = "O", end
+            continue
+        while end < len(tags) and tags[end] == f"I-{kind}":
+            end += 1
+        if end - begin == 1:
+            written = [letters.single]
+        else:
+            written = [letters.first, *[letters.inside] * (end - begin - 2), letters.last]
+        if scheme == "IOB1" and ended == kind:
+            written[0] = "B"
+        if scheme == "IOE1" and end < len(tags) and tags[end] == f"B-{kind}":
+            written[-1] = "E"
+        result[begin:end] = [f"{letter}-{kind}" for letter in written]
+        ended, begin = kind, end
+    return result
 
 
 def detect_scheme(sentences: Iterable[Sequence[str]]) -> Scheme:

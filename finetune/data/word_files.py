@@ -6,6 +6,9 @@ from pathlib import Path
 from typing import Any
 
 from finetune.data.conll import CONLL_ENDINGS, Comments, Sentences, column_number, read_conll
+from finetune.data.readers import row_at
+from finetune.data.treebanks import is_treebank, read_treebank
+from finetune.data.word_tables import read_word_table
 
 _BLANK = "_"  # an unknown value in CoNLL-U
 
@@ -19,15 +22,22 @@ class Layout:
     comments: Comments = "auto"
     encoding: str = "utf-8"
     delimiter: str | None = None
+    sentences: str | None = None  # of a table with a word in each row: the column of the sentences
+    column_names: str | None = None  # of a table without a header line
+
+    @property
+    def asked(self) -> tuple[str | None, str | None]:
+        """The columns of the words and of the tags; None for a default."""
+        return None if self.words == "tokens" else self.words, None if self.tags == "ner_tags" else self.tags
 
 
 def _of_columns(path: Path, layout: Layout) -> Sentences:
-    words = None if layout.words == "tokens" else column_number(layout.words)
-    tags = -1 if layout.tags == "ner_tags" else column_number(layout.tags)
+    words, tags = layout.asked
+    word, tag = column_number(words), column_number(tags)
     return read_conll(
         path,
-        layout.words if words is None and layout.words != "tokens" else words,
-        layout.tags if tags is None else tags,
+        words if word is None else word,
+        -1 if tags is None else tags if tag is None else tag,
         separator=layout.delimiter,
         comments=layout.comments,
         encoding=layout.encoding,
@@ -35,7 +45,26 @@ def _of_columns(path: Path, layout: Layout) -> Sentences:
     )
 
 
-WORD_READERS: dict[str, Callable[[Path, Layout], Sentences]] = {"conll": _of_columns}
+def _of_treebank(path: Path, layout: Layout) -> Sentences:
+    return read_treebank(path, *layout.asked, encoding=layout.encoding)
+
+
+def _of_table(path: Path, layout: Layout) -> Sentences:
+    return read_word_table(
+        path,
+        *layout.asked,
+        layout.sentences,
+        column_names=layout.column_names,
+        encoding=layout.encoding,
+        delimiter=layout.delimiter,
+    )
+
+
+WORD_READERS: dict[str, Callable[[Path, Layout], Sentences]] = {
+    "conll": _of_columns,
+    "conllu": _of_treebank,
+    "table": _of_table,
+}
 
 
 def word_form(source: Any, file_format: str = "auto") -> str | None:
@@ -50,7 +79,13 @@ def word_form(source: Any, file_format: str = "auto") -> str | None:
         raise ValueError(f"--file_format {file_format}: only files have this format, and {name}")
     if file_format != "auto":
         return file_format if file_format in WORD_READERS else None
-    return "conll" if is_file and source.suffix.lower() in CONLL_ENDINGS else None
+    if not is_file:
+        return None
+    if is_treebank(source):
+        return "conllu"
+    if source.suffix.lower() in CONLL_ENDINGS:
+        return "conll"
+    return "table" if source.suffix.lower() in (".csv", ".tsv") else None  # its cells hold no lists
 
 
 def read_words(source: Path, form: str, layout: Layout, split: str) -> dict[str, Any] | None:
@@ -62,8 +97,9 @@ def read_words(source: Path, form: str, layout: Layout, split: str) -> dict[str,
     found = WORD_READERS[form](source, layout)
     columns = {"tokens": found.words, "ner_tags": found.tags, "line": found.lines, "source": source}
     columns["documents"] = found.documents
-    if {tag for tags in found.tags for tag in tags} == {_BLANK}:
+    if {tag for tags in found.tags for tag in tags} in ({_BLANK}, {""}):
         if split != "train":
             return None
-        raise ValueError(f"{source}:{found.lines[0][0]}: every tag is {_BLANK!r}, which is no tag")
+        empty = found.tags[0][0]
+        raise ValueError(f"{row_at(source, found.lines[0][0])}: every tag is {empty!r}, which is no tag")
     return columns

@@ -72,6 +72,8 @@ def read(config: Any, given: Mapping[str, Any] | None = None) -> dict[str, Any]:
         config.text_pair_column_name,
         label_separator=config.label_separator,
         problem_type=config.problem_type,
+        encoding=config.encoding,
+        delimiter=config.delimiter,
         given=given,
     )
     kind, metric = data.problem_type_of(splits["train"]), config.metric_for_best_model

@@ -83,6 +83,9 @@ def read(config: Any, given: Mapping[str, Any] | None = None) -> dict[str, Any]:
         delimiter=config.delimiter,
         nested=config.nested,
         span_offsets=config.span_offsets,
+        sentence_column=config.sentence_column,
+        label_names=config.label_names,
+        tagging_scheme=config.tagging_scheme,
         given=given,
     )
 

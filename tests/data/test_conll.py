@@ -125,6 +125,44 @@ def test_a_comment_that_may_be_a_word_is_told(tmp_path, caplog):
     ]
 
 
+def test_a_column_of_a_header_line(tmp_path):
+    text = "#begin document (x)\nid;token;pos;ner\n1;Ada B.;N;B-PER\n2;#;X;O\n\n1;#NFL;N;B-ORG\n"
+    (tmp_path / "x.csv").write_bytes(text.replace("Ada", "Åda").encode("cp1252"))
+    found = read_conll(tmp_path / "x.csv", "token", "ner", separator=";", encoding="cp1252")
+    assert found.words == [["Åda B.", "#"], ["#NFL"]]
+    assert found.tags == [["B-PER", "O"], ["B-ORG"]]
+    assert found.lines == [[3, 4], [6]]
+    assert read_conll(tmp_path / "x.csv", "token", 2, separator=";", encoding="cp1252", any_tag=True).tags[0] == [
+        *"NX"
+    ]
+    lines = text.removesuffix("\n").split("\n")
+    blocks = list(conll_sentences(enumerate(lines, start=1), "x", "token", None, separator=";"))
+    assert "".join(block.with_column("ab"[: len(block.words)]) for block in blocks).split("\n")[1:3] == [
+        "id;token;pos;ner;predicted",
+        "1;Ada B.;N;B-PER;a",
+    ]
+    with pytest.raises(ValueError, match=r"x.csv:2: no column is named 'tag' in this header line, .*'id', 'token'"):
+        read_conll(tmp_path / "x.csv", "token", "tag", separator=";", encoding="cp1252")
+    with pytest.raises(ValueError, match=r"x.csv:3: not UTF-8 \(byte 0xc5\)"):
+        read_conll(tmp_path / "x.csv", "token", "ner", separator=";")
+
+
+@pytest.mark.parametrize(
+    ("rule", "words"),
+    [
+        ("auto", ["#\tO x", "#a b # # c"]),
+        ("before_sentences", ["x", "b # # c"]),
+        ("none", ["# # x", "#a b # # c"]),
+    ],
+)
+def test_comments_are_what_the_rule_says(tmp_path, rule, words):
+    """Whatever a comment says: `# O` looks like a row, and `#a O` is one."""
+    text = "# O\n# B-X\nx O\n\n#a O\nb O\n# O\n# O\nc O\n"
+    (tmp_path / "x.conll").write_text(text)
+    found = [" ".join(sentence) for sentence in read_conll(tmp_path / "x.conll", comments=rule).words]
+    assert found == [sentence.replace("#\tO", "# #") for sentence in words]
+
+
 CONLLU = """# newdoc
 # text = vámonos al mar
 1-2\tvámonos\t_\t_\t_\t_\t_\t_\t_\t_

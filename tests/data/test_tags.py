@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from seqeval.metrics.sequence_labeling import get_entities
 
 from finetune.arguments import DataArguments
-from finetune.data import detect_scheme, invalid_iob2, read_tagged, tags_of_labels, to_iob2, write_conll
+from finetune.data import detect_scheme, from_iob2, invalid_iob2, read_tagged, tags_of_labels, to_iob2, write_conll
 from finetune.metrics import entity_spans
 
 LETTERS = {
@@ -114,6 +114,28 @@ def test_every_well_formed_sentence_is_read_as_it_was_written(scheme):
             if scheme != "IOE1":  # whose reader in seqeval is unfinished, as its source says
                 theirs = seqeval.scheme.Entities([tags], getattr(seqeval.scheme, scheme)).entities[0]
                 assert [(one.start, one.end, one.tag) for one in theirs] == spans
+
+
+@pytest.mark.parametrize("scheme", ["IOB1", "IOB2", "IOE1", "IOE2", "IOBES", "BILOU"])
+def test_iob2_is_written_in_every_scheme(scheme):
+    for length in range(1, 5):
+        for spans in all_spans(length):
+            assert from_iob2(write(spans, length, "IOB2"), scheme) == write(spans, length, scheme)
+    # An `I-` that continues nothing starts an entity, as conlleval counts it.
+    for tags in sequences("BI"):
+        back = from_iob2(tags, scheme)
+        read_as = {"IOE1": "IOE", "IOE2": "IOE", "BILOU": "IOBES"}.get(scheme, scheme)
+        assert entity_spans(to_iob2(back, read_as)) == entity_spans(tags), (tags, back)
+
+
+def test_the_scheme_that_is_asked_for_is_used(tmp_path):
+    """Found by its prefixes, this is IOB1."""
+    write_conll(tmp_path / "x.conll", [["a", "b", "c"]], [["I-X", "B-X", "O"]])
+    arguments = DataArguments(train_file=str(tmp_path / "x.conll"), validation_split_percentage=0)
+    assert read_tagged(arguments)["train"]["ner_tags"][0] == ["B-X", "B-X", "O"]
+    assert read_tagged(arguments, tagging_scheme="IOB2")["train"]["ner_tags"][0] == ["I-X", "B-X", "O"]
+    with pytest.raises(ValueError, match=r"x.conll:2: 'B-X' is no tag of IOE2, whose prefixes are IE"):
+        read_tagged(arguments, tagging_scheme="IOE2")
 
 
 @given(sentences(), st.sampled_from(["IOBES", "BILOU"]))

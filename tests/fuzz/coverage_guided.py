@@ -28,6 +28,9 @@ with atheris.instrument_imports(include=["finetune"]):
     import finetune.data.readers
     import finetune.data.span_files
     import finetune.data.tokens
+    import finetune.data.treebanks
+    import finetune.data.word_files
+    import finetune.data.word_tables
 
 KNOWN = {"seed", "head", "learning_rate", "output_dir"}
 CONFIG = ("a.yaml", lambda path: finetune.cli.yaml_to_argv(path, KNOWN), b"seed: 1\nhead: crf\n? output_dir\n: ~\n")

@@ -63,6 +63,19 @@ def tagged(path: Path):
     return split
 
 
+def treebank(path: Path):
+    return data.read_tagged(DataArguments(train_file=str(path)), "tokens", "NER")["train"]
+
+
+def word_table(path: Path):
+    return data.read_tagged(DataArguments(train_file=str(path)), delimiter=";")["train"]
+
+
+def named_columns(path: Path):
+    asked = {"file_format": "conll", "comment_lines": "before_sentences", "encoding": "utf-16"}
+    return data.read_tagged(DataArguments(train_file=str(path)), "word", "ner", **asked)["train"]
+
+
 def labelled(path: Path):
     split = data.read_labelled(DataArguments(train_file=str(path)))["train"]
     data.class_labels(split)
@@ -125,6 +138,15 @@ FORMS = {
         tagged,
         _parquet({key: [row[key] for row in TAGGED] for key in ("tokens", "ner_tags")}),
     ),
+    "treebank": (
+        "a.conllu",
+        treebank,
+        "# newdoc\n1-2\tdel\t_\t_\t_\t_\t_\t_\t_\t_\n1\tde\tde\tX\t_\tA=b\t0\t_\t_\tNER=B-X|C=é\n"
+        "2\tel\tel\tX\t_\t_\t0\t_\t_\t_\n2.1\tx\t_\t_\t_\t_\t_\t_\t_\t_\n\n1\t#\t_\t_\t_\t_\t_\t_\t_\tNER=O\n".encode(),
+    ),
+    "a word a row": ("a.csv", word_table, 'Sentence;Word;Tag\n1;"A;da";B-X\n;é;O\n\n2;#;O\n3;x;I-X\n'.encode()),
+    "columns with names": ("a.txt", named_columns, "#x\nword ner\n# O\né B-X\n# O\n\n#a O\nb O\n".encode("utf-16")),
+    "a list of lists": ("a.json", tagged, json.dumps(TAGGED, indent=1).encode()),
     "labelled lines": ("a.jsonl", labelled, _lines(LABELLED)),
     "CSV": ("a.csv", labelled, 'text,label\n"so ""good""",pos\n"bad,\nvery é",neg\r\nx,1\n'.encode()),
     "CSV without header": ("a.csv", headless, b'good,pos\n"bad",neg\n'),

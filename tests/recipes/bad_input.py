@@ -176,8 +176,8 @@ OBJECT = "in a .jsonl file each line is an object"
 NUL = "a NUL character; is this a text file?"
 TAGS = "tags are O, B-TYPE, I-TYPE (or IOBES)"
 NO_LIST = (
-    "is not a list of strings, like ['O', 'B-PER']; tags that are numbers need a data set with their names; a file "
-    "with one word on each line needs the ending .conll"
+    "is not a list of strings, like ['O', 'B-PER']; tags that are numbers need --label_names; a file with one "
+    "word on each line needs --file_format conll"
 )
 TEXTS = {"text": ["good", "bad"], "label": ["x", "y"]}
 PICKLED = (
@@ -284,8 +284,37 @@ GROUPS: dict[str, list[Case]] = {
         Case("TSV with commas", f"{SENTIMENT} a.tsv",
              f"a.tsv:1: no column 'text'; it has: 'text,label'. {HINT} (no header line? then give --column_names)",
              {"a.tsv": CSV}),
-        Case("a JSON list, not a line each", f"{SENTIMENT} a.json", f"a.json:1: not JSON: …; {OBJECT}",
-             {"a.json": '[\n {"text": "a", "label": 1}\n]\n'}),
+        Case("a JSON list that does not end", f"{SENTIMENT} a.json",
+             "a.json:3: not JSON: Expecting ',' delimiter; this file begins with [, so it must be one list",
+             {"a.json": '[\n {"text": "a", "label": 1}\n'}),
+        Case("a word a row, with semicolons", f"{NER} a.csv",
+             "a.csv: the column of --word_column is not clear; name it with --word_column; the header has: "
+             "'sentence;word;tag' (no header line? then give --column_names; a word on each line and empty lines "
+             "between sentences? then give --file_format conll)", {"a.csv": "sentence;word;tag\n1;Ada;B-PER\n"}),
+        Case("a delimiter of two characters", f"{NER} a.csv --delimiter '; '",
+             "--delimiter '; ': one character is needed, such as ';' or ',', or tab or space", {"a.csv": "a"}),
+        Case("another encoding than the file's", f"{NER} a.conll --encoding ascii",
+             "a.conll:2: not ascii (byte 0xc3); give another --encoding", {"a.conll": "Ada B-PER\né O\n"}),
+        Case("an encoding that is none", f"{NER} a.conll --encoding base64",
+             "--encoding base64: Python knows no such encoding of text; give one such as utf-8, utf-16, latin-1, "
+             "cp1252, shift_jis or gb18030", {"a.conll": GOOD}),
+        Case("a name that the header line lacks", f"{NER} a.txt --delimiter ';' --tag_column ner",
+             "a.txt:1: no column is named 'ner' in this header line, which has: 'word', 'tag'; give another name "
+             "with --label_column_name, or the number of a column, counted from 0",
+             {"a.txt": "word;tag\nAda;B-PER\n"}),
+        Case("a treebank without the key", f"{NER} a.conllu --tag_column NER",
+             "a.conllu: no word has 'NER'; keys that words have: 'Gloss'; give a column (upos), a key of MISC (NER), "
+             "or a key of FEATS (feats.Case) with --tag_column",
+             {"a.conllu": "1\tAda" + "\t_" * 7 + "\tGloss=x\n"}),
+        Case("a sentence that comes back", f"{NER} a.csv",
+             "a.csv:4: the sentence '1' was there before (line 2); if each document counts anew, give "
+             "--sentence_column document,sentence; else sort the table",
+             {"a.csv": "sentence,word,tag\n1,a,O\n2,b,O\n1,c,O\n"}),
+        Case("a tag of another scheme", f"{NER} a.conll --tagging_scheme IOB2",
+             "a.conll:1: 'S-PER' is no tag of IOB2, whose prefixes are BI; give another --tagging_scheme",
+             {"a.conll": "Ada S-PER\n"}),
+        Case("a number without a name", f"{NER} a.conll --label_names O,B-PER",
+             "a.conll:2: the tag '2'; --label_names has names for 0 to 1", {"a.conll": "Ada 1\nran 2\n"}),
         Case("translation pairs with commas in TSV", f"{TLM} a.tsv",
              f"a.tsv:1: no column 'en'; it has: 'en,de'. {HINT} (no header line? then give --column_names)",
              {"a.tsv": "en,de\nOne,Eins\n"}, "wordpiece"),
