@@ -16,6 +16,7 @@ Input formats:
   jsonl  each line is {"text": ...}, {"text": ..., "text_pair": ...}, {"tokens": [...]} or
          {"question": ..., "context": ...}; the output keeps all other keys
   conll  each line is a word; --word_column says in which column [the column that the model was trained on]
+  conllu a treebank; the output is the same file with the labels in the place that --tag_column names
   brat, doccano, label_studio, spacy
          texts in which tools mark spans of characters (docs/spans.md); the output is the input with the model's spans
   csv    a header line, then rows; --text_column_name says where the text is [as in training; else the only column
@@ -36,10 +37,11 @@ from __future__ import annotations  # names of the lazy parts in signatures woul
 import contextlib
 import io
 import os
+import re
 import stat
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import SimpleNamespace
@@ -66,19 +68,41 @@ class PredictConfig:
     input_file: str = flag("-", "The file to label; - is the standard input.")
     output_file: str = flag("-", "The file for the answers; - is the standard output.")
     input_format: Literal[
-        "auto", "text", "words", "jsonl", "conll", "csv", "tsv", "brat", "doccano", "label_studio", "spacy"
+        "auto",
+        "text",
+        "words",
+        "jsonl",
+        "conll",
+        "conllu",
+        "csv",
+        "tsv",
+        "brat",
+        "doccano",
+        "label_studio",
+        "spacy",
     ] = flag(
         "auto",
         "Format of the input. auto: as the ending of the file says (.jsonl, .conll, .csv, .tsv); the standard input "
-        "is text. A folder is of brat.",
+        "is text. A folder is of brat. conllu: a treebank, which keeps its columns.",
     )
-    output_format: Literal["auto", "jsonl", "conll", "text", "csv", "tsv"] = flag(
+    output_format: Literal["auto", "jsonl", "conll", "conllu", "text", "csv", "tsv"] = flag(
         "auto",
-        "Format of the output. auto: as the ending of the output file says (.conll, .csv, .tsv), else jsonl. text: "
-        "of a model that turns a text into another, the text alone.",
+        "Format of the output. auto: conllu if the input is; else as the ending of the output file says (.conll, "
+        ".csv, .tsv), else jsonl. text: of a model that turns a text into another, the text alone.",
     )
-    word_column: int | None = flag(
-        None, "Column of the words in a column file, counted from 0 [as in training; 1 in CoNLL-U files]."
+    word_column: str | None = flag(
+        None,
+        "Column of the words in a column file: a number, counted from 0, or a name of the header line [as in "
+        "training; 1 in CoNLL-U files].",
+    )
+    tag_column: str = flag(
+        "NER", "Treebanks: where the labels are written to: a column (upos), or a key of MISC (NER) or feats.KEY."
+    )
+    delimiter: str | None = flag(
+        None, "Column files: what stands between two columns [a tab if the first row has one, else spaces]."
+    )
+    tagging_scheme: Literal["IOB1", "IOB2", "IOE1", "IOE2", "IOBES", "BILOU", "BMES"] = flag(
+        "IOB2", "Column files and treebanks: the scheme in which the labels of entities are written."
     )
     span_offsets: Literal["auto", "code_points", "utf16", "graphemes"] = flag(
         "auto", "What offsets of spans count. auto: code points; files that seem to count something else are refused."
@@ -128,20 +152,24 @@ def predict_stream(config: PredictConfig) -> int:
         # 2. Load the model.
         predictor = loaded(config)
         form = data.output_form(output_format, predictor.task.PIPELINE)
+
+        def write(record: data.Record, answer: Any) -> Any:
+            return form.made(record, in_scheme(answer, config, output_format, predictor))
+
         if predictor.promise and rank == 0:
             print(predictor.promise, file=sys.stderr)
 
         # 3. Read the records in chunks. If the input is not a file, a chunk that is not full does not wait long.
         name = "standard input" if config.input_file == "-" else config.input_file
-        word_column = predictor.word_column if config.word_column is None else config.word_column
-        records = data.read_records(file, name, input_format, word_column, text_columns(config, predictor))
+        where = text_columns(config, predictor), config.tag_column, data.check_delimiter(config.delimiter)
+        records = data.read_records(file, name, input_format, word_column(config, predictor), *where)
         records = checked(data.with_head(records, name) if form.table else records, predictor, name)
         patience = None if stat.S_ISREG(os.fstat(file.fileno()).st_mode) else PATIENCE
         total, words, seconds = 0, 0, 0.0
         for chunks in rounds(data.in_chunks(records, CHUNK, patience), processes):
             # 4. Label a chunk in each process, and write the answers in the order of the chunks.
             began = time.perf_counter()
-            own = labelled(predictor, form, chunks[rank] if rank < len(chunks) else [], name)
+            own = labelled(predictor, write, chunks[rank] if rank < len(chunks) else [], name)
             for made in gathered(own, processes):
                 for answer in made.answers if rank == 0 else ():
                     output.write(answer)
@@ -192,6 +220,24 @@ def predict_spans(config: PredictConfig) -> int:
     return texts
 
 
+def word_column(config: PredictConfig, predictor: Any) -> int | str | None:
+    """The column of the words in a column file."""
+    if config.word_column is None:
+        column: int | None = predictor.word_column
+        return column
+    number = data.column_number(str(config.word_column))
+    return str(config.word_column) if number is None else number
+
+
+def in_scheme(answer: dict[str, Any], config: PredictConfig, output_format: str, predictor: Any) -> dict[str, Any]:
+    """The answer with its labels in the scheme that `--tagging_scheme` names, for files of columns."""
+    if config.tagging_scheme == "IOB2" or output_format not in ("conll", "conllu"):
+        return answer
+    if not all(re.fullmatch(r"O|[BI]-.+", label, re.DOTALL) for label in predictor.labels):
+        raise ValueError(f"--tagging_scheme {config.tagging_scheme}: the labels of this model are not IOB2")
+    return answer | {"predicted": data.from_iob2(answer["predicted"], config.tagging_scheme)}
+
+
 def loaded(config: PredictConfig) -> finetune.prediction.Predictor:
     """The model that the flags name."""
     return finetune.load_predictor(
@@ -217,15 +263,17 @@ class Made:
     mistake: str | None = None  # why the rest has no answers
 
 
-def labelled(predictor: Any, form: data.OutputForm, chunk: Sequence[data.Record], name: str) -> Made:
-    """The answers of a chunk in their output form."""
+def labelled(
+    predictor: Any, write: Callable[[data.Record, Any], Any], chunk: Sequence[data.Record], name: str
+) -> Made:
+    """The answers of a chunk as `write` writes them."""
     try:
         answers = predictor([record.sample for record in chunk])
         for record, answer in zip(chunk, answers, strict=True):
             refuse_to_overwrite(record, answer, name)
     except ValueError as error:
         return Made([], mistake=str(error))
-    made = [form.made(record, answer) for record, answer in zip(chunk, answers, strict=True)]
+    made = [write(record, answer) for record, answer in zip(chunk, answers, strict=True)]
     words = sum(len(answer.get("tokens", ())) for answer in answers)
     return Made(made, sum(record.asks for record in chunk), words)
 
@@ -296,6 +344,12 @@ def formats(config: PredictConfig) -> tuple[str, str]:
             forms = " or ".join(data.FORMS)
             raise ValueError(f"--input_file {config.input_file}: give its format with --input_format {forms}")
         given = endings.get(ending, "text")
+    if wanted == "conllu" and given != "conllu":
+        raise ValueError(
+            f"--output_format conllu: needs a treebank as its input (--input_format conllu), not {given}"
+        )
+    if given == "conllu" and wanted == "auto" and not config.output_file.endswith((".jsonl", ".json")):
+        wanted = "conllu"
     if config.word_column is not None and given != "conll":
         raise ValueError(
             f"--word_column {config.word_column}: only a column file has columns, and the input format is {given}"

@@ -23,9 +23,9 @@ from typing import Any
 
 from finetune import data
 from finetune.data.conll import read_lines
+from finetune.data.json_lines import json_rows
 from finetune.data.labels import plain_label
 from finetune.data.messages import shown
-from finetune.data.readers import json_rows
 from finetune.data.tags import Scheme, detect_scheme, runs_to_iob2, to_iob2
 from finetune.files import write_text
 

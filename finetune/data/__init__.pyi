@@ -26,6 +26,8 @@ from .conll import read_conll as read_conll
 from .conll import write_conll as write_conll
 from .documents import Corpus as Corpus
 from .documents import read_corpus as read_corpus
+from .file_flags import check_delimiter as check_delimiter
+from .file_flags import check_encoding as check_encoding
 from .labelled_texts import ProblemType as ProblemType
 from .labelled_texts import problem_type_of as problem_type_of
 from .labelled_texts import read_labelled as read_labelled

@@ -4,7 +4,7 @@ import codecs
 from pathlib import Path
 
 from finetune.data.conll import read_lines
-from finetune.data.labels import plain_label
+from finetune.data.tags import plain_label
 
 
 def check_encoding(name: str) -> str:

@@ -1,4 +1,7 @@
-"""The rows of a .jsonl file: an object on each line; or of a .json file with one list. Predictions need this file, so it must not import datasets."""
+"""The rows of a .jsonl file, an object on each line; or of a .json file with one list.
+
+Predictions need this file, so it must not import datasets.
+"""
 
 import json
 from collections.abc import Iterable, Iterator

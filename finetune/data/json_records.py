@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from finetune.data.conll import read_lines
+from finetune.data.json_lines import json_rows
 from finetune.data.messages import shown
-from finetune.data.readers import json_rows
 from finetune.files import whole_file
 
 

@@ -15,6 +15,7 @@ from typing import Any
 from finetune.data.conll import CONLL_ENDINGS
 from finetune.data.messages import listed
 from finetune.data.records import Record
+from finetune.data.treebanks import with_tags
 
 Answer = Mapping[str, Any]
 
@@ -52,6 +53,12 @@ def as_conll(record: Record, answer: Answer) -> str:
         return record.sentence.with_column(answer["predicted"])
     lines = zip(answer["tokens"], answer["predicted"], strict=True)
     return "".join(f"{word}\t{tag}\n" for word, tag in lines) + "\n"
+
+
+def as_conllu(record: Record, answer: Answer) -> str:
+    """The lines of a treebank with the labels in their place. All else stays as it is."""
+    assert record.sentence is not None  # recipes/predict.py has checked that the input is a treebank
+    return with_tags(record.sentence, answer["predicted"])
 
 
 def as_text(record: Record, answer: Answer) -> str:
@@ -126,6 +133,9 @@ OUTPUT_FORMS = {
         endings=tuple(ending for ending in CONLL_ENDINGS if ending != ".txt"),  # .txt is more often a text
         tasks=("token-classification",),
         others="this model labels texts, not words; give jsonl",
+    ),
+    "conllu": OutputForm(
+        as_conllu, tasks=("token-classification",), others="this model labels texts, not words; give jsonl"
     ),
     "text": OutputForm(
         as_text, tasks=("translation",), others="this model says labels or answers with scores; give jsonl"

@@ -7,6 +7,7 @@
 | `jsonl` | a line that is not blank | an object: `text`; `text` and `text_pair`; `question` and `context`; `tokens` |
 | `conll` | lines up to an empty one (`conll.py`) | words, in the first column or another |
 | `csv`, `tsv` | a row; the first one has the names of the columns | a text, in the column that is meant |
+| `conllu` | lines up to an empty one (`treebanks.py`) | the words of a treebank |
 
 A form with columns first gives a record with `head`. It asks for nothing, and its keys are the names of the columns.
 """
@@ -22,8 +23,9 @@ from finetune.data.conll import conll_sentences
 from finetune.data.json_lines import json_rows
 from finetune.data.records import Record
 from finetune.data.tables import TextColumns, table_records
+from finetune.data.treebanks import treebank_sentences
 
-FORMS = ("text", "words", "jsonl", "conll", "csv", "tsv")
+FORMS = ("text", "words", "jsonl", "conll", "conllu", "csv", "tsv")
 
 T = TypeVar("T")
 
@@ -32,8 +34,10 @@ def read_records(
     file: BinaryIO,
     name: str,
     form: str,
-    word_column: int | None = None,
+    word_column: int | str | None = None,
     columns: TextColumns | None = None,
+    tag_column: str = "NER",
+    delimiter: str | None = None,
 ) -> Iterator[Record]:
     """Yields the records of a stream, each as soon as it has arrived.
 
@@ -41,7 +45,10 @@ def read_records(
         file: UTF-8.
         name: the name of the file in messages.
         form: one of `FORMS`.
-        word_column: for `conll`, the column of the words [the first; the second of CoNLL-U].
+        word_column: for `conll`, the column of the words, its number or its name in the header line [the first; the
+            second of CoNLL-U].
+        tag_column: for `conllu`, the place that `with_tags` writes labels to.
+        delimiter: for `conll`, what stands between two columns [a tab if the first row has one, else spaces].
         columns: for `csv` and `tsv`, the columns of the texts.
 
     Raises:
@@ -49,9 +56,12 @@ def read_records(
     """
     lines = _numbered_lines(file, name)
     if form == "conll":
-        for sentence in conll_sentences(lines, name, word_column, tag_column=None):
+        for sentence in conll_sentences(lines, name, word_column, tag_column=None, separator=delimiter):
             number = next(iter(sentence.numbers), sentence.begin)
             yield Record(number, sentence.words, sentence=sentence)
+    elif form == "conllu":
+        for sentence in treebank_sentences(lines, name, tags=tag_column):
+            yield Record(next(iter(sentence.numbers), sentence.begin), sentence.words, sentence=sentence)
     elif form in ("csv", "tsv"):
         yield from table_records(lines, name, form, columns or TextColumns(), may_look_ahead=file.seekable())
     elif form == "jsonl":

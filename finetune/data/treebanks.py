@@ -18,9 +18,8 @@ from conllu.exceptions import ParseException
 from conllu.parser import DEFAULT_FIELDS, parse_dict_value, parse_id_value
 
 from finetune.data.conll import Sentence, Sentences, column_number, read_lines
-from finetune.data.labels import plain_label
 from finetune.data.messages import listed, shown
-from finetune.data.tags import TAG
+from finetune.data.tags import TAG, plain_label
 
 _GLOBAL = re.compile(r"#\s*global\.columns\s*=\s*(.*)")
 _NEW_DOCUMENT = re.compile(r"#\s*newdoc\b")

@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from finetune.data.conll import Sentences, column_number
-from finetune.data.labels import plain_label
 from finetune.data.messages import listed, shown
 from finetune.data.readers import names_of, read_columns, row_at
+from finetune.data.tags import plain_label
 
 logger = logging.getLogger(__name__)
 

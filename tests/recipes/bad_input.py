@@ -285,7 +285,7 @@ GROUPS: dict[str, list[Case]] = {
              f"a.tsv:1: no column 'text'; it has: 'text,label'. {HINT} (no header line? then give --column_names)",
              {"a.tsv": CSV}),
         Case("a JSON list that does not end", f"{SENTIMENT} a.json",
-             "a.json:3: not JSON: Expecting ',' delimiter; this file begins with [, so it must be one list",
+             "a.json:2: not JSON: Expecting ',' delimiter; this file begins with [, so it must be one list",
              {"a.json": '[\n {"text": "a", "label": 1}\n'}),
         Case("a word a row, with semicolons", f"{NER} a.csv",
              "a.csv: the column of --word_column is not clear; name it with --word_column; the header has: "
