@@ -90,6 +90,10 @@ class WordFileArguments:
         None,
         "The names of tags that are numbers from 0 on: O,B-PER,I-PER, or a file with a name on each line.",
     )
+    unknown_labels: Literal["error", "skip", "outside"] = flag(
+        "error",
+        "Labels that only evaluation data has. error: refuse them; skip: leave out their sentences; outside: read O.",
+    )
     comment_lines: Literal["auto", "before_sentences", "none"] = flag(
         "auto",
         "Column files: which lines are comments. before_sentences: all that begin with # before the first word of a "

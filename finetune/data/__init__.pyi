@@ -37,6 +37,7 @@ from .labels import class_weights as class_weights
 from .labels import entity_labels as entity_labels
 from .labels import label_counts as label_counts
 from .labels import plain_labels as plain_labels
+from .labels import without_unknown_tags as without_unknown_tags
 from .masking import Masking as Masking
 from .masking import mask_tokens as mask_tokens
 from .next_words import NextWordRows as NextWordRows

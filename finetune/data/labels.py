@@ -162,6 +162,46 @@ def check_labels(splits: Mapping[str, datasets.Dataset], labels: Sequence[str], 
                         )
 
 
+def without_unknown_tags(
+    splits: Mapping[str, datasets.Dataset], labels: Sequence[str], how: str
+) -> dict[str, datasets.Dataset]:
+    """The splits, where tags that training lacks are taken out of the others. A line says how many there were.
+
+    Args:
+        how: `skip`: sentences with such a tag are left out. `outside`: the tag becomes `O`.
+
+    Raises:
+        ValueError: if no sentence of a split is left, and if there is no tag `O` to put in the place of another.
+    """
+    known, result = set(labels), dict(splits)
+    for name, split in splits.items():
+        strangers = sorted(set(_distinct(split, "ner_tags")) - known)
+        if not strangers:
+            continue
+        rows = split["ner_tags"][:]
+        if how == "skip":
+            keep = [row for row, tags in enumerate(rows) if known.issuperset(tags)]
+            if not keep:
+                raise ValueError(
+                    f"{_where(split, 0)}: each sentence of the {name} split has a label that training lacks: "
+                    f"{listed(strangers)}"
+                )
+            result[name], number, what = split.select(keep), len(rows) - len(keep), "sentences are left out"
+        else:
+            if "O" not in known:
+                raise ValueError("--unknown_labels outside: the training data has no tag O; give skip or error")
+            number, what = sum(tag not in known for tags in rows for tag in tags), "words become O"
+            table = split.with_format("arrow")[:]
+            at = table.column_names.index("ner_tags")
+            tags = pa.array([[tag if tag in known else "O" for tag in row] for row in rows], pa.list_(pa.string()))
+            result[name] = datasets.Dataset(table.set_column(at, "ner_tags", tags))
+        logger.warning(
+            "%s: %s %s of the %s split, since training lacks the labels %s (--unknown_labels %s)",
+            *(split[0]["source"], f"{number:,}", what, name, listed(strangers), how),
+        )
+    return result
+
+
 def _distinct(dataset: datasets.Dataset, column: str) -> list[str]:
     return [value for value in pc.unique(_flat(dataset, column)).to_pylist() if value is not None]
 

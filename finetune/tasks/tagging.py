@@ -72,7 +72,7 @@ class Said:
 
 def read(config: Any, given: Mapping[str, Any] | None = None) -> dict[str, Any]:
     """The splits that a config names, as `finetune.data.read_tagged` gives them."""
-    return data.read_tagged(
+    splits = data.read_tagged(
         config,
         config.text_column_name,
         config.label_column_name,
@@ -88,6 +88,9 @@ def read(config: Any, given: Mapping[str, Any] | None = None) -> dict[str, Any]:
         tagging_scheme=config.tagging_scheme,
         given=given,
     )
+    if config.unknown_labels == "error":
+        return splits
+    return data.without_unknown_tags(splits, _labels_of(splits["train"]), config.unknown_labels)
 
 
 def labels(splits: Mapping[str, Any]) -> list[str]:
@@ -96,14 +99,19 @@ def labels(splits: Mapping[str, Any]) -> list[str]:
     Label 0 is for words of which the tokenizer makes no subword, and for words that a dictionary does not know. It is
     `O`, or the most frequent tag if plain tags have no `O`.
     """
-    if data.is_plain(splits["train"]):
-        numbers = label_numbers(splits["train"])
-        found = data.plain_labels(splits["train"])
-        first = "O" if "O" in numbers else max(found, key=lambda label: numbers[label])
-        found.sort(key=lambda label: label != first)
-    else:
-        found = data.entity_labels(splits["train"])
+    found = _labels_of(splits["train"])
     data.check_labels(splits, found, "ner_tags")
+    return found
+
+
+def _labels_of(train: Any) -> list[str]:
+    if not data.is_plain(train):
+        found: list[str] = data.entity_labels(train)
+        return found
+    numbers = label_numbers(train)
+    found = data.plain_labels(train)
+    first = "O" if "O" in numbers else max(found, key=lambda label: numbers[label])
+    found.sort(key=lambda label: label != first)
     return found
 
 

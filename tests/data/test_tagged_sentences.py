@@ -152,3 +152,25 @@ def test_real_tags_of_a_treebanks_form_are_counted_by_hand(shared, tmp_path):
     assert data.is_plain(train)
     entities = [tag for tags in read(tmp_path / "x.conll", tagging="entities")["ner_tags"] for tag in tags]
     assert [tag[2:] for tag in entities] == [tag[2:] for _, tag in cells]
+
+
+def test_labels_that_training_lacks_are_taken_out_as_asked(tmp_path, caplog):
+    (tmp_path / "train.conll").write_text("a B-X\nb O\n")
+    (tmp_path / "test.conll").write_text("a B-X\nb B-NEW\nc I-NEW\nd O\n\ne B-X\n")
+    files = {f"{split}_file": str(tmp_path / f"{split}.conll") for split in ("train", "test")}
+    splits = data.read_tagged(DataArguments(**files, validation_split_percentage=0))
+    labels = data.entity_labels(splits["train"])
+    skipped = data.without_unknown_tags(splits, labels, "skip")
+    assert skipped["test"]["tokens"][:] == [["e"]]
+    outside = data.without_unknown_tags(splits, labels, "outside")
+    assert outside["test"]["ner_tags"][:] == [["B-X", "O", "O", "O"], ["B-X"]]
+    assert outside["test"]["tokens"][:] == splits["test"]["tokens"][:]
+    assert outside["train"] is splits["train"]
+    told = [message.partition(": ")[2].partition(" of the test")[0] for message in caplog.messages]
+    assert told == ["1 sentences are left out", "2 words become O"]
+    (tmp_path / "test.conll").write_text("b B-NEW\n")
+    splits = data.read_tagged(DataArguments(**files, validation_split_percentage=0))
+    with pytest.raises(ValueError, match=r"test.conll:1: each sentence of the test split has a label"):
+        data.without_unknown_tags(splits, labels, "skip")
+    with pytest.raises(ValueError, match="--unknown_labels outside: the training data has no tag O"):
+        data.without_unknown_tags(splits, ["A", "B"], "outside")
