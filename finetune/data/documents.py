@@ -24,12 +24,12 @@ from typing import Any, Literal
 import datasets
 
 from finetune.data.flags import check_pretraining_flags, parallel_columns
+from finetune.data.json_lines import json_rows
 from finetune.data.messages import listed
 from finetune.data.readers import (
     SPLITS,
     commit_of,
     given_splits,
-    json_rows,
     load_hub,
     load_saved,
     load_saved_split,

@@ -105,7 +105,7 @@ def test_a_treebank_comes_back_with_other_tags(tmp_path):
     predict.main([*asked, "--output_file", str(back), "--tag_column", "upos"])
     assert data.read_treebank(back, None, "upos").tags == labels
     assert data.read_treebank(back, None, "NER").tags == TAGS  # the gold tags stay beside
-    with pytest.raises(SystemExit, match=r"a.conllu:2: --tag_column 10: no such column"):
+    with pytest.raises(SystemExit, match=r"a.conllu:3: --tag_column 10: no such column"):
         predict.main([*asked, "--output_file", str(back), "--tag_column", "10"])
 
 
