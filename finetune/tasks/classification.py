@@ -262,7 +262,8 @@ def calibration(gold: np.ndarray, said: Said, labels: Sequence[str], settings: M
         return {"ece": metrics.calibration_error(sums)}
     if settings["problem_type"] != ONE:
         return {}
-    assert said.raw_scores is not None and said.labels is not None
+    assert said.raw_scores is not None
+    assert said.labels is not None
     right = np.equal(said.labels, gold)
     told = {"ece": told_scores(said, settings), "ece_before": said.raw_scores}
     return {name: metrics.calibration_error(metrics.calibration_sums(own, right)) for name, own in told.items()}

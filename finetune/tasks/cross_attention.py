@@ -54,7 +54,7 @@ def _maps(run: Any, samples: list[int]) -> list[Mapping[str, Any]]:
         ValueError: for a model without attention.
     """
     model, tokenizer = models.load_as_saved(str(run.folder), for_words=False, flag="attention:")
-    found = []
+    found: list[Mapping[str, Any]] = []
     for at in samples:
         shown = reporting.attention(model, " ".join(run.words[at]), tokenizer)
         weights = shown.weights
