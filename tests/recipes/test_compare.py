@@ -17,7 +17,7 @@ import yaml
 from seqeval.metrics import f1_score
 
 from finetune import data, metrics, models
-from finetune.comparison import tables
+from finetune.comparison import processes, tables
 from finetune.tasks import classification, tagging
 from recipes import compare as recipe
 from recipes.compare import CompareConfig, compare, parse
@@ -148,7 +148,7 @@ def test_every_form_says_the_same(compared):
 def test_a_finished_run_is_not_run_again(compared, monkeypatch):
     config, report, folder = compared
     trained = []
-    monkeypatch.setattr(recipe, "_train", lambda function, own: trained.append(own.output_dir))
+    monkeypatch.setattr(processes, "train", lambda function, own: trained.append(own.output_dir))
     models = {name: own for name, own in config.models.items() if name != "broken"}
     again = compare(replace(config, models=models))
     assert trained == []
@@ -156,7 +156,7 @@ def test_a_finished_run_is_not_run_again(compared, monkeypatch):
     assert (folder / "bilstm/seed-1/README.md").read_text().count("## Compared") == 1
 
     (folder / "bilstm/seed-1/all_results.json").rename(folder / "kept.json")  # as if it had been killed
-    monkeypatch.setattr(recipe, "_train", lambda function, own: trained.append(own.resume_from_checkpoint) or "no")
+    monkeypatch.setattr(processes, "train", lambda function, own: trained.append(own.resume_from_checkpoint) or "no")
     compare(replace(config, models=models))
     assert trained == ["true"]
     (folder / "kept.json").rename(folder / "bilstm/seed-1/all_results.json")
@@ -317,11 +317,11 @@ def test_what_befalls_one_process_ends_all(monkeypatch):
     def recipe_that_fails(error):
         raise error
 
-    assert recipe._call(recipe_that_fails, OSError(28, "No space left")) == "OSError: [Errno 28] No space left"
+    assert processes._call(recipe_that_fails, OSError(28, "No space left")) == "OSError: [Errno 28] No space left"
     monkeypatch.setenv("WORLD_SIZE", "2")
-    assert recipe._call(recipe_that_fails, ValueError("--seed x")) == "ValueError: --seed x"
+    assert processes._call(recipe_that_fails, ValueError("--seed x")) == "ValueError: --seed x"
     with pytest.raises(OSError, match="No space left"):  # or the other process would wait for this one
-        recipe._call(recipe_that_fails, OSError(28, "No space left"))
+        processes._call(recipe_that_fails, OSError(28, "No space left"))
 
 
 def test_where_rows_stand_does_not_matter_and_empty_sentences_are_rows(tmp_path):
@@ -407,7 +407,8 @@ def test_ctrl_c_stops_all_jobs_and_keeps_what_they_learned(tmp_path):
     process.send_signal(signal.SIGINT)  # to this process alone
     said += process.communicate(timeout=100)[0]
     assert process.returncode == 130, said
-    assert not [child for child in children if child.is_running() and child.status() != psutil.STATUS_ZOMBIE]
+    _, alive = psutil.wait_procs(children, timeout=30)  # Python's own helper process ends a moment later
+    assert not alive
     for seed in (0, 1):
         assert list((tmp_path / f"bilstm/seed-{seed}").glob("checkpoint-*"))
         assert not (tmp_path / f"bilstm/seed-{seed}/all_results.json").exists()
