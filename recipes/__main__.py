@@ -24,6 +24,7 @@ COMMANDS = {
     "check": ("check_data", "a data set before training: duplicates, contradictions, suspicious labels"),
     "compare": ("compare", "several models and seeds, one report: is it better, by more than chance"),
     "predict": ("predict", "a trained model on texts, words, JSONL or CoNLL"),
+    "serve": ("serve", "a trained model as a small HTTP service"),
     "export": ("export", "a trained model as ONNX, in int8 if that is proved to answer alike"),
     "fetch": ("fetch_data", "public data sets of the configs, from their publishers, with checksums"),
     "gradient-flow": ("gradient_flow", "how far back a gradient reaches in each architecture"),

@@ -73,6 +73,7 @@ from .span_files import write_marked as write_marked
 from .streams import FORMS as FORMS
 from .streams import in_chunks as in_chunks
 from .streams import read_records as read_records
+from .streams import sample_of as sample_of
 from .tables import TextColumns as TextColumns
 from .tagged_sentences import is_plain as is_plain
 from .tagged_sentences import read_tagged as read_tagged

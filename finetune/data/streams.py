@@ -73,7 +73,8 @@ def read_records(
             yield Record(number, words) if form == "words" else Record(number, line, {"text": line})
 
 
-def _sample(row: Any, where: str) -> str | tuple[str, str] | list[str]:
+def sample_of(row: Any) -> str | tuple[str, str] | list[str] | None:
+    """What a row of JSON gives to label: a text, two texts, or words; None if the row is none of these."""
     if isinstance(row, dict):
         question, passage = row.get("question"), row.get("context")
         if isinstance(question, str) and isinstance(passage, str) and "text" not in row:
@@ -83,6 +84,12 @@ def _sample(row: Any, where: str) -> str | tuple[str, str] | list[str]:
             return text if pair is None else (text, pair)
         if text is None and pair is None and isinstance(tokens, list):
             return tokens
+    return None
+
+
+def _sample(row: Any, where: str) -> str | tuple[str, str] | list[str]:
+    if (sample := sample_of(row)) is not None:
+        return sample
     raise ValueError(
         f'{where}: a line must be {{"text": "..."}}, {{"text": "...", "text_pair": "..."}}, '
         '{"tokens": ["...", ...]} or {"question": "...", "context": "..."}'
