@@ -161,7 +161,7 @@ def main() -> None:
         told[folder.name] = [measured(*splits, precision) for precision in flags.precisions]
         print(table(folder.name, told[folder.name]), flush=True)
     if flags.output:
-        Path(flags.output).write_text(json.dumps(told, indent=1) + "\n", encoding="utf-8")
+        Path(flags.output).write_text(json.dumps(told, indent=1, default=int) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":
