@@ -216,9 +216,10 @@ def calibrate(gold: Gold, said: Said, labels: Sequence[str], settings: Mapping[s
     """What makes the scores honest, from the development split: the temperature, and the scale of entities.
 
     Args:
-        said: with `logs`.
+        said: with `logs`, if the split has a word.
     """
-    assert said.logs is not None
+    if said.logs is None:
+        return {}
     seen = said.scores > 0  # the words that have a subword
     temperature = metrics.fitted_temperature(said.logs[seen], gold.tags[seen])
     if settings.get("plain_tags"):
@@ -235,9 +236,10 @@ def calibration(gold: Gold, said: Said, labels: Sequence[str], settings: Mapping
     tags, the first two are those of the words.
 
     Args:
-        said: with `raw_scores`.
+        said: with `raw_scores`, if the split has a word.
     """
-    assert said.raw_scores is not None
+    if said.raw_scores is None:
+        return {}
     seen, right = said.scores > 0, said.tags == gold.tags
     words = [
         metrics.calibration_error(metrics.calibration_sums(own[seen], right[seen]))

@@ -80,7 +80,8 @@ def test_a_lane_is_whole_documents_row_after_row(lengths, longest, lanes, epoch)
     texts = [(BEGIN, *part) for lane in lane_texts for part in split(lane)]
     assert sorted(texts) == sorted(map(tuple, written_out(lengths)))
     orders = {tuple(np.concatenate(rows.steps(e)).tolist()) for e in range(6)}
-    assert len(orders) > 1 or len(lengths) < 4
+    # With no more texts than lanes there is nothing to draw: each lane has one.
+    assert len(orders) > 1 or len(lengths) <= max(lanes, 3)
 
 
 def split(lane):

@@ -445,10 +445,10 @@ def test_the_runtime_counts_the_wait_for_batches_and_no_evaluation(checkpoints, 
             now += 100.0
             yield micro_batches
 
-    def evaluated(*arguments):
+    def evaluated(*arguments, **named):
         nonlocal now
         now += 1000.0
-        return predict(*arguments)
+        return predict(*arguments, **named)
 
     monkeypatch.setattr(loop.time, "perf_counter", lambda: now)
     monkeypatch.setattr(data.TrainBatches, "epoch", slow)

@@ -21,9 +21,9 @@ def test_evaluations_checkpoints_and_the_first_step_may_take_long(checkpoints, t
         short = False
 
     def noting(name, function):
-        def call(*args):
+        def call(*args, **named):
             seen.append((name, short))
-            return function(*args)
+            return function(*args, **named)
 
         return call
 
