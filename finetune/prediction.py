@@ -177,8 +177,7 @@ def _with_torch(
         doc_stride=doc_stride,
         run=run,
         chains=hasattr(model, "crf"),
-        # Column 0 is the default. For a CoNLL-U file, the default means the second column (`finetune/data/conll.py`).
-        word_column=data.column_number(settings.get("text_column_name")) or None,
+        word_column=_word_column(settings),
         text_columns=(settings.get("text_column_name"), settings.get("text_pair_column_name")),
     )
 
@@ -302,7 +301,7 @@ class Predictor:
     doc_stride: int | None
     run: Callable[[Any], dict[str, np.ndarray]]  # rows -> what the task keeps of each
     chains: bool = False  # whether the model has a CRF
-    word_column: int | None = None  # the run's column of words; None: the first, or the second of a CoNLL-U file
+    word_column: int | str | None = None  # the run's column of words; None: the default
     text_columns: tuple[str | None, str | None] = (None, None)  # the run's columns of texts and of second texts
     top_k: int | None = None  # how many labels answers tell with their scores; 0: all
     min_score: float | None = None  # answers with a lower score are not given
@@ -435,12 +434,29 @@ def _settings_of_run(folder: Path) -> dict[str, Any]:
         "padding_free": bool,
         "text_column_name": str,
         "text_pair_column_name": str | None,
+        "train_file": str | None,
+        "file_format": str,
     }
     settings = {key: written[key] for key in kinds if key in written}
     for key, value in settings.items():
         if not isinstance(value, kinds[key]):
             raise ValueError(f"{file}: {key} has the invalid value {value!r:.100}")
     return settings
+
+
+def _word_column(settings: dict[str, Any]) -> int | str | None:
+    """The run's column of words in a column file: its number, or its name in the header line.
+
+    None is the default: the first column, but the second of a CoNLL-U file (`finetune/data/conll.py`). A run on
+    another kind of file has a name, too, which says nothing of column files.
+    """
+    name = settings.get("text_column_name")
+    number = data.column_number(name)
+    if number is not None:
+        return number or None
+    form, file = settings.get("file_format", "auto"), str(settings.get("train_file"))
+    columns = form == "conll" or (form == "auto" and file.lower().endswith(data.CONLL_ENDINGS))
+    return name if columns and name != "tokens" else None
 
 
 def _flags_of_checkpoint(file: Path) -> dict[str, Any]:

@@ -223,7 +223,7 @@ def predict_spans(config: PredictConfig) -> int:
 def word_column(config: PredictConfig, predictor: Any) -> int | str | None:
     """The column of the words in a column file."""
     if config.word_column is None:
-        column: int | None = predictor.word_column
+        column: int | str | None = predictor.word_column
         return column
     number = data.column_number(str(config.word_column))
     return str(config.word_column) if number is None else number

@@ -47,7 +47,7 @@ class Described:
     max_seq_length: int = 128
     doc_stride: int | None = None
     position_limit: int | None = None
-    word_column: int | None = None
+    word_column: int | str | None = None
     crf: dict[str, Any] | None = None  # as `viterbi.decode` takes it
     proof: dict[str, Any] = field(default_factory=dict)  # as the card tells it
 

@@ -132,3 +132,7 @@ def test_columns_come_back_with_one_more(tmp_path):
     ]
     # Only `# id 7`, which has no columns, is a comment; `#` is a word.
     assert back.read_text(encoding="utf-8").split("\n") == expected
+    # The run knows the name of its column. Without it, the first column, of other words, would be labelled.
+    first = back.read_bytes()
+    predict.main([*flags, *map(str, asked[:-2])])
+    assert back.read_bytes() == first
