@@ -79,6 +79,7 @@ _TYPES: dict[str, Any] = {
     "dict[str, Any]": dict,
     "bool | None": bool | None,
     "int | None": int | None,
+    "int | str | None": int | str | None,
     "dict[str, Any] | None": dict | None,
 }
 
