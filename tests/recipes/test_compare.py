@@ -394,6 +394,8 @@ def test_ctrl_c_stops_all_jobs_and_keeps_what_they_learned(tmp_path):
         [sys.executable, "recipes/compare.py", *(f"--{name}={value}" for name, value in flags.items())],
         cwd=recipe.__file__.rpartition("/recipes/")[0],
         stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True,
+        # A shell that starts tests in the background lets them ignore Ctrl-C; then so would this process.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
         env=os.environ | {"PYTHONPATH": "."},
     )  # fmt: skip
     training, said = set(), ""
