@@ -268,10 +268,11 @@ def last_evaluation(job: Job, model: Any, split: str, name: str) -> tuple[Any, d
     On the validation split, the scores of the answers are calibrated first, and then it is found what they promise.
     """
     task, gold = job.task, job.gold[split]
-    if split == "validation" and hasattr(task, "calibrate"):
-        said, scores = evaluate(job, model, split, name, also=("logs",))
-        job.settings |= task.calibrate(gold, said, job.labels, job.settings)
-    said, scores = evaluate(job, model, split, name, also=("raw_scores",))
+    first = split == "validation" and hasattr(task, "calibrate")
+    said, scores = evaluate(job, model, split, name, also=("logs", "raw_scores") if first else ("raw_scores",))
+    if first and (calibrated := task.calibrate(gold, said, job.labels, job.settings)):
+        job.settings |= calibrated
+        said, scores = evaluate(job, model, split, name, also=("raw_scores",))  # with the calibrated scores
     errors = asked(task, "calibration", gold, said, job.labels, job.settings)
     if split == "validation":
         job.settings |= asked(task, "promises", gold, said, job.labels, job.settings)

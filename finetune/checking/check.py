@@ -13,8 +13,9 @@ from finetune import data, reporting
 from finetune.checking import consistency, distributions, duplicates, patches
 from finetune.checking.samples import ENTITIES, TAGS, Samples, gather
 from finetune.checking.sections import Section
-from finetune.data.columns import find_columns, is_label, is_tags, is_text, is_words
+from finetune.data.columns import find_columns, is_label, is_tags, is_words
 from finetune.data.readers import names_of
+from finetune.data.tables import is_text
 
 _TASKS = {
     "NerConfig": "tagging",

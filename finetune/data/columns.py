@@ -12,11 +12,11 @@ import datasets
 
 from finetune.data.messages import shown
 from finetune.data.readers import names_of, read_columns
+from finetune.data.tables import SHORT
 from finetune.data.tags import TAG
 
 logger = logging.getLogger(__name__)
 
-_SHORT = 3  # words: a label has at most so many; a text has more on average
 _MOST_LABELS = 100
 _SEEN = 2000  # rows that are looked at
 Kind = Callable[[Sequence[Any]], bool]
@@ -75,19 +75,11 @@ def find_columns(
     return found | new
 
 
-def is_text(column: Sequence[Any]) -> bool:
-    """Whether a column may hold texts: most are different, and they have several words on average."""
-    if not all(isinstance(cell, str) for cell in column):
-        return False
-    words = sum(len(cell.split()) for cell in column)
-    return words > _SHORT * len(column) and 2 * len(set(column)) >= len(column)
-
-
 def is_label(column: Sequence[Any]) -> bool:
     """Whether a column may hold labels: few and short ones, each of them often; or lists of strings."""
     if all(isinstance(cell, list) and all(isinstance(label, str) for label in cell) for cell in column):
         return True
-    if not all(isinstance(cell, (str, int)) and 0 < len(str(cell).split()) <= _SHORT for cell in column):
+    if not all(isinstance(cell, (str, int)) and 0 < len(str(cell).split()) <= SHORT for cell in column):
         return False
     return 2 <= len(set(column)) <= min(len(column) / 2, _MOST_LABELS)
 
@@ -109,4 +101,4 @@ def _of_lists(column: Sequence[Any]) -> bool:
 def _is_data(name: str, column: Sequence[Any]) -> bool:
     """Whether the name of a column looks like one of its cells."""
     number = name.strip().lstrip("+-").replace(".", "", 1).isdecimal()
-    return not name.strip() or number or len(name.split()) > _SHORT or name in map(str, column)
+    return not name.strip() or number or len(name.split()) > SHORT or name in map(str, column)

@@ -34,8 +34,14 @@ def json_file_rows(path: Path, encoding: str) -> Iterator[tuple[int, Any]]:
     if path.suffix.lower() == ".jsonl" or not first.startswith("["):
         yield from json_rows(path, enumerate(lines, start=1))
         return
+    for number, row in enumerate(json_list(path, lines), start=1):
+        yield -number, row
+
+
+def json_list(path: Path, lines: Iterable[str]) -> list[Any]:
+    """The rows of a file that begins with `[`, so that it must be one list."""
     try:
-        rows = json.loads("\n".join(lines), object_pairs_hook=_object)
+        rows: list[Any] = json.loads("\n".join(lines), object_pairs_hook=_object)
         json.dumps(rows, ensure_ascii=False).encode("utf-8")
     except (ValueError, RecursionError) as error:
         line = f":{error.lineno}" if isinstance(error, json.JSONDecodeError) else ""
@@ -43,8 +49,7 @@ def json_file_rows(path: Path, encoding: str) -> Iterator[tuple[int, Any]]:
         raise ValueError(
             f"{path}{line}: not JSON: {reason}; this file begins with [, so it must be one list"
         ) from error
-    for number, row in enumerate(rows, start=1):
-        yield -number, row
+    return rows
 
 
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from finetune.data.conll import read_lines
-from finetune.data.json_lines import json_rows
+from finetune.data.json_lines import json_list, json_rows
 from finetune.data.messages import shown
 from finetune.files import whole_file
 
@@ -30,7 +30,7 @@ def read_json_records(path: Path, what: str) -> tuple[list[tuple[int, dict[str, 
     first = next((line.lstrip() for line in lines if line.strip()), "")
     listed = first.startswith("[")
     if listed:
-        records = [(-number, row) for number, row in enumerate(_list(path, "\n".join(lines)), start=1)]
+        records = [(-number, row) for number, row in enumerate(json_list(path, lines), start=1)]
     else:
         records = list(json_rows(path, enumerate(lines, start=1)))
     for number, row in records:
@@ -40,17 +40,6 @@ def read_json_records(path: Path, what: str) -> tuple[list[tuple[int, dict[str, 
     if not records:
         raise ValueError(f"{path}: no record in this file")
     return records, listed
-
-
-def _list(path: Path, text: str) -> list[Any]:
-    try:
-        ((_, rows),) = json_rows(path, [(1, text)])
-    except ValueError as error:
-        cause = error.__cause__
-        where = f"{path}:{cause.lineno}" if isinstance(cause, json.JSONDecodeError) else str(path)
-        raise ValueError(f"{where}: not JSON: {getattr(cause, 'msg', cause)}") from error
-    found: list[Any] = rows
-    return found
 
 
 def text_of(row: dict[str, Any], where: str) -> str:

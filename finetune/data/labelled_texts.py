@@ -24,7 +24,7 @@ import datasets
 import pyarrow as pa
 
 from finetune.arguments import DataArguments
-from finetune.data.columns import find_columns, is_label, is_text
+from finetune.data.columns import find_columns, is_label
 from finetune.data.file_flags import check_delimiter, check_encoding
 from finetune.data.held_out import hold_out
 from finetune.data.labels import plain_label
@@ -38,6 +38,7 @@ from finetune.data.readers import (
     sources_of,
     tell_of_no_labels,
 )
+from finetune.data.tables import is_text
 
 logger = logging.getLogger(__name__)
 

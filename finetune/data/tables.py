@@ -16,7 +16,7 @@ from finetune.data.records import Record
 logger = logging.getLogger(__name__)
 
 _LOOKED_AT = 2000  # rows, to guess a column
-_SHORT = 3  # words on average, of a column without texts
+SHORT = 3  # words: a label has at most so many; a text has more on average
 
 
 @dataclass(frozen=True)
@@ -122,7 +122,7 @@ def _column(
     wanted = next((own for own in likely if own in header), None) if named is None else named
     if wanted in header:
         return str(wanted)
-    texts = [own for i, own in enumerate(header) if _is_text([row[i] for row in rows])]
+    texts = [own for i, own in enumerate(header) if is_text([row[i] for row in rows])]
     if named is None and (len(texts) == 1 or (rows and len(header) == 1)):
         found = texts[0] if texts else header[0]
         logger.warning("%s: taken as %s %s, since no other column could be meant", name, flag, shown(found))
@@ -134,10 +134,9 @@ def _column(
     )
 
 
-def _is_text(column: Sequence[Any]) -> bool:
-    """Whether a column may hold texts: most are different, and they have several words on average.
-
-    As `finetune.data.columns.is_text`, whose file imports datasets.
-    """
+def is_text(column: Sequence[Any]) -> bool:
+    """Whether a column may hold texts: most are different, and they have several words on average."""
+    if not all(isinstance(cell, str) for cell in column):
+        return False
     words = sum(len(cell.split()) for cell in column)
-    return words > _SHORT * len(column) and 2 * len(set(column)) >= len(column)
+    return words > SHORT * len(column) and 2 * len(set(column)) >= len(column)

@@ -197,14 +197,7 @@ def collect(output: Any, batch: Any, settings: Mapping[str, Any]) -> dict[str, T
         return {"scores": logits.sigmoid()}
     if settings.get("long_texts") == "window":
         return {"shares": logits.softmax(-1)}
-    temperature = settings.get("score_temperature") or 1.0
-    found = {"labels": logits.argmax(-1), "scores": (logits / temperature).softmax(-1).amax(-1)}
-    also = settings.get("also", ())
-    if "logs" in also:
-        found["logs"] = logits.log_softmax(-1)
-    if "raw_scores" in also:
-        found["raw_scores"] = logits.softmax(-1).amax(-1)
-    return found
+    return surety.scored(logits, settings)
 
 
 def decode(encoded: Any, found: Mapping[str, np.ndarray]) -> Said:

@@ -19,6 +19,24 @@ from finetune import metrics
 NOTHING: dict[str, Any] = {"score_temperature": None, "entity_scale": None, "promises": None}
 
 
+def scored(logits: Any, settings: Mapping[str, Any]) -> dict[str, Any]:
+    """The best label of each row of logits, and its probability at the temperature of the model.
+
+    Args:
+        logits: a float tensor (..., L).
+        settings: `also` may name `logs`, the log-probabilities of all labels, and `raw_scores`, the probability
+            without a temperature.
+    """
+    temperature = settings.get("score_temperature") or 1.0
+    found = {"labels": logits.argmax(-1), "scores": (logits / temperature).softmax(-1).amax(-1)}
+    also = settings.get("also", ())
+    if "logs" in also:
+        found["logs"] = logits.log_softmax(-1)
+    if "raw_scores" in also:
+        found["raw_scores"] = logits.softmax(-1).amax(-1)
+    return found
+
+
 def promised(
     scores: np.ndarray, right: np.ndarray, total: int, what: str, groups: np.ndarray | None = None
 ) -> dict[str, Any]:

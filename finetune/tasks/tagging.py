@@ -164,20 +164,8 @@ def gold(dataset: Any, labels: Sequence[str]) -> Gold:
 
 
 def collect(output: Any, batch: Any, settings: Mapping[str, Any]) -> dict[str, Tensor]:
-    """The label of each real token, int64, and its probability at the temperature of the model.
-
-    `settings["also"]` may name `logs`, the log-probabilities of all labels, and `raw_scores`, the probability without
-    a temperature.
-    """
-    logits = batch.without_padding(output.logits.float())  # (real tokens, L)
-    temperature = settings.get("score_temperature") or 1.0
-    found = {"labels": logits.argmax(-1), "scores": (logits / temperature).softmax(-1).amax(-1)}
-    also = settings.get("also", ())
-    if "logs" in also:
-        found["logs"] = logits.log_softmax(-1)
-    if "raw_scores" in also:
-        found["raw_scores"] = logits.softmax(-1).amax(-1)
-    return found
+    """The label of each real token, int64, and its probability; `surety.scored` has what `also` may name."""
+    return surety.scored(batch.without_padding(output.logits.float()), settings)
 
 
 def decode(encoded: Windows, found: Mapping[str, np.ndarray]) -> Said:
