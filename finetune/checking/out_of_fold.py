@@ -1,4 +1,4 @@
-"""What a linear model says of samples that it has not seen. It needs seconds where a network needs minutes.
+"""What a linear model says of samples that it has not seen. It is much faster than a network.
 
 Texts: the words, the pairs of words, and the letters within words, weighted by TF-IDF. Words: the word, its two
 neighbours on each side, and of the word and its nearest neighbours also beginnings, ends and shapes.

@@ -10,8 +10,8 @@ NFKC). Two different texts are nearly equal if one of these is true:
 - Both have at least `SHORTEST` words, and one word is replaced, added or removed. This part is exact: each text is
   hashed without one of its words, for each of its words.
 
-`datasketch` does the first part, too. It hashes each shingle in Python, so it needs minutes for what numpy does in
-seconds here; the tests compare the two.
+`datasketch` does the first part, too. It takes the texts one at a time in Python; here numpy takes all at once. The
+tests compare the two.
 
 Shapes: N texts, D different texts, S shingles of all texts, P permutations, W words of all texts.
 """
