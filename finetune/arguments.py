@@ -194,8 +194,8 @@ class TrainingArguments:
     )
     learning_rate: float | None = flag(
         None,
-        "Peak learning rate [5e-5 for a checkpoint, 2e-3 for a baseline; in pretraining 1e-4, or 5e-4 for a new "
-        "model].",
+        "Peak learning rate [for a checkpoint as its width asks: 5e-5 for 768 hidden units, more for fewer "
+        "(docs/better_training.md); 2e-3 for a baseline; in pretraining 1e-4, or 5e-4 for a new model].",
     )
     head_learning_rate: float | None = flag(None, "Peak learning rate of the head [learning_rate].")
     layerwise_lr_decay: float = flag(1.0, "Learning rate of a layer, as a multiple of the rate of the layer above.")
@@ -215,7 +215,10 @@ class TrainingArguments:
         "constant_with_warmup",
         "inverse_sqrt",
     ] = flag("linear", "The schedule of the learning rate, as in transformers.get_scheduler.")
-    warmup_steps: float = flag(0, "Number of warm-up steps; a number below 1 is a share of all steps.")
+    warmup_steps: float | None = flag(
+        None,
+        "Number of warm-up steps; a number below 1 is a share of all steps [0.1 for a checkpoint, else 0].",
+    )
     seed: int = flag(42, "The seed of all random numbers.")
     full_determinism: bool = flag(
         False,

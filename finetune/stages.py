@@ -90,9 +90,10 @@ def with_defaults(config: Any) -> Any:
     baseline = models.is_baseline(config.model_name_or_path)
     config = training.with_defaults(
         config,
-        learning_rate=2e-3 if baseline else 5e-5,
+        learning_rate=2e-3 if baseline else models.usual_rate(config.model_name_or_path, config.model_revision),
         num_train_epochs=20 if baseline else 3,
         metric=None,
+        warmup_steps=0.0 if baseline else 0.1,
     )
     models.check_flags(config)
     return config

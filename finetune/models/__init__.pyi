@@ -33,6 +33,7 @@ from .names import is_new_language_model as is_new_language_model
 from .ngrams import KneserNey as KneserNey
 from .pretrained import load_tokenizer as load_tokenizer
 from .pretrained import resolve as resolve
+from .pretrained import usual_rate as usual_rate
 from .pretraining import SHAPE as SHAPE
 from .pretraining import load_for_pretraining as load_for_pretraining
 from .pretraining import project_masked_positions as project_masked_positions

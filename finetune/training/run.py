@@ -179,11 +179,13 @@ class Run:
         return RunResult(self.output_dir, results, history)
 
 
-def with_defaults(config: Any, *, learning_rate: float, num_train_epochs: float, metric: str | None) -> Any:
+def with_defaults(
+    config: Any, *, learning_rate: float, num_train_epochs: float, metric: str | None, warmup_steps: float = 0.0
+) -> Any:
     """Fills in the flags of a recipe's config whose default depends on the model.
 
     Args:
-        learning_rate, num_train_epochs, metric: the values for flags that are not given.
+        learning_rate, num_train_epochs, metric, warmup_steps: the values for flags that are not given.
 
     Raises:
         ValueError: for a value whose type is not that of its flag.
@@ -194,6 +196,7 @@ def with_defaults(config: Any, *, learning_rate: float, num_train_epochs: float,
         config,
         learning_rate=learning_rate if config.learning_rate is None else config.learning_rate,
         num_train_epochs=num_train_epochs if config.num_train_epochs is None else config.num_train_epochs,
+        warmup_steps=warmup_steps if config.warmup_steps is None else config.warmup_steps,
         train_sampling_strategy=config.train_sampling_strategy
         or ("group_by_length" if config.tokens_per_batch else "random"),
         resume_from_checkpoint=None if resume.lower() == "false" else resume,

@@ -1,0 +1,185 @@
+"""What a practice gains: the same data and seeds with it and without it, the gain, its interval and its cost.
+
+    python benchmarks/practices.py --data wnut17 --practices stock,defaults --seeds 0,1,2,3,4
+    ACCELERATE_MIXED_PRECISION=bf16 python benchmarks/practices.py --data sst2,sick --practices defaults,no-warmup
+    python benchmarks/practices.py --table
+
+A practice is a set of flags of the recipe, in `PRACTICES`; `stock` is `transformers.Trainer` as in `stock.py`. Each
+run is a separate process, and adds a line to benchmarks/practices.jsonl; a run that is there is not run again. The
+data lies under `--data_dir` in the folders that recipes/README.md names.
+
+`--table` prints a row for each practice and data set. The gain is the mean over the seeds of the score with the
+practice minus the score of what it is compared with, with the same seed. Its 95 % interval and its p are Student's,
+of these differences; Holm's correction is over all rows. So the interval says what other seeds would give on the same
+test split. It does not say what other test splits would give.
+"""
+
+import argparse
+import json
+import math
+import multiprocessing
+import os
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import finetune  # noqa: F401  # before torch: it sets how threads wait
+from finetune import cli, data, metrics, models
+from finetune.arguments import DEFAULT_MODEL
+from finetune.models.pretrained import resolve
+from finetune.tasks import classification
+from recipes.ner import NerConfig, finetune_ner
+from recipes.sentiment import SentimentConfig, finetune_sentiment
+
+FILE = Path(__file__).parent / "practices.jsonl"
+BATCH, EPOCHS = 16, 3
+# The recipe, the measure, and the flags that say what is in the files.
+DATA: dict[str, tuple[str, str, list[str]]] = {
+    "wnut17": ("ner", "f1", ["--max_seq_length", "128"]),
+    "ncbi": ("ner", "f1", ["--max_seq_length", "128", "--file_format", "conll"]),
+    "sst2": ("sentiment", "accuracy", ["--column_names", "text,label", "--max_seq_length", "128"]),
+    "goemotions": (
+        "sentiment",
+        "f1_micro",
+        [
+            *("--column_names", "text,label,id", "--label_separator", ",", "--max_seq_length", "64"),
+            *("--max_train_samples", "8000"),
+        ],
+    ),
+    "sick": (
+        "sentiment",
+        "pearson",
+        [
+            *("--text_column_name", "sentence_A", "--text_pair_column_name", "sentence_B", "--max_seq_length", "64"),
+            *("--label_column_name", "relatedness_score", "--problem_type", "regression"),
+        ],
+    ),
+}
+FILES = {
+    "wnut17": "wnut17/{}.conll,train,dev,test",
+    "ncbi": "ncbi_disease/conll/{}.tsv,train,devel,test",
+    "sst2": "sst2/{}.tsv,train,dev,test",
+    "goemotions": "goemotions/{}.tsv,train,dev,test",
+    "sick": "sick/{}.tsv,train,dev,test",
+}
+AS_STOCK = ["--learning_rate", "5e-5", "--warmup_steps", "0"]
+# What each practice is compared with, and its flags.
+PRACTICES: dict[str, tuple[str, list[str]]] = {
+    "stock": ("", []),
+    "stock-rate": ("stock", AS_STOCK),
+    "defaults": ("stock", []),
+    "no-warmup": ("defaults", ["--warmup_steps", "0"]),
+    "six-epochs": ("defaults", ["--num_train_epochs", "6"]),
+    "average": ("defaults", ["--average_checkpoints", "3"]),
+    "crf": ("defaults", ["--head", "crf"]),
+}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", default="wnut17", help="of " + ", ".join(DATA))
+    parser.add_argument("--practices", default="stock,defaults", help="of " + ", ".join(PRACTICES))
+    parser.add_argument("--seeds", default="0,1,2,3,4")
+    parser.add_argument("--data_dir", default="data", type=Path)
+    parser.add_argument("--table", action="store_true", help="train nothing; print the table")
+    arguments = parser.parse_args()
+    if arguments.table:
+        print(table(read()))
+        return
+    for name in arguments.data.split(","):
+        for seed in map(int, arguments.seeds.split(",")):
+            for practice in arguments.practices.split(","):
+                if (name, practice, seed) not in read():
+                    with multiprocessing.get_context("spawn").Pool(1) as fresh:
+                        line = fresh.apply(run, (name, practice, seed, arguments.data_dir))
+                    print(json.dumps(line), flush=True)
+                    with FILE.open("a", encoding="utf-8") as lines:
+                        lines.write(json.dumps(line) + "\n")
+
+
+def read() -> dict[tuple[str, str, int], dict[str, Any]]:
+    """The runs that were made."""
+    lines = FILE.read_text(encoding="utf-8").splitlines() if FILE.exists() else []
+    return {(one["data"], one["practice"], one["seed"]): one for one in map(json.loads, lines)}
+
+
+def run(name: str, practice: str, seed: int, data_dir: Path) -> dict[str, Any]:
+    """Trains and scores one practice with one seed."""
+    recipe, metric, flags = DATA[name]
+    form, *splits = FILES[name].split(",")
+    for split, stem in zip(("train", "validation", "test"), splits, strict=True):
+        flags = [*flags, f"--{split}_file", str(data_dir / form.format(stem))]
+    flags += ["--seed", str(seed), "--num_train_epochs", str(EPOCHS), "--disable_tqdm", "true"]
+    began = time.process_time()
+    with tempfile.TemporaryDirectory() as folder:
+        flags = [*flags, "--output_dir", folder, *PRACTICES[practice][1]]
+        kind, train = (NerConfig, finetune_ner) if recipe == "ner" else (SentimentConfig, finetune_sentiment)
+        config: Any = cli.parse(kind, flags)  # type: ignore[type-var]
+        results = stock(recipe, config) if practice == "stock" else train(config).results  # type: ignore[operator]
+    # The threshold of several labels is tuned on the development split, on both sides.
+    score = results.get(f"test_{metric}_tuned", results[f"test_{metric}"])
+    line = {"data": name, "practice": practice, "seed": seed, "metric": metric, "score": round(score, 6)}
+    line |= {"seconds": round(time.process_time() - began, 1)}  # of the processor, whole run
+    line |= {"precision": os.environ.get("ACCELERATE_MIXED_PRECISION", "no")}
+    return line | {key: results[key] for key in ("restarts", "averaged_checkpoints") if key in results}
+
+
+def stock(recipe: str, config: Any) -> dict[str, float]:
+    """The same data, epochs, batch and seed by `transformers.Trainer`, with the rate of its defaults."""
+    from stock import stock_ner, stock_texts
+
+    tokenizer, path = models.load_tokenizer(DEFAULT_MODEL, for_words=recipe == "ner"), resolve(DEFAULT_MODEL)
+    settings = {
+        "max_length": config.max_seq_length,
+        "num_train_epochs": config.num_train_epochs,
+        "per_device_train_batch_size": BATCH,
+        "learning_rate": 5e-5,
+        "seed": config.seed,
+    }
+    if recipe == "ner":
+        splits = data.read_tagged(config)
+        return stock_ner(splits, data.entity_labels(splits["train"]), path, tokenizer, **settings)
+    splits = classification.read(config)
+    kind = data.problem_type_of(splits["train"])
+    labels = classification.labels(splits)
+    return stock_texts(splits, labels, path, tokenizer, problem_type=kind, **settings)
+
+
+def table(runs: dict[tuple[str, str, int], dict[str, Any]]) -> str:
+    """The rows, as Markdown."""
+    rows = []
+    for practice, (against, _) in PRACTICES.items():
+        for name in DATA:
+            with_it = {seed: one for (its, kind, seed), one in runs.items() if (its, kind) == (name, practice)}
+            without = {seed: one for (its, kind, seed), one in runs.items() if (its, kind) == (name, against)}
+            seeds = sorted(with_it.keys() & without.keys())
+            if len(seeds) >= 3:
+                rows.append((practice, against, name, [with_it[s] for s in seeds], [without[s] for s in seeds]))
+    gains = [[100 * (a["score"] - b["score"]) for a, b in zip(row[3], row[4], strict=True)] for row in rows]
+    over = [metrics.over_seeds(gain) for gain in gains]
+    corrected = metrics.holm([p_of(gain) for gain in gains])
+    lines = [
+        "| practice | against | data (score) | seeds | with it | without | gain in points | 95 % | Holm's p | time |",
+        "|---|---|---|---:|---:|---:|---:|---|---:|---:|",
+    ]
+    for (practice, against, name, one, other), gain, p in zip(rows, over, corrected, strict=True):
+        mean_one, mean_other = (100 * sum(line["score"] for line in side) / len(side) for side in (one, other))
+        seconds = sum(line["seconds"] for line in one) / sum(line["seconds"] for line in other)
+        lines.append(
+            f"| {practice} | {against} | {name} ({DATA[name][1]}) | {len(one)} | {mean_one:.1f} | {mean_other:.1f} | "
+            f"{gain.mean:+.2f} | {gain.low:+.2f} to {gain.high:+.2f} | {p:.3f} | {seconds:.2f} |"
+        )
+    return "\n".join(lines)
+
+
+def p_of(differences: list[float]) -> float:
+    """The two-sided p of Student's paired test. Equal differences have no spread: 1 for zeros, else 0."""
+    from scipy import stats
+
+    p = float(stats.ttest_1samp(differences, 0.0).pvalue)
+    return p if math.isfinite(p) else float(not any(differences))
+
+
+if __name__ == "__main__":
+    main()
