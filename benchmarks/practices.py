@@ -44,7 +44,7 @@ DATA: dict[str, tuple[str, str, list[str]]] = {
         "f1_micro",
         [
             *("--column_names", "text,label,id", "--label_separator", ",", "--max_seq_length", "64"),
-            *("--max_train_samples", "8000"),
+            *("--max_train_samples", "4000"),
         ],
     ),
     "sick": (
