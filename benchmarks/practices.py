@@ -165,10 +165,11 @@ def table(runs: dict[tuple[str, str, int], dict[str, Any]]) -> str:
     ]
     for (practice, against, name, one, other), gain, p in zip(rows, over, corrected, strict=True):
         mean_one, mean_other = (100 * sum(line["score"] for line in side) / len(side) for side in (one, other))
-        seconds = sum(line["seconds"] for line in one) / sum(line["seconds"] for line in other)
+        timed = all("seconds" in line for line in (*one, *other))
+        ratio = sum(line["seconds"] for line in one) / sum(line["seconds"] for line in other) if timed else math.nan
         lines.append(
             f"| {practice} | {against} | {name} ({DATA[name][1]}) | {len(one)} | {mean_one:.1f} | {mean_other:.1f} | "
-            f"{gain.mean:+.2f} | {gain.low:+.2f} to {gain.high:+.2f} | {p:.3f} | {seconds:.2f} |"
+            f"{gain.mean:+.2f} | {gain.low:+.2f} to {gain.high:+.2f} | {p:.3f} | {ratio:.2f} |".replace("nan", "")
         )
     return "\n".join(lines)
 

@@ -97,6 +97,7 @@ def run(arguments: argparse.Namespace, side: str, seed: int) -> dict[str, float]
         "num_train_epochs": EPOCHS,
         "per_device_train_batch_size": BATCH,
         "learning_rate": arguments.learning_rate,
+        "warmup_steps": 0,  # as on the stock side
         "seed": seed,
     }
     files = {

@@ -64,7 +64,7 @@ def usual_rate(name: str, revision: str) -> float:
     """
     try:
         config = load_config(resolve(name), name, revision)
-    except ValueError:  # told when the model is loaded
+    except (ValueError, TypeError):  # told when the flags are checked, or when the model is loaded
         return _BASE_RATE
     inner = getattr(config, "encoder", None)  # of a model with a CRF
     width = inner.get("hidden_size") if isinstance(inner, dict) else getattr(config, "hidden_size", None)

@@ -9,14 +9,17 @@ from transformers import (
     AutoModel,
     AutoModelForTokenClassification,
     AutoTokenizer,
+    BertConfig,
     BertForSequenceClassification,
     RobertaConfig,
     RobertaModel,
     RobertaTokenizer,
 )
 
-from finetune import models
+from finetune import models, stages
 from finetune.arguments import DEFAULT_MODEL, ModelArguments
+from finetune.models import EncoderCrfConfig
+from recipes.ner import NerConfig
 
 LABELS = ["O", "B-PER", "I-PER"]
 
@@ -311,3 +314,23 @@ def test_a_baseline_that_no_memory_holds(flag):
     arguments = ModelArguments("bilstm", **{flag: 10**9})
     with pytest.raises(ValueError, match=f"--{flag} 1000000000: "):
         models.load("token-classification", arguments, LABELS, words=["a"], max_seq_length=8)
+
+
+def test_the_usual_rate_goes_with_the_width(tmp_path):
+    for width, rate in ((768, 5e-5), (384, 1e-4), (1024, 3.75e-5), (64, 4e-4)):
+        folder = tmp_path / str(width)
+        BertConfig(hidden_size=width, num_attention_heads=4).save_pretrained(folder)
+        assert models.usual_rate(str(folder), "main") == pytest.approx(rate)
+        EncoderCrfConfig(encoder={"hidden_size": width}).save_pretrained(folder)
+        assert models.usual_rate(str(folder), "main") == pytest.approx(rate)
+    assert models.usual_rate(str(tmp_path / "nothing"), "main") == 5e-5
+
+
+def test_a_checkpoint_warms_up_and_a_baseline_does_not(tmp_path):
+    BertConfig(hidden_size=384, num_attention_heads=4).save_pretrained(tmp_path)
+    checkpoint = stages.with_defaults(NerConfig(model_name_or_path=str(tmp_path)))
+    assert (checkpoint.learning_rate, checkpoint.warmup_steps) == (pytest.approx(1e-4), 0.1)
+    baseline = stages.with_defaults(NerConfig(model_name_or_path="bilstm"))
+    assert (baseline.learning_rate, baseline.warmup_steps) == (2e-3, 0.0)
+    own = stages.with_defaults(NerConfig(model_name_or_path=str(tmp_path), learning_rate=3e-5, warmup_steps=0))
+    assert (own.learning_rate, own.warmup_steps) == (3e-5, 0)
