@@ -154,6 +154,30 @@ class LossArguments:
 
 
 @dataclass
+class TeacherArguments:
+    """The teachers of a distillation."""
+
+    teacher: str | None = flag(
+        None,
+        "The teacher: the folder of a fine-tuned model; or several with commas, whose probabilities are averaged.",
+    )
+    temperature: float | None = flag(
+        None, "Divides the logits of teacher and student before they are compared; not for numbers [2]."
+    )
+    distil_alpha: float = flag(
+        0.5, "Share of the labels in the loss of a text with labels; the rest is that of the teacher."
+    )
+    unlabeled_file: str | None = flag(
+        None,
+        "Texts without labels, on which the teacher alone is the target: lines of text, a column file (.conll), "
+        ".jsonl, .csv or .tsv.",
+    )
+    teacher_cache: str | None = flag(
+        None, "The folder where the outputs of the teachers are kept [finetune-teachers in the cache of datasets]."
+    )
+
+
+@dataclass
 class TrainingArguments:
     """The run: its folder, its steps, its evaluations, its checkpoints."""
 

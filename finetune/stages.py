@@ -69,6 +69,7 @@ class Job:
     gold: dict[str, Any] = field(default_factory=dict)
     tokenizer: Any = None
     targets: Callable[[Mapping[str, Any]], dict[str, float]] | None = None  # [the task's]
+    events: list[str] = field(default_factory=list)  # for the model card: what was special about the training
 
     @property
     def config(self) -> Any:
@@ -151,13 +152,19 @@ def set_loss(job: Job, model: Any, column: str) -> None:
     )
 
 
-def encode(job: Job, model: Any, tokenizer: Any) -> None:
-    """Makes the rows of all splits, and prints where the run computes and what is in its data."""
+def encode(job: Job, model: Any, tokenizer: Any, extended: Callable[[Any], Any] | None = None) -> None:
+    """Makes the rows of all splits, and prints where the run computes and what is in its data.
+
+    Args:
+        extended: takes the encoded training split, and returns what takes its place.
+    """
     job.tokenizer = tokenizer
     job.run.print(training.where(job.run, model))
     tell_labels(job)
     for split, dataset in job.splits.items():
         job.encoded[split] = job.task.encode(dataset, tokenizer, job.labels, job.config)
+        if extended is not None and split == "train":
+            job.encoded[split] = extended(job.encoded[split])
         job.gold[split] = job.task.gold(dataset, job.labels)
         job.run.print(f"{split}: {job.encoded[split]}")
     if getattr(job.config, "compact_vocabulary", False) and job.run.holds_whole_parameters:
@@ -342,5 +349,5 @@ def write_card(job: Job, model: Any, results: Mapping[str, float]) -> None:
         results=results,
         notes=list(asked(job.task, "notes", job.settings)),
         settings=reporting.told_settings(config),
-        events=training.told_collapses(job.config, results),
+        events=[*job.events, *training.told_collapses(job.config, results)],
     )

@@ -21,6 +21,7 @@ COMMANDS = {
     "seq2seq": ("seq2seq", "text to text: translation, summaries, other spellings"),
     "pretrain": ("pretrain", "masked tokens, from scratch or from a checkpoint"),
     "language-model": ("language_model", "the next word: recurrent networks, a small transformer, or a checkpoint"),
+    "distil": ("distil", "a small model that learns from a large one: its labels for words or texts"),
     "check": ("check_data", "a data set before training: duplicates, contradictions, suspicious labels"),
     "compare": ("compare", "several models and seeds, one report: is it better, by more than chance"),
     "predict": ("predict", "a trained model on texts, words, JSONL or CoNLL"),

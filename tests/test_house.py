@@ -30,7 +30,7 @@ BASES = {
     "Protocol",
 }
 FLAGS = {"TrainingArguments", "ModelArguments", "DataArguments", "Seq2SeqModelArguments", "LossArguments"}
-FLAGS |= {"TextFileArguments", "WordFileArguments"}
+FLAGS |= {"TextFileArguments", "WordFileArguments", "TeacherArguments"}
 
 
 def modules(folder):
@@ -127,7 +127,7 @@ def steps(recipe):
 
 
 def test_recipes_have_the_same_steps_and_are_short():
-    for recipe in ("ner", "sentiment", "question_answering", "language_model", "pretrain"):
+    for recipe in ("ner", "sentiment", "question_answering", "language_model", "pretrain", "distil"):
         assert [step[:4] for step in steps(recipe)] == [f"# {n}." for n in range(1, 6)]
         most = 225 if recipe == "pretrain" else 120
         assert len((ROOT / f"recipes/{recipe}.py").read_text().splitlines()) <= most

@@ -38,6 +38,7 @@ from .labels import entity_labels as entity_labels
 from .labels import label_counts as label_counts
 from .labels import plain_labels as plain_labels
 from .labels import without_unknown_tags as without_unknown_tags
+from .lookups import Lookup as Lookup
 from .masking import Masking as Masking
 from .masking import mask_tokens as mask_tokens
 from .next_words import NextWordRows as NextWordRows
@@ -65,6 +66,7 @@ from .report import AlignmentReport as AlignmentReport
 from .report import alignment_report as alignment_report
 from .rows import Rows as Rows
 from .rows import Side as Side
+from .rows import joined as joined
 from .span_files import SPAN_READERS as SPAN_READERS
 from .span_files import check_unit as check_unit
 from .span_files import read_marked as read_marked
@@ -95,6 +97,7 @@ from .tokens import unigram_counts as unigram_counts
 from .treebanks import read_treebank as read_treebank
 from .treebanks import treebank_sentences as treebank_sentences
 from .treebanks import with_tags as with_tags
+from .unlabeled import read_unlabeled as read_unlabeled
 from .word_files import WORD_READERS as WORD_READERS
 from .word_tables import read_word_table as read_word_table
 from .words import split_words as split_words

@@ -77,6 +77,7 @@ class Batch:
     row_ids: np.ndarray  # int64 (B,): which rows these are; empty in a batch that only keeps processes in step
     count: Count = labels_counted
     sides: tuple[str, ...] = ()  # the columns that have a length of their own
+    samples: tuple[str, ...] = ()  # the columns with one value for each row
 
     def to(self, device: Any) -> "Batch":
         """The batch with its tensors on `device`. The program does not wait until a copy to a GPU is finished."""
@@ -92,12 +93,12 @@ class Batch:
         """
         if pieces == 1 or len(self.row_ids) < 2:
             return [self]
-        parts = []
+        parts, fixed = [], {*self.sides, *self.samples}
         for rows in np.array_split(np.arange(len(self.row_ids)), min(pieces, len(self.row_ids))):
             own = {key: value[rows] for key, value in self.inputs.items()}
             T, longest = own["attention_mask"].shape[1], int(own["attention_mask"].sum(1).max())
             kept = slice(T - longest, T) if self._padded_left else slice(longest)
-            cut = [key for key, v in own.items() if v.ndim > 1 and v.shape[1] == T and key not in self.sides]
+            cut = [key for key, v in own.items() if v.ndim > 1 and v.shape[1] == T and key not in fixed]
             own |= {key: own[key][:, kept].contiguous() for key in cut}
             parts.append(replace(self, inputs=own, row_ids=self.row_ids[rows]))
         return parts
@@ -141,7 +142,7 @@ def collate(
     ids = np.asarray(row_ids, dtype=np.int64)
     taken = rows.take(ids)
     inputs = {key: torch.from_numpy(values) for key, values in padded(taken, pad_token_id, pad_left=pad_left).items()}
-    return Batch(inputs, ids, count, tuple(taken.sides))
+    return Batch(inputs, ids, count, tuple(taken.sides), tuple(taken.samples))
 
 
 @dataclass(frozen=True)

@@ -5,8 +5,11 @@ Shapes: N rows, T tokens of all rows together.
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
+
+from finetune.data.lookups import Lookup
 
 PADDING = {"labels": -100}
 
@@ -35,6 +38,8 @@ class Rows:
     | `tokens` | `token_type_ids` | int64 (T,) | if the tokenizer gives them |
     | `tokens` | `position_ids` | int64 (T,) | if they are not those that the model counts itself |
     | `tokens` | `char_ids` | uint8 (T, C) | for the baselines: the UTF-8 bytes of the words |
+    | `tokens` | `teacher` | `Lookup` (T, K, L) | distillation: what each of K teachers says; zeros: nothing |
+    | `samples` | `teacher` | `Lookup` (N, K, L) | the same for each row |
     | `samples` | `labels` | int64 (N,) | one label for each row |
     | `samples` | `labels` | float32 (N, L), (N,) | 0 or 1 for each label of a row; or a number for each row |
     | `samples` | `start_positions`, `end_positions` | int64 (N,) | questions: the tokens of the answer; 0: none |
@@ -84,6 +89,17 @@ class Rows:
 def _taken(side: Side, ids: np.ndarray) -> Side:
     lengths = side.lengths[ids]
     return Side(np.concatenate([[0], np.cumsum(lengths)]), side.values[ranges(side.offsets[ids], lengths)])
+
+
+def joined(first: Rows, second: Rows) -> Rows:
+    """The rows of both, which must have the same columns and no sides."""
+
+    def column(mine: Any, theirs: Any) -> Any:
+        return mine.followed_by(theirs) if isinstance(mine, Lookup) else np.concatenate([mine, theirs])
+
+    parts = (first.tokens, second.tokens), (first.samples, second.samples)
+    tokens, samples = ({key: column(mine[key], theirs[key]) for key in mine} for mine, theirs in parts)
+    return Rows(np.concatenate([first.offsets, first.offsets[-1] + second.offsets[1:]]), tokens, samples)
 
 
 def ranges(begins: np.ndarray, lengths: np.ndarray) -> np.ndarray:

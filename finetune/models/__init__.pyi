@@ -8,6 +8,8 @@ from .configuration import RecurrentConfig as RecurrentConfig
 from .cpu_dropout import dropout as dropout
 from .crf import EncoderCrfForTokenClassification as EncoderCrfForTokenClassification
 from .crf import LinearChainCrf as LinearChainCrf
+from .distilled_loss import distilled_targets as distilled_targets
+from .distilled_loss import set_distilled_loss as set_distilled_loss
 from .embeddings import read_vectors as read_vectors
 from .generation import continue_text as continue_text
 from .generation import fill_in as fill_in
@@ -16,6 +18,7 @@ from .language_models import check_causal as check_causal
 from .language_models import load_language_model as load_language_model
 from .language_models import load_to_generate as load_to_generate
 from .language_models import tokenizer_for_language_model as tokenizer_for_language_model
+from .loading import described as described
 from .loading import load as load
 from .loading import load_as_saved as load_as_saved
 from .loading import load_finetuned as load_finetuned

@@ -79,9 +79,13 @@ class LinearChainCrf(nn.Module):
             tags = best_path(start, transitions, self.end, emissions, mask).masked_fill(~mask, 0)
             return tags, log_marginals(self.start, self.transitions, self.end, emissions, mask)
         tags = self._best_path(start, transitions, emissions, mask).masked_fill(~mask, 0)
+        return tags, self.log_marginals(emissions, mask)
+
+    def log_marginals(self, emissions: Tensor, mask: Tensor) -> Tensor:
+        """Each label's log-probability at each word, (B, W, L), with a gradient. Past the end, it has no meaning."""
         alphas, betas = self._forward(emissions, mask), self._backward(emissions, mask)
         log_z = torch.logsumexp(_at(alphas, mask.sum(1) - 1) + self.end, dim=-1)
-        return tags, alphas + betas - log_z[:, None, None]
+        return alphas + betas - log_z[:, None, None]
 
     def _best_path(self, start: Tensor, transitions: Tensor, emissions: Tensor, mask: Tensor) -> Tensor:
         _, W, L = emissions.shape
@@ -153,14 +157,10 @@ def crf_outputs(
     if training:
         # Every parameter must take part in every step. Otherwise the others would wait for a process without targets.
         emissions = emissions + 0.0 * sum(parameter.sum() for parameter in crf.parameters())
-    rows = torch.arange(len(mask), device=mask.device)[:, None]
-    nonempty = mask.any(1)
-    if not bool(nonempty.any()):
+    if not bool(mask.any()):
         return (emissions.sum() * 0.0 if labels is not None else None), emissions
-    # (B, W): the positions of the words, moved to the left. Rows without a word are left out.
-    position = torch.argsort(~mask, dim=1, stable=True)[nonempty, : int(mask.sum(1).max())]
-    rows = rows[nonempty]
-    chain, chain_mask = emissions[rows, position], mask[rows, position]
+    rows, position, chain_mask = words_of_chain(mask)
+    chain = emissions[rows, position]
     with torch.autocast(emissions.device.type, enabled=False):
         loss = None
         if labels is not None:
@@ -174,6 +174,21 @@ def crf_outputs(
         chain_mask
     ]
     return loss, logits
+
+
+def words_of_chain(mask: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Where the words of each row stand, moved to the left. Rows without a word are left out.
+
+    Args:
+        mask: bool (B, T), at least one is true.
+
+    Returns:
+        The rows, int64 (b, 1); the positions of their words, int64 (b, W); and which of these are real, bool (b, W).
+    """
+    nonempty = mask.any(1)
+    rows = torch.arange(len(mask), device=mask.device)[:, None][nonempty]
+    position = torch.argsort(~mask, dim=1, stable=True)[nonempty, : int(mask.sum(1).max())]
+    return rows, position, mask[rows, position]
 
 
 class EncoderCrfForTokenClassification(PreTrainedModel):

@@ -157,18 +157,31 @@ def load_finetuned(
         ValueError: as `load`, and for a model that labels neither words nor texts, nor answers questions.
     """
     name = arguments.model_name_or_path
-    if is_new_baseline(name):
-        raise ValueError(f"--model_name_or_path {name}: an untrained baseline; give the folder of a run")
-    config = load_config(resolve(name), name, arguments.model_revision)
-    saved = (config.architectures or ["nothing"])[0]
-    if saved.endswith(_TEXT_TO_TEXT):
-        return "text-to-text", [], *_load_text_to_text(arguments)
-    task = next((task for task, ending in _ARCHITECTURE.items() if saved.endswith(ending)), None)
-    if task is None:
-        raise ValueError(f"--model_name_or_path {name}: holds {saved}; fine-tune it for words or for texts first")
-    labels = labels_of(config)
+    task, labels, config = described(name, arguments.model_revision)
+    if task == "text-to-text":
+        return task, [], *_load_text_to_text(arguments)
     length, pairs = max_seq_length or 1, getattr(config, "pairs", False)
     return task, labels, *load(task, arguments, labels, words=(), max_seq_length=length, pairs=pairs)
+
+
+def described(
+    name: str, revision: str = "main", flag: str = "--model_name_or_path"
+) -> tuple[Task | Literal["text-to-text"], list[str], Any]:
+    """What a saved model was trained for, its labels, and its config. The weights are not loaded.
+
+    Raises:
+        ValueError: naming `flag`, as `load_finetuned`.
+    """
+    if is_new_baseline(name):
+        raise ValueError(f"{flag} {name}: an untrained baseline; give the folder of a run")
+    config = load_config(resolve(name), name, revision, flag)
+    saved = (config.architectures or ["nothing"])[0]
+    if saved.endswith(_TEXT_TO_TEXT):
+        return "text-to-text", [], config
+    task = next((task for task, ending in _ARCHITECTURE.items() if saved.endswith(ending)), None)
+    if task is None:
+        raise ValueError(f"{flag} {name}: holds {saved}; fine-tune it for words or for texts first")
+    return task, labels_of(config), config
 
 
 def _load_text_to_text(arguments: ModelArguments) -> tuple[PreTrainedModel, Any]:

@@ -80,7 +80,7 @@ def set_loss(
         config.problem_type = problem_type
         config.class_weights = None if class_weights is None else [float(weight) for weight in class_weights]
         config.label_smoothing, config.focal_gamma = float(label_smoothing), float(focal_gamma)
-        model.forward = MethodType(_forward, model)
+        model.forward = MethodType(forward_with_loss, model)
         return model
     # The settings of an earlier training do not count now.
     if config.problem_type not in (None, problem_type):
@@ -88,7 +88,7 @@ def set_loss(
     for name in ("class_weights", "label_smoothing", "focal_gamma"):
         if hasattr(config, name):
             delattr(config, name)
-    if getattr(model.forward, "__func__", None) is _forward:
+    if getattr(model.forward, "__func__", None) is forward_with_loss:
         del model.forward
     return model
 
@@ -101,7 +101,8 @@ def _check_weights(weights: Sequence[float], labels: int) -> None:
         raise ValueError(f"class weights must be numbers greater than 0, not {list(weights)}")
 
 
-def _forward(self: Any, *args: Any, labels: Tensor | None = None, **inputs: Any) -> Any:
+def forward_with_loss(self: Any, *args: Any, labels: Tensor | None = None, **inputs: Any) -> Any:
+    """The forward of a model with another loss than its own, as `set_loss` gives it."""
     # The class's forward, not the one that this model had: a copy of the model must not call the original.
     output = type(self).forward(self, *args, **inputs)
     if labels is None:

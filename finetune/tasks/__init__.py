@@ -6,7 +6,17 @@ from typing import Any
 import lazy_loader
 
 __getattr__, __dir__, __all__ = lazy_loader.attach(
-    __name__, submodules=["classification", "masked", "next_word", "questions", "seq2seq", "tagging"]
+    __name__,
+    submodules=[
+        "classification",
+        "masked",
+        "next_word",
+        "questions",
+        "seq2seq",
+        "tagging",
+        "taught_texts",
+        "taught_words",
+    ],
 )
 
 _OF_HEAD = {
@@ -20,3 +30,11 @@ _OF_HEAD = {
 def of_head(head: str) -> Any:
     """The task that a model with such a head is for."""
     return importlib.import_module(f"{__name__}.{_OF_HEAD[head]}")
+
+
+_TAUGHT = {"token-classification": "taught_words", "sequence-classification": "taught_texts"}
+
+
+def taught(head: str) -> Any:
+    """What distillation needs of the task that a model with such a head is for; None if it cannot be distilled."""
+    return importlib.import_module(f"{__name__}.{_TAUGHT[head]}") if head in _TAUGHT else None

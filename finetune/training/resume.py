@@ -33,6 +33,7 @@ _FREE = {
     "hub_model_id",
     "disable_tqdm",
     "dry_run",
+    "teacher_cache",
 }
 # With these the training stays the same, but not every byte of every file. A line says so.
 _TOLD = {
