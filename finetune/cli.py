@@ -145,6 +145,19 @@ def yaml_to_argvs(file: str | Path, key: str, known: set[str]) -> tuple[list[str
     return _to_argv(file, root, known), own
 
 
+def yaml_to_argv_and(file: str | Path, key: str, known: set[str]) -> tuple[list[str], yaml.Node | None]:
+    """As `yaml_to_argv`, for a file in which `key` holds something else than a flag.
+
+    Returns:
+        The words of the flags, and the YAML node of `key`, which knows its lines; None if the file has no such key.
+    """
+    root, found = _compose(file), None
+    if isinstance(root, yaml.MappingNode):
+        found = next((node for name, node in root.value if name.value == key), None)
+        root.value = [(name, node) for name, node in root.value if name.value != key]
+    return _to_argv(file, root, known), found
+
+
 def read_settings(file: Path) -> dict[str, Any]:
     """The plain values of a YAML file, such as a run.yaml. The file may come from a stranger.
 

@@ -24,6 +24,7 @@ COMMANDS = {
     "distil": ("distil", "a small model that learns from a large one: its labels for words or texts"),
     "check": ("check_data", "a data set before training: duplicates, contradictions, suspicious labels"),
     "compare": ("compare", "several models and seeds, one report: is it better, by more than chance"),
+    "search": ("search", "good values for flags: learning rate, epochs, batch, or any other flag"),
     "predict": ("predict", "a trained model on texts, words, JSONL or CoNLL"),
     "serve": ("serve", "a trained model as a small HTTP service"),
     "export": ("export", "a trained model as ONNX, in int8 if that is proved to answer alike"),

@@ -5,7 +5,8 @@ python recipes/compare.py --config recipes/configs/compare/wnut17.yaml --output_
 python recipes/compare.py --task sentiment --train_file train.csv --validation_file dev.csv --test_file test.csv \\
     --models svm,bilstm,sentence-transformers/all-MiniLM-L6-v2 --seeds 0,1,2 --output_dir runs/compared
 
-`--jobs 2` trains two runs at a time, each in a process of its own with its share of the cores.
+`--jobs 2` trains two runs at a time, each in a process of its own with its share of the cores. `--part 2/8` trains
+only the second of eight parts of the runs, for an array job of a cluster (docs/clusters.md).
 
 You may add all flags of the task's recipe; they hold for every model. A YAML file may give each model its own flags,
 under `models:`. A finished run is not run again. A run that was killed continues from its newest checkpoint.
@@ -22,6 +23,7 @@ import hashlib
 import importlib
 import json
 import os
+import re
 import shlex
 import sys
 from collections.abc import Callable, Mapping, Sequence
@@ -92,7 +94,7 @@ RECIPES = {
     ),
 }
 # Flags that do not change a run's weights and scores.
-_ELSEWHERE = (
+IDLE_FLAGS = (
     "output_dir",
     "overwrite_output_dir",
     "resume_from_checkpoint",
@@ -109,7 +111,7 @@ _COLUMNS = (
     *("sentences", "validation_split_percentage"),
 )
 _FILES = (field.name for kind in (DataArguments, TextFileArguments, WordFileArguments) for field in fields(kind))
-_DATA = (*(name for name in _FILES if name != "max_seq_length"), *_COLUMNS)
+DATA_FLAGS = (*(name for name in _FILES if name != "max_seq_length"), *_COLUMNS)
 _METRIC = "metric_for_best_model"
 _DIGEST = "data.sha256"  # a file in a run's folder: the digest of the data that the run saw
 _TAKEN = ("", ".", "..", "plots", "tables", "comparison.json", "comparison.md", "report.html")
@@ -124,6 +126,7 @@ class CompareConfig:
     output_dir: str = "runs/comparison"
     recipe: Recipe | None = None  # [the recipe that the configs belong to]
     jobs: int = 1  # runs that train at a time
+    part: tuple[int, int] | None = None  # (2, 8): train only the second of eight parts of the runs, write no report
 
 
 @names_of_python
@@ -134,11 +137,12 @@ def compare(config: CompareConfig, data: Mapping[str, Any] | None = None) -> dic
         data: rows from Python instead of files, as the recipes take them.
 
     Returns:
-        The content of `comparison.json`.
+        The content of `comparison.json`. With `part`, nothing.
 
     Raises:
         ValueError: if there is nothing to compare, if the models have different data, if the data changed after a
-            run, for less than one job, or if every run failed.
+            run, for less than one job, for a part that does not exist, or if every run failed; with `part`, if one
+            of its runs failed.
     """
     # 1. One run for each model and seed. Each run has its own folder.
     if not config.models or not config.seeds or len(set(map(type, config.models.values()))) > 1:
@@ -150,7 +154,7 @@ def compare(config: CompareConfig, data: Mapping[str, Any] | None = None) -> dic
             f"--jobs {config.jobs}: `accelerate launch` with several processes trains one run after the other; leave "
             "--jobs out, or start without several processes"
         )
-    recipe = config.recipe or _recipe_of(next(iter(config.models.values())))
+    recipe = config.recipe or recipe_of(next(iter(config.models.values())))
     folder = Path(config.output_dir)
     chosen = {name: _without_idle_flags(name, own) for name, own in config.models.items()}
     names = {name: name.rstrip("/").rpartition("/")[2] for name in config.models}
@@ -167,11 +171,14 @@ def compare(config: CompareConfig, data: Mapping[str, Any] | None = None) -> dic
         for seed in (config.seeds[:1] if own.model_name_or_path in recipe.others else config.seeds)
     }
 
+    if config.part is not None:
+        runs = _part_of(runs, *config.part)
+
     # 2. Read the data, which is the same for all models. Train the missing runs. If one fails, the others still run.
     given = {} if data is None else {"data": data}
     splits = _read_data([own for _, own in runs.values()], recipe.module, data)
     split = "test" if "test" in splits else "eval"
-    digest = _digest(splits)
+    digest = digest_of(splits)
     states = {key: _state(own, digest, recipe.module.headline(splits["train"])) for key, (_, own) in runs.items()}
     reasons: dict[tuple[str, int], str] = {}
     todo = {
@@ -207,6 +214,12 @@ def compare(config: CompareConfig, data: Mapping[str, Any] | None = None) -> dic
     finished = {key: own for key, (_, own) in runs.items() if key not in failed}
     if not finished:
         raise ValueError(f"every run failed; the first one said: {failures[0]['reason']}")
+    if config.part is not None:
+        if failures:
+            first = failures[0]["reason"]
+            raise ValueError(f"{len(failures)} of {len(runs)} runs failed; the first one said: {first}")
+        print("\nthe runs of this part are finished; without --part, the same command writes the report", flush=True)
+        return {}
 
     # 3. Compute statistics, breakdowns and costs from the predictions of the runs.
     from finetune import comparison
@@ -224,6 +237,15 @@ def compare(config: CompareConfig, data: Mapping[str, Any] | None = None) -> dic
     return report
 
 
+def _part_of(runs: Mapping[Any, Any], number: int, parts: int) -> dict[Any, Any]:
+    """Every so many of the runs, so that each part has runs of each model."""
+    if not 1 <= number <= parts:
+        raise ValueError(f"--part {number}/{parts}: give a number from 1 to {parts}")
+    if number > len(runs):
+        raise ValueError(f"--part {number}/{parts}: there are only {len(runs)} runs; give fewer parts")
+    return dict(list(runs.items())[number - 1 :: parts])
+
+
 def _without_idle_flags(name: str, config: Any) -> Any:
     """The config with the default for each flag that this model does not use. Prints which flags it left out."""
     defaults = models.flags_without_use(config)
@@ -233,7 +255,8 @@ def _without_idle_flags(name: str, config: Any) -> Any:
     return replace(config, **defaults)
 
 
-def _recipe_of(config: Any) -> Recipe:
+def recipe_of(config: Any) -> Recipe:
+    """The recipe that a config belongs to."""
     found = [recipe for recipe in RECIPES.values() if type(config) is recipe.config]
     if not found:
         raise ValueError(f"no recipe here has the config {type(config).__name__}; give CompareConfig a recipe")
@@ -260,7 +283,7 @@ def _state(config: Any, digest: str, metric: str) -> str:
         return "new"
     # A flag that is missing in run.yaml did not exist at that time. The run behaved as its default does.
     did = {field.name: there.get(field.name, field.default) for field in fields(config)}
-    passed_over = {*_ELSEWHERE, *models.flags_without_use(config)}
+    passed_over = {*IDLE_FLAGS, *models.flags_without_use(config)}
     # If no flag names a metric, a run takes the metric of its task and writes its name to run.yaml.
     did, asked = ({**own, _METRIC: own.get(_METRIC) or metric} for own in (did, asdict(config)))
     if any(did[name] != value for name, value in asked.items() if name not in passed_over):
@@ -287,7 +310,7 @@ def _read_data(configs: Sequence[Any], task: Any, given: Mapping[str, Any] | Non
     """
     first, *others = configs
     for own in others:
-        for name in _DATA:
+        for name in DATA_FLAGS:
             values = [getattr(config, name, None) for config in (first, own)]
             if values[0] != values[1]:
                 raise ValueError(
@@ -299,7 +322,7 @@ def _read_data(configs: Sequence[Any], task: Any, given: Mapping[str, Any] | Non
     return splits
 
 
-def _digest(splits: Mapping[str, Any]) -> str:
+def digest_of(splits: Mapping[str, Any]) -> str:
     """SHA-256 of all rows. With it, a later comparison checks that a finished run saw the same data."""
     whole = hashlib.sha256()
     for name, rows in sorted(splits.items()):
@@ -337,6 +360,9 @@ def parse(argv: Sequence[str] | None = None) -> CompareConfig:
     parser.add_argument("--output_dir", default="runs/comparison", help="The folder for all runs and the report.")
     parser.add_argument("--jobs", type=int, default=1, help="The number of runs that train at a time.")
     parser.add_argument(
+        "--part", metavar="I/N", help="Train only the I-th of N parts of the runs, and write no report."
+    )
+    parser.add_argument(
         "--config", action="append", default=[], metavar="FILE.yaml", help="A file with flags; others override it."
     )
     words = list(sys.argv[1:] if argv is None else argv)
@@ -367,7 +393,14 @@ def parse(argv: Sequence[str] | None = None) -> CompareConfig:
         )
         for name in chosen
     }
-    return CompareConfig(configs, tuple(map(int, seeds)), arguments.output_dir, jobs=arguments.jobs)
+    part = re.fullmatch(r"(\d+)/(\d+)", arguments.part or "1/1")
+    if part is None:
+        parser.error(f"--part {arguments.part}: give a part and the number of parts, such as 2/8")
+    return CompareConfig(
+        *(configs, tuple(map(int, seeds)), arguments.output_dir),
+        jobs=arguments.jobs,
+        part=(int(part[1]), int(part[2])) if arguments.part else None,
+    )
 
 
 def main(argv: Sequence[str] | None = None) -> None:

@@ -11,7 +11,7 @@ import torch
 import yaml
 
 from finetune import cli
-from recipes import compare
+from recipes import compare, search
 from recipes.language_model import LanguageModelConfig
 from recipes.ner import NerConfig
 from recipes.pretrain import PretrainConfig
@@ -103,6 +103,11 @@ def test_every_recipe_config_loads():
         elif file.parent.name == "compare":
             compared = compare.parse(["--config", str(file)])
             assert list(compared.models) == list(yaml.safe_load(file.read_text())["models"])
+            checked += 1
+        elif file.parent.name == "search":
+            assert list(search.parse(["--config", str(file)]).search) == list(
+                yaml.safe_load(file.read_text())["search"]
+            )
             checked += 1
     assert checked == len(files) - len(list((ROOT / "recipes/configs/accelerate").glob("*.yaml")))
     assert checked >= 8

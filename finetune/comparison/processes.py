@@ -24,7 +24,12 @@ def train(recipe: Callable[[Any], Any], config: Any) -> str | None:
     if os.environ.get("WORLD_SIZE", "1") != "1":
         return _call(recipe, config)
     process, receiver, _ = _start(recipe, config)
-    return _reason(process, receiver)
+    try:
+        return _reason(process, receiver)
+    except BaseException:  # such as Ctrl-C: the run finishes its step and saves, before anything else ends
+        process.terminate()
+        process.join()
+        raise
 
 
 def train_side_by_side(

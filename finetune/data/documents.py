@@ -27,7 +27,6 @@ from finetune.data.flags import check_pretraining_flags, parallel_columns
 from finetune.data.json_lines import json_rows
 from finetune.data.messages import listed
 from finetune.data.readers import (
-    SPLITS,
     commit_of,
     given_splits,
     load_hub,
@@ -35,6 +34,7 @@ from finetune.data.readers import (
     load_saved_split,
     open_parquet,
     read_columns,
+    splits_to_read,
 )
 
 Sentences = Literal["line", "split"]
@@ -174,7 +174,7 @@ def corpora_of(
         splits["train"] = [_python_reference()]
     elif config.dataset_name is not None:
         splits |= _data_set(config)
-    for split in SPLITS:
+    for split in splits_to_read():
         if names := getattr(config, f"{split}_file"):
             corpora = [_file(path, config, parallel) for path in _files(names, f"--{split}_file")]
             if len({corpus.language for corpus in corpora}) < len(corpora):  # wiki.en.txt, wiki.de.txt
@@ -190,7 +190,7 @@ def corpora_of(
         if not by_file:
             corpora = [joined(corpora)]
         splits[split] = [corpus.first(limit) for corpus in corpora]
-    return {split: splits[split] for split in SPLITS if split in splits}
+    return {split: splits[split] for split in splits_to_read() if split in splits}
 
 
 def _files(names: str, flag: str) -> list[Path]:
@@ -252,7 +252,7 @@ def _data_set(config: Any) -> dict[str, list[Corpus]]:
         splits = dict(load_hub(name, config.dataset_config_name, streaming=config.streaming))
     corpora = {}
     for split, rows in splits.items():
-        if split in SPLITS:
+        if split in splits_to_read():
             fingerprint = digest or getattr(rows, "_fingerprint", None) or commit_of(name)  # a stream has none
             identity = f"{name} {config.dataset_config_name} {split} {fingerprint} {column} {sentences}"
             read = partial(_read_rows, rows, f"{name} ({split})", column, sentences)

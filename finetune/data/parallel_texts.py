@@ -24,7 +24,7 @@ from finetune.data.conll import read_lines
 from finetune.data.held_out import hold_out
 from finetune.data.messages import listed, shown
 from finetune.data.numbers_in_words import number_game
-from finetune.data.readers import SPLITS, names_of, read_columns, row_at, sources_of
+from finetune.data.readers import SPLITS, names_of, read_columns, row_at, sources_of, splits_to_read
 from finetune.data.rows import Rows, Side
 
 logger = logging.getLogger(__name__)
@@ -145,7 +145,8 @@ def _samples(config: Any) -> dict[str, datasets.Dataset]:
     for split, size in _GAME.items():
         sources, targets = map(list, zip(*pairs[begin : begin + size], strict=True))
         columns = {"text": sources, "target": targets, "line": list(range(1, size + 1)), "source": None}
-        splits[split] = _dataset(split, columns, config)
+        if split in splits_to_read():
+            splits[split] = _dataset(split, columns, config)
         begin += size
     return splits
 

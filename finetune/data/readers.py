@@ -7,7 +7,9 @@ negative number of the row.
 
 import csv
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +31,23 @@ SPLITS = ("train", "validation", "test")
 _OTHER_NAMES = ("dev", "valid", "val", "devel", "development")  # of a data set's validation split
 _FORMS = "a .conll, .jsonl, .csv, .tsv or .parquet file, or a folder written by save_to_disk"
 
+_test_is_read: ContextVar[bool] = ContextVar("test_is_read", default=True)
+
+
+@contextmanager
+def without_test_data() -> Iterator[None]:
+    """While this lasts, no test split is read, even if flags name one. A search must not see it."""
+    token = _test_is_read.set(False)
+    try:
+        yield
+    finally:
+        _test_is_read.reset(token)
+
+
+def splits_to_read() -> tuple[str, ...]:
+    """The names of the splits that are read: all, or without `test`."""
+    return SPLITS if _test_is_read.get() else SPLITS[:2]
+
 
 def sources_of(
     config: DataArguments, samples: str, given: Mapping[str, Any] | None = None
@@ -39,7 +58,7 @@ def sources_of(
         samples: the name of the sample data.
         given: rows from Python, as `given_splits` takes them. Then the config names no data.
     """
-    files = {"train": config.train_file, "validation": config.validation_file, "test": config.test_file}
+    files = {split: getattr(config, f"{split}_file") for split in splits_to_read()}
     sources: dict[str, Path | datasets.Dataset] = {}
     if given is not None:
         sources.update(given_splits(config, given))
@@ -66,7 +85,7 @@ def sources_of(
         if given is not None:
             raise ValueError("data: no training data; give data['train']")
         raise ValueError("no training data: give --train_file, or a --dataset_name with a train split")
-    return {split: sources[split] for split in SPLITS if split in sources}
+    return {split: sources[split] for split in splits_to_read() if split in sources}
 
 
 def given_splits(config: DataArguments, given: Mapping[str, Any]) -> dict[str, datasets.Dataset]:

@@ -11,4 +11,7 @@ from .gradient_flow import gradient_flow_figure as gradient_flow_figure
 from .gradient_flow import gradient_flow_table as gradient_flow_table
 from .model_card import told_settings as told_settings
 from .model_card import write_model_card as write_model_card
+from .plots import save_png as save_png
+from .tables import aligned as aligned
 from .tables import results_table as results_table
+from .trials_plot import trials_figure as trials_figure

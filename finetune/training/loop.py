@@ -12,6 +12,7 @@ from accelerate.utils import set_seed
 from finetune.training.collapse import Signs, Watch, config_of_attempt
 from finetune.training.folder import TRACKED_AS
 from finetune.training.history import History, evaluation_line
+from finetune.training.listeners import tell
 from finetune.training.memory import (
     SMALLER_MICRO_BATCHES,
     SMALLER_OPTIMIZER,
@@ -181,6 +182,7 @@ def _prepare(run: Run, model: Any, tokenizer: Any, batches: Batches, watch: Watc
         schedule.load_state_dict(state.schedule)
         run.print(f"resumed from {checkpoint} after step {state.step}")
 
+    tell(state.step / total_steps, {})
     run.create_folder()
     if state.step and accelerator.is_main_process:  # a killed run may have left one checkpoint too many
         remove_old_checkpoints(run.output_dir, config.save_total_limit, state.best_step, state.step)
@@ -308,12 +310,13 @@ def _evaluate(training: _Training, evaluate: Callable[[Any], dict[str, float]], 
     scores = evaluate(training.model)
     training.history.add({"step": state.step, "epoch": position} | scores)
     value = _metric(scores, metric)
-    if _better(value, state.best_value, -1.0 if metric.endswith(("loss", "mse")) else 1.0):
+    if _better(value, state.best_value, -1.0 if is_better_lower(metric) else 1.0):
         state.best_value, state.best_step, state.best_epoch = value, state.step, position
         state.evaluations_since_best = 0
     else:
         state.evaluations_since_best += 1
     training.run.print(evaluation_line(position, scores, best=state.evaluations_since_best == 0))
+    tell(state.step / state.total_steps, scores)
     return scores.get("eval_loss", math.nan)
 
 
@@ -374,6 +377,11 @@ def _due(strategy: str, every: int, step: int, epoch_ends: bool, stop: bool) -> 
     if strategy == "no":
         return False
     return stop or (epoch_ends if strategy == "epoch" else step % every == 0)
+
+
+def is_better_lower(metric: str) -> bool:
+    """Whether a lower value of this score is better, as of a loss."""
+    return metric.endswith(("loss", "mse"))
 
 
 def _better(value: float, best: float | None, improvement: float) -> bool:

@@ -1,0 +1,12 @@
+from .ranges import Range as Range
+from .ranges import default_ranges as default_ranges
+from .ranges import ranges_of as ranges_of
+from .ranges import ranges_of_yaml as ranges_of_yaml
+from .results import shown as shown
+from .results import tell_results as tell_results
+from .results import trials_table as trials_table
+from .results import write_results as write_results
+from .study import Search as Search
+from .study import open_search as open_search
+from .trial import run_trial as run_trial
+from .trial import run_until_ready as run_until_ready
