@@ -9,9 +9,11 @@ always tries the same values, and two processes at once do not propose the same.
 
 import json
 import math
+import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -21,12 +23,12 @@ from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend, JournalFileOpenLock
 from optuna.trial import FrozenTrial, TrialState
 
-from finetune.files import remove
 from finetune.trials import claims
 from finetune.trials.ranges import Range, Value, combinations
 
 JOURNAL = "search.journal"
 _NAME = "search"
+_KEPT = ("run.yaml", "history.jsonl", "all_results.json", ".written", ".lock")  # of a trial that is not the best
 _MOST_DEATHS = 3
 _RANDOM = 10  # trials before the sampler begins to learn
 _BEFORE_PRUNING = 5  # trials that are finished
@@ -101,14 +103,19 @@ class Search:
         return max(finished, key=lambda trial: (sign * trial.values[0], -trial.number), default=None)
 
     def slim(self) -> None:
-        """Removes the models and checkpoints of finished trials, except those of the best trial."""
+        """Removes the models and checkpoints of finished trials, except those of the best trial.
+
+        Another process may do the same at the same time.
+        """
         best = self.best()
         for trial in self.trials():
             if trial.state.is_finished() and (best is None or trial.number != best.number):
                 folder = self.folder_of(trial.number)
                 for path in folder.iterdir() if folder.is_dir() else ():
-                    if path.name not in ("run.yaml", "history.jsonl", "all_results.json", ".written", ".lock"):
-                        remove(path)
+                    if path.is_dir() and not path.is_symlink():
+                        shutil.rmtree(path, ignore_errors=True)
+                    elif path.name not in _KEPT:
+                        path.unlink(missing_ok=True)
 
     def _with_values(self, trial: optuna.Trial) -> optuna.Trial:
         """Gives the trial its values. If it has some already, these stay."""
@@ -163,7 +170,8 @@ def propose(trial: optuna.Trial, name: str, one: Range) -> Value:
         return trial.suggest_int(name, int(one.low), high, step=step, log=one.log)
     low, high_number, step_number = float(one.low), float(one.high), one.step
     if step_number is not None:
-        high_number = low + step_number * math.floor((high_number - low) / step_number + 1e-9)
+        last = math.floor((high_number - low) / step_number + 1e-9)
+        high_number = float(Decimal(str(low)) + last * Decimal(str(step_number)))  # 0.3, not 0.30000000000000004
     return trial.suggest_float(name, low, high_number, step=step_number, log=one.log)
 
 

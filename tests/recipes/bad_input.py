@@ -153,6 +153,11 @@ def brat(text: str | None, marks: str) -> Change:
     return write
 
 
+def full(folder: Path) -> None:
+    folder.mkdir()
+    (folder / "notes.txt").write_text("mine")
+
+
 def remove(path: Path) -> None:
     path.unlink()
 
@@ -166,6 +171,8 @@ PRETRAIN = "pretrain --model_name_or_path model --train_file"
 QUESTIONS = "question_answering --model_name_or_path bilstm --eval_strategy no --train_file"
 ASKED = '{"question": "Who?", "context": "It is Ada.", "answers": {"text": ["Ada"], "answer_start": [6]}}\n'
 MODEL = "ner --dataset_name samples --max_seq_length 32 --model_name_or_path model"
+SEARCH = "search --task ner --dataset_name samples --model_name_or_path bilstm --config search.yaml"
+SEARCH_FILE = "search --task ner --train_file t.conll --model_name_or_path bilstm"
 MORE = "pretrain --dataset_name samples --max_seq_length 32 --model_name_or_path model"
 GOOD = "Ada\tB-PER\nran\tO\n"
 CSV = "text,label\ngood,1\nbad,0\n"
@@ -619,6 +626,45 @@ GROUPS: dict[str, list[Case]] = {
         Case("output_dir holds something else", "ner --dataset_name samples --output_dir other",
              "--output_dir other: this folder holds something that is no run; give another",
              {"other": lambda folder: (folder.mkdir(), (folder / "thesis.txt").touch())}),
+    ],
+    "A search": [
+        Case("a flag that does not exist", SEARCH, "search.yaml:2: unknown flag 'learning_rat'; did you mean "
+             "learning_rate?", {"search.yaml": "search:\n  learning_rat: [1]\n"}, status=2),
+        Case("a value where a range is wanted", SEARCH, "search.yaml:2: learning_rate: '1e-3' is no range; give low "
+             "and high, such as {low: 1e-5, high: 1e-3, log: true}, or a list, such as [8, 16, 32]",
+             {"search.yaml": "search:\n  learning_rate: 1e-3\n"}, status=2),
+        Case("a range without an end", SEARCH, "search.yaml:2: learning_rate: a range needs low and high; give low "
+             "and high, such as {low: 1e-5, high: 1e-3, log: true}, or a list, such as [8, 16, 32]",
+             {"search.yaml": "search:\n  learning_rate: {low: 1e-3}\n"}, status=2),
+        Case("a key that is none", SEARCH, "search.yaml:2: learning_rate: 'max' is no key of a range; give low and "
+             "high, such as {low: 1e-5, high: 1e-3, log: true}, or a list, such as [8, 16, 32]",
+             {"search.yaml": "search:\n  learning_rate: {low: 1e-3, max: 1e-2}\n"}, status=2),
+        Case("an end that is no number", SEARCH, "search.yaml:2: learning_rate: low is 'small', which is no number",
+             {"search.yaml": "search:\n  learning_rate: {low: small, high: 1}\n"}, status=2),
+        Case("ends in the wrong order", SEARCH, "search.yaml:2: learning_rate: low 0.01 is not below high 0.001",
+             {"search.yaml": "search:\n  learning_rate: {low: 1e-2, high: 1e-3}\n"}, status=2),
+        Case("powers of ten from 0", SEARCH, "search.yaml:2: weight_decay: log needs a low above 0, and takes no "
+             "step",
+             {"search.yaml": "search:\n  weight_decay: {low: 0, high: 1, log: true}\n"}, status=2),
+        Case("a range and a value for one flag", f"{SEARCH} --learning_rate 1", "--learning_rate: search has a range "
+             "for it, too; leave one of them out", {"search.yaml": "search:\n  learning_rate: [1, 2]\n"}, status=2),
+        Case("a value that its flag does not take", SEARCH, "--per_device_train_batch_size 0: must be at least 1",
+             {"search.yaml": "search:\n  per_device_train_batch_size: [0, 8]\n"}),
+        Case("a flag of the data", SEARCH, "search, train_file: a search cannot change this flag",
+             {"search.yaml": "search:\n  train_file: [a, b]\n"}),
+        Case("no evaluations", f"{SEARCH} --eval_strategy no", "--eval_strategy no: a search needs evaluations; give "
+             "epoch or steps", {"search.yaml": "search:\n  learning_rate: [1, 2]\n"}),
+        Case("no validation data", f"{SEARCH_FILE} --validation_split_percentage 0", "a search needs validation "
+             "data; give --validation_file or a --validation_split_percentage above 0",
+             {"t.conll": "a B-X\n\nb O\n"}),
+        Case("no trial", f"{SEARCH_FILE} --trials 0", "--trials 0: must be at least 1", {"t.conll": "a B-X\n"}),
+        Case("a model that is not trained by steps", f"{SEARCH_FILE} --model_name_or_path dictionary",
+             "--model_name_or_path dictionary: it has no flags to search", {"t.conll": "a B-X\n"}),
+        Case("--overwrite_output_dir", f"{SEARCH_FILE} --overwrite_output_dir true", "--overwrite_output_dir: a "
+             "search goes on with the trials in its folder; to begin a new one, give another --output_dir",
+             {"t.conll": "a B-X\n"}),
+        Case("a folder with something else", f"{SEARCH_FILE} --output_dir there", "--output_dir there: this folder "
+             "holds something that is no search; give another", {"t.conll": "a B-X\n\nb O\n" * 20, "there": full}),
     ],
     "The Hub cannot be reached": [
         Case("a data set", "ner --dataset_name nobody/nothing", "--dataset_name nobody/nothing: not loaded: …"),

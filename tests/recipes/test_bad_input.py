@@ -21,12 +21,12 @@ from bad_input import ERRORS, GROUPS, OTHERS, Case, document
 
 from finetune import data, files
 from finetune.arguments import DataArguments
-from recipes import language_model, ner, pretrain, question_answering, sentiment, seq2seq
+from recipes import language_model, ner, pretrain, question_answering, search, sentiment, seq2seq
 from recipes.ner import NerConfig, finetune_ner
 
 ROOT = Path(__file__).parents[2]
 RECIPES = {"ner": ner, "pretrain": pretrain, "question_answering": question_answering, "sentiment": sentiment}
-RECIPES |= {"seq2seq": seq2seq, "language_model": language_model}
+RECIPES |= {"seq2seq": seq2seq, "language_model": language_model, "search": search}
 CASES = [pytest.param(case, id=f"{group}: {case.what}") for group, cases in GROUPS.items() for case in cases]
 SHAPE = {"hidden_size": 8, "embedding_size": 8, "char_features": "none"}  # of baselines
 TINY = SHAPE | {

@@ -145,6 +145,29 @@ def test_every_form_says_the_same(compared):
     assert str(folder) not in card
 
 
+def test_parts_train_each_run_once_and_the_whole_writes_the_report(tmp_path, monkeypatch):
+    trained = []
+
+    def train(run, config):
+        trained.append(config.output_dir)
+        return processes._call(run, config)  # here, without a process of its own
+
+    monkeypatch.setattr(recipe.processes, "train", train)
+    own = NerConfig(**TINY | {"num_train_epochs": 1})
+    models = {name: replace(own, model_name_or_path=name) for name in ("rnn", "dictionary")}
+    config = CompareConfig(models, seeds=(0, 1), output_dir=str(tmp_path / "out"))
+    for part in ((2, 2), (1, 2)):
+        assert compare(replace(config, part=part)) == {}
+    assert not (tmp_path / "out/report.html").exists()
+    assert len(trained) == len(set(trained)) == 3
+    assert list(compare(config)["models"]) == ["rnn", "dictionary"]
+    assert len(trained) == 3
+    with pytest.raises(ValueError, match="give a number from 1 to 2"):
+        compare(replace(config, part=(3, 2)))
+    with pytest.raises(ValueError, match="there are only 3 runs"):
+        compare(replace(config, part=(4, 4)))
+
+
 def test_a_finished_run_is_not_run_again(compared, monkeypatch):
     config, report, folder = compared
     trained = []
