@@ -83,6 +83,14 @@ class WordFileArguments:
         "Tables: the column that says which sentence a word is in; an empty cell stands for the cell above it. With "
         "sentences that each document counts anew: document,sentence.",
     )
+    document_column: str | None = flag(
+        None, "Tables with a list of words in each row: the column that says which document a sentence belongs to."
+    )
+    split_sentences: bool = flag(
+        False,
+        "Files with spans: each sentence of a text is a row, instead of the whole text; always so with a --context. "
+        "The model then splits the texts that it is given, too.",
+    )
     tagging_scheme: Literal["auto", "IOB1", "IOB2", "IOE1", "IOE2", "IOBES", "BILOU", "BMES"] = flag(
         "auto", "The scheme of the tags of entities. auto: each split's own, as its prefixes say."
     )
@@ -98,6 +106,30 @@ class WordFileArguments:
         "auto",
         "Column files: which lines are comments. before_sentences: all that begin with # before the first word of a "
         "sentence; none: no line. auto: those with # and a space, if they do not look like a row (docs/tables.md).",
+    )
+
+
+@dataclass
+class TagArguments:
+    """What the tags of words are, what a window of words shows, and the head."""
+
+    tagging: Literal["auto", "plain", "entities"] = flag(
+        "auto",
+        "What the tags are: plain (such as parts of speech) or entities (with or without B- and I-). auto: entities "
+        "if the training data has such prefixes, else plain.",
+    )
+    label_all_tokens: bool = flag(False, "Train on all subwords of a word, not only on the first one.")
+    doc_stride: int | None = flag(None, "Number of subwords that two neighbouring windows share [half a window].")
+    context: Literal["none", "document", "side_by_side"] = flag(
+        "none",
+        "What a window shows beside a sentence. document: its neighbours in the same document, as many as fit; only "
+        "the sentence is labelled there. side_by_side: sentences of a document share a window.",
+    )
+    context_size: int | None = flag(
+        None, "Largest number of subwords of neighbours on each side, with --context document [as many as fit]."
+    )
+    head: Literal["linear", "crf"] = flag(
+        "linear", "linear: each word is tagged alone. crf: a CRF also learns which tag follows which."
     )
 
 

@@ -110,6 +110,7 @@ def load_predictor(
     else:
         predictor = _with_torch(model_dir, batch_size, max_seq_length, doc_stride, revision, task, also, alone)
     surety.checked(predictor.settings, str(model_dir))
+    data.check_context(predictor.settings, str(model_dir))
     if top_k is not None and not predictor.says_labels:
         raise ValueError(f"--top_k {top_k}: only a model that gives labels has a score for each of them")
     if min_precision is not None:
@@ -154,6 +155,7 @@ def _with_torch(
     accelerator = Accelerator(cpu=not hardware.is_available())
     task = task or tasks.of_head(head)
     task_settings = _settings_of_model(model.config)
+    task_settings |= {name: settings[name] for name in data.CONTEXT_SETTINGS if name in settings}
     model = training.prepare_to_predict(model, accelerator.device)
     run = partial(
         _collected,
@@ -179,6 +181,7 @@ def _with_torch(
         chains=hasattr(model, "crf"),
         word_column=_word_column(settings),
         text_columns=(settings.get("text_column_name"), settings.get("text_pair_column_name")),
+        document_column=settings.get("document_column"),
     )
 
 
@@ -212,6 +215,7 @@ def _with_onnx(
         run=partial(model.collect, batch_size=batch_size, also=also),
         chains=told.crf is not None,
         word_column=told.word_column,
+        document_column=told.document_column,
     )
 
 
@@ -303,6 +307,7 @@ class Predictor:
     chains: bool = False  # whether the model has a CRF
     word_column: int | str | None = None  # the run's column of words; None: the default
     text_columns: tuple[str | None, str | None] = (None, None)  # the run's columns of texts and of second texts
+    document_column: str | None = None  # the run's column of documents
     top_k: int | None = None  # how many labels answers tell with their scores; 0: all
     min_score: float | None = None  # answers with a lower score are not given
     promise: str = ""  # what `min_precision` promises and costs, as a text
@@ -317,13 +322,21 @@ class Predictor:
         """Whether its answers are labels, which have scores."""
         return hasattr(self.task, "promises") and self.settings["problem_type"] != "regression"
 
-    def __call__(self, samples: Sequence[Sample]) -> list[dict[str, Any]]:
+    @property
+    def sees_documents(self) -> bool:
+        """Whether its windows show sentences with their neighbours."""
+        return self.labels_words and self.settings.get("context", "none") != "none"
+
+    def __call__(self, samples: Sequence[Sample], documents: Sequence[int] | None = None) -> list[dict[str, Any]]:
         """One answer for each sample, in the same order.
 
         Args:
             samples: for a model that answers questions, tuples of a question and its passage. For a model that labels
                 words, lists of words, or texts, which `finetune.data.split_words` splits. For a model that labels
                 texts, texts or tuples of two texts; they are cut at `max_seq_length` as in training.
+            documents: for a model that was trained with a `--context`, the document of each sample that is a list of
+                words: a number from 1 on, or 0 for a sentence that is alone [0]. Neighbours with the same number are
+                one document. The sentences of a text are always one document.
 
         Returns:
             For texts:
@@ -389,7 +402,10 @@ class Predictor:
                 self.check(sample)
             except ValueError as error:
                 raise ValueError(f"sample {i}: {error}") from error
-        found: list[dict[str, Any]] = self.task.answer(samples, self)
+        if documents is not None and len(documents) != len(samples):
+            raise ValueError(f"documents: {len(documents)} numbers for {len(samples)} samples")
+        known = (documents,) if documents is not None and self.sees_documents else ()
+        found: list[dict[str, Any]] = self.task.answer(samples, self, *known)
         return found
 
     def check(self, sample: Sample) -> None:
@@ -411,6 +427,7 @@ _SETTINGS: dict[str, Any] = {
     "score_temperature": None,
     "entity_scale": None,
     "promises": None,
+    **data.CONTEXT_SETTINGS,
 }
 
 
@@ -436,6 +453,10 @@ def _settings_of_run(folder: Path) -> dict[str, Any]:
         "text_pair_column_name": str | None,
         "train_file": str | None,
         "file_format": str,
+        "document_column": str | None,
+        "context": str,
+        "context_size": int | None,
+        "split_sentences": bool,
     }
     settings = {key: written[key] for key in kinds if key in written}
     for key, value in settings.items():

@@ -14,13 +14,14 @@ from __future__ import annotations  # names of the lazy parts in signatures woul
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 from finetune import cli, models, stages, training
 from finetune.arguments import (
     DataArguments,
     LossArguments,
     ModelArguments,
+    TagArguments,
     TextFileArguments,
     TrainingArguments,
     WordFileArguments,
@@ -32,7 +33,13 @@ from finetune.from_python import documented, names_of_python
 @documented
 @dataclass
 class NerConfig(
-    TrainingArguments, LossArguments, ModelArguments, WordFileArguments, TextFileArguments, DataArguments
+    TrainingArguments,
+    LossArguments,
+    ModelArguments,
+    TagArguments,
+    WordFileArguments,
+    TextFileArguments,
+    DataArguments,
 ):
     """All flags of this recipe."""
 
@@ -44,16 +51,6 @@ class NerConfig(
     )
     label_column_name: str = flag(
         "ner_tags", "Column of the tags, also --tag_column; in column files as above [the last].", "--tag_column"
-    )
-    tagging: Literal["auto", "plain", "entities"] = flag(
-        "auto",
-        "What the tags are: plain (such as parts of speech) or entities (with or without B- and I-). auto: entities "
-        "if the training data has such prefixes, else plain.",
-    )
-    label_all_tokens: bool = flag(False, "Train on all subwords of a word, not only on the first one.")
-    doc_stride: int | None = flag(None, "Number of subwords that two neighbouring windows share [half a window].")
-    head: Literal["linear", "crf"] = flag(
-        "linear", "linear: each word is tagged alone. crf: a CRF also learns which tag follows which."
     )
 
 

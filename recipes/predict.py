@@ -162,11 +162,14 @@ def predict_stream(config: PredictConfig) -> int:
         # 3. Read the records in chunks. If the input is not a file, a chunk that is not full does not wait long.
         name = "standard input" if config.input_file == "-" else config.input_file
         where = text_columns(config, predictor), config.tag_column, data.check_delimiter(config.delimiter)
-        records = data.read_records(file, name, input_format, word_column(config, predictor), *where)
+        own_word_column = word_column(config, predictor)
+        key = predictor.document_column
+        records = data.read_records(file, name, input_format, own_word_column, *where, document_key=key)
         records = checked(data.with_head(records, name) if form.table else records, predictor, name)
         patience = None if stat.S_ISREG(os.fstat(file.fileno()).st_mode) else PATIENCE
         total, words, seconds = 0, 0, 0.0
-        for chunks in rounds(data.in_chunks(records, CHUNK, patience), processes):
+        group = (lambda record: record.document) if predictor.sees_documents else None
+        for chunks in rounds(data.in_chunks(records, CHUNK, patience, group), processes):
             # 4. Label a chunk in each process, and write the answers in the order of the chunks.
             began = time.perf_counter()
             own = labelled(predictor, write, chunks[rank] if rank < len(chunks) else [], name)
@@ -268,7 +271,7 @@ def labelled(
 ) -> Made:
     """The answers of a chunk as `write` writes them."""
     try:
-        answers = predictor([record.sample for record in chunk])
+        answers = predictor([record.sample for record in chunk], [record.document for record in chunk])
         for record, answer in zip(chunk, answers, strict=True):
             refuse_to_overwrite(record, answer, name)
     except ValueError as error:

@@ -30,7 +30,7 @@ BASES = {
     "Protocol",
 }
 FLAGS = {"TrainingArguments", "ModelArguments", "DataArguments", "Seq2SeqModelArguments", "LossArguments"}
-FLAGS |= {"TextFileArguments", "WordFileArguments", "TeacherArguments"}
+FLAGS |= {"TextFileArguments", "WordFileArguments", "TeacherArguments", "TagArguments"}
 
 
 def modules(folder):

@@ -24,6 +24,11 @@ from .conll import column_number as column_number
 from .conll import conll_sentences as conll_sentences
 from .conll import read_conll as read_conll
 from .conll import write_conll as write_conll
+from .context import CONTEXT_SETTINGS as CONTEXT_SETTINGS
+from .context import check_context as check_context
+from .context import context_notes as context_notes
+from .context import document_numbers as document_numbers
+from .context import sentence_lengths as sentence_lengths
 from .documents import Corpus as Corpus
 from .documents import read_corpus as read_corpus
 from .file_flags import check_delimiter as check_delimiter

@@ -17,11 +17,12 @@ from __future__ import annotations  # names of the lazy parts in signatures woul
 
 import itertools
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from finetune.data.context import Context, document_numbers, joined, neighbours, told
 from finetune.data.rows import Rows, ranges
 
 if TYPE_CHECKING:
@@ -50,6 +51,7 @@ class Alignment:
     gold: np.ndarray  # int64 (W,): index into the labels
     word_counts: np.ndarray  # int64 (W,): subwords of each word
     subwords: Subwords  # the subwords of the words, before they were cut into windows
+    context: str = ""  # what the context of the windows costs, as a line
 
     @property
     def words(self) -> int:
@@ -89,16 +91,20 @@ def align(
     max_seq_length: int = 128,
     doc_stride: int | None = None,
     label_all_tokens: bool = False,
+    context: Context = "none",
+    context_size: int | None = None,
 ) -> Alignment:
     """Cuts sentences of words into windows of subwords with labels.
 
     Args:
-        dataset: columns `tokens` (list of str) and `ner_tags` (list of str), as `read_tagged` returns them.
+        dataset: columns `tokens` (list of str) and `ner_tags` (list of str), as `read_tagged` returns them; for a
+            `context` also `document` (str, null where it is not known).
         tokenizer: a fast tokenizer of any kind.
         labels: index -> tag. `labels[0]` is the tag of words without a subword.
         max_seq_length: the largest number of subwords in a window, with the special tokens; at least 8.
         doc_stride: the number of subwords that two neighbouring windows share; default: half a window.
         label_all_tokens: label all subwords of a word. After the first subword, `B-` becomes `I-`.
+        context, context_size: what a window shows of the neighbours of a sentence (`context.py`).
 
     Raises:
         ValueError: for a window that is too short, or that shares too much with its neighbour.
@@ -106,6 +112,7 @@ def align(
     words, sentence_offsets = flatten_words(dataset)
     gold, _ = tag_ids(dataset, labels)
     inside = _inside(labels) if label_all_tokens else None
+    known = context != "none" and "document" in dataset.column_names
     return align_words(
         words,
         sentence_offsets,
@@ -114,6 +121,9 @@ def align(
         max_seq_length=max_seq_length,
         doc_stride=doc_stride,
         inside=inside,
+        documents=document_numbers(dataset["document"]) if known else None,
+        context=context,
+        context_size=context_size,
     )
 
 
@@ -126,6 +136,9 @@ def align_words(
     max_seq_length: int = 128,
     doc_stride: int | None = None,
     inside: np.ndarray | None = None,
+    documents: np.ndarray | None = None,
+    context: Context = "none",
+    context_size: int | None = None,
 ) -> Alignment:
     """`align` for words that are not in a data set. They may have no labels.
 
@@ -133,6 +146,8 @@ def align_words(
         words: W strings.
         sentence_offsets, gold, inside: see `cut_windows`. Without `gold`, the first subword of each word gets label
             0, because a CRF predicts only where the label is not -100.
+        documents: of each sentence, as `document_numbers` gives them. Without them, each sentence is alone.
+        context, context_size: as `align` takes them.
     """
     if max_seq_length < 8:
         raise ValueError(f"--max_seq_length {max_seq_length}: must be at least 8, to leave room for words")
@@ -146,7 +161,23 @@ def align_words(
     if gold is None:
         gold = np.zeros(len(words), dtype=np.int64)
     subwords = encode_words(tokenizer, words)
-    return cut_windows(subwords, sentence_offsets, gold, prefix, suffix, content, overlap, inside)
+    cut = (gold, prefix, suffix, content, overlap, inside)
+    if context == "none" or documents is None:
+        return cut_windows(subwords, sentence_offsets, *cut)
+    at = (subwords.starts, sentence_offsets, documents, content)
+    if context == "side_by_side":
+        found = replace(cut_windows(subwords, joined(*at), *cut), sentence_offsets=sentence_offsets)
+    else:
+        found = cut_windows(subwords, sentence_offsets, *cut, around=neighbours(*at, context_size))
+    lengths = np.diff(subwords.starts[sentence_offsets])
+    windows = _windows_of(lengths, content, content - overlap)
+    alone = np.where(windows > 1, windows * content, lengths) + windows * (len(prefix) + len(suffix))
+    return replace(found, context=told(documents, len(found.rows), int(found.rows.offsets[-1]), int(alone.sum())))
+
+
+def _windows_of(lengths: np.ndarray, content: int, step: int) -> np.ndarray:
+    """The number of windows of each sentence. They start every `step` tokens; the last one ends with the sentence."""
+    return np.where(lengths > content, 1 + -(-(lengths - content) // step), np.minimum(lengths, 1))
 
 
 def cut_windows(
@@ -158,6 +189,7 @@ def cut_windows(
     content: int,
     overlap: int,
     inside: np.ndarray | None = None,
+    around: tuple[np.ndarray, np.ndarray] | None = None,
 ) -> Alignment:
     """The computation of `align`, with arrays.
 
@@ -169,15 +201,16 @@ def cut_windows(
             next window repeats.
         inside: int64 (L,), for each label of a first subword, the label of the word's further subwords. None: the
             further subwords have no label.
+        around: two int64 (S,): how many tokens before and after each sentence its window shows, too, without labels.
+            They are 0 where the sentence has several windows.
     """
     counts = np.diff(subwords.starts)  # (W,)
     words_of = np.diff(sentence_offsets)  # (S,)
     sentence_starts = subwords.starts[sentence_offsets]  # (S + 1,), in tokens
     lengths = np.diff(sentence_starts)  # (S,)
 
-    # Windows start every `step` tokens; the last one ends with the sentence.
     step = content - overlap
-    windows_of = np.where(lengths > content, 1 + -(-(lengths - content) // step), np.minimum(lengths, 1))  # (S,)
+    windows_of = _windows_of(lengths, content, step)  # (S,)
     first_window = _offsets(windows_of)
     sentence_of_window = np.repeat(np.arange(len(lengths)), windows_of)  # (N,)
     k = np.arange(len(sentence_of_window)) - first_window[sentence_of_window]
@@ -185,6 +218,9 @@ def cut_windows(
     window_start = sentence_starts[sentence_of_window] + np.minimum(k * step, last_start[sentence_of_window])
     window_length = np.minimum(lengths, content)[sentence_of_window]
     has_long = bool((windows_of > 1).any())
+    if around is not None:
+        window_start = window_start - around[0][sentence_of_window]
+        window_length = window_length + (around[0] + around[1])[sentence_of_window]
 
     # The tokens of all windows: the sentences' tokens, with special tokens around each window's.
     row_offsets = _offsets(window_length + len(prefix) + len(suffix))  # (N + 1,)
@@ -195,9 +231,10 @@ def cut_windows(
     for i in range(len(suffix)):
         is_content[row_offsets[1:] - 1 - i] = False
     tokens = {}
+    repeated = has_long or around is not None
     for key, values in subwords.features.items():
         tokens[key] = np.zeros((T, *values.shape[1:]), dtype=values.dtype)
-        tokens[key][is_content] = values[ranges(window_start, window_length)] if has_long else values
+        tokens[key][is_content] = values[ranges(window_start, window_length)] if repeated else values
     for i, token in enumerate(prefix):
         tokens["input_ids"][row_offsets[:-1] + i] = token
     for i, token in enumerate(suffix):

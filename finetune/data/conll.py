@@ -56,7 +56,8 @@ class Sentences:
     words: list[list[str]]
     tags: list[list[str]]
     lines: list[list[int]]
-    documents: list[int] = field(default_factory=list)  # of each sentence; a line such as `-DOCSTART-` begins one
+    # The number of each sentence's document, from 1 on. A line such as `-DOCSTART-` begins one; 0: before the first.
+    documents: list[int] = field(default_factory=list)
 
 
 @dataclass
@@ -129,21 +130,26 @@ def read_conll(
         only_words=written_here,
         any_tag=any_tag,
     ):
+        before, begun = begun_documents(sentence)
         if sentence.words:
             result.words.append(sentence.words)
             result.tags.append(sentence.tags)
             result.lines.append(sentence.numbers)
-            begins = [
-                place
-                for place, line in enumerate(sentence.lines)
-                if line.startswith(_BEGINS_DOCUMENT) and place not in sentence.rows
-            ]
-            before = sum(place < min(sentence.rows) for place in begins)
             result.documents.append(document + before)
-            document += len(begins)
+        document += begun
     if not result.words:
         raise ValueError(f"{path}: no sentence in this file")
     return result
+
+
+def begun_documents(sentence: Sentence) -> tuple[int, int]:
+    """How many documents begin before the first word of a sentence, and in all of its lines."""
+    begins = [
+        place
+        for place, line in enumerate(sentence.lines)
+        if line.startswith(_BEGINS_DOCUMENT) and place not in sentence.rows
+    ]
+    return sum(place < min(sentence.rows, default=0) for place in begins), len(begins)
 
 
 def conll_sentences(

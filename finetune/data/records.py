@@ -14,6 +14,7 @@ class Record:
     sample: str | tuple[str, str] | list[str]  # a text, a pair of texts, or words
     row: dict[str, Any] = field(default_factory=dict)  # keys that the answer keeps
     sentence: Sentence | None = None  # for a column file: its lines; the lines after the last sentence have no word
+    document: int = 0  # the number of its document, from 1 on; 0: none is known
     head: bool = False  # whether it has the names of the columns; its sample is empty, but of the right kind
 
     @property

@@ -1,5 +1,6 @@
 """Files with spans of characters, in the forms of the tools that people annotate with: which form a file has, its
-rows, and how it is written back. A row is a whole text; a long one goes through the model in windows.
+rows, and how it is written back. A row is a whole text, which goes through the model in windows if it is long; or a
+sentence of a text.
 
 What is not read, or had to be decided, is counted and told in one line for each split.
 """
@@ -14,6 +15,7 @@ from typing import Any
 
 from finetune.data.brat import read_brat, write_brat
 from finetune.data.character_spans import MarkedText, Nested, Span, place, spans_of, words_and_tags
+from finetune.data.context import sentence_lengths
 from finetune.data.doccano import read_doccano, with_doccano_spans
 from finetune.data.json_records import read_json_records, write_json_records
 from finetune.data.label_studio import read_label_studio, with_label_studio_spans
@@ -123,16 +125,24 @@ def _items(value: Any) -> list[Any]:
 
 
 def read_spans(
-    source: Any, form: str, split: str, *, nested: Nested = "outer", unit: Unit = "auto"
+    source: Any,
+    form: str,
+    split: str,
+    *,
+    nested: Nested = "outer",
+    unit: Unit = "auto",
+    split_sentences: bool = False,
 ) -> dict[str, Any] | None:
     """The rows of a split; None if no text of an evaluation split is annotated.
 
     Args:
         form: of `SPAN_READERS`.
+        split_sentences: each sentence of a text is a row. No span goes over the end of a sentence.
 
     Returns:
-        Lists with an item for each text: `tokens`, `ner_tags` in IOB2, `document` (its name or id), `sources` (its
-        file), `line` (of each word: where its span stands, or the text); and `source`, as it was given.
+        Lists with an item for each row: `tokens`, `ner_tags` in IOB2, `document` (the name or id of the text),
+        `sources` (its file), `line` (of each word: where its span stands, or the text); `source`, as it was given;
+        and with `split_sentences` also `documents` (the number of the text, from 1 on).
 
     Raises:
         ValueError: naming file and line or record.
@@ -147,8 +157,8 @@ def read_spans(
     if not annotated:
         raise ValueError(f"{source}: no text is annotated, of {len(texts):,}")
     told = Counter({"texts without annotation, left out": len(texts) - annotated})
-    columns: dict[str, Any] = {key: [] for key in ("tokens", "ner_tags", "line", "sources", "document")}
-    number = 0
+    columns: dict[str, Any] = {key: [] for key in ("tokens", "ner_tags", "line", "sources", "document", "documents")}
+    kept, number = 0, 0
     for marked in texts:
         if not marked.annotated:
             continue
@@ -159,17 +169,33 @@ def read_spans(
         if not places:
             told["texts without a word, left out"] += 1
             continue
+        kept += 1
         told["words split where a span begins or ends in them"] += len(set(words) - set(places))
-        columns["tokens"].append([marked.text[begin:end] for begin, end in places])
-        columns["ner_tags"].append(tags)
-        columns["line"].append([marked.line if owner < 0 else spans[owner].line for owner in owners])
-        columns["sources"].append(str(marked.source))
-        columns["document"].append(marked.document)
-    told = Counter({"texts": len(columns["tokens"]), "spans": number}) + told
+        lengths = _sentences(marked, places, spans, told) if split_sentences else [len(places)]
+        tokens = (marked.text[begin:end] for begin, end in places)
+        lines = (marked.line if owner < 0 else spans[owner].line for owner in owners)
+        for key, values in (("tokens", tokens), ("ner_tags", iter(tags)), ("line", lines)):
+            columns[key] += [list(itertools.islice(values, length)) for length in lengths]
+        for key, value in (("sources", str(marked.source)), ("document", marked.document), ("documents", kept)):
+            columns[key] += [value] * len(lengths)
+    if not split_sentences:
+        del columns["documents"]
+    told = Counter({"texts": kept, "spans": number}) + told
     _tell(source, told, sum((text.others for text in texts), Counter()))
     if not columns["tokens"]:
         raise ValueError(f"{source}: no text with a word in this file")
     return columns | {"source": source}
+
+
+def _sentences(
+    marked: MarkedText, places: Sequence[tuple[int, int]], spans: Sequence[Span], told: Counter[str]
+) -> list[int]:
+    """How many words each sentence of a text has."""
+    lengths = sentence_lengths(marked.text, places, [(span.begin, span.end) for span in spans])
+    told["sentences"] += len(lengths)
+    found = len(sentence_lengths(marked.text, places))
+    told["ends of sentences inside a span, which do not count"] += found - len(lengths)
+    return lengths
 
 
 def _tell(source: Path, told: Counter[str], others: Counter[str]) -> None:

@@ -15,15 +15,15 @@ A form with columns first gives a record with `head`. It asks for nothing, and i
 import queue
 import re
 import threading
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any, BinaryIO, TypeVar
 
-from finetune.data.conll import conll_sentences
+from finetune.data.conll import begun_documents, conll_sentences
 from finetune.data.json_lines import json_rows
 from finetune.data.records import Record
 from finetune.data.tables import TextColumns, table_records
-from finetune.data.treebanks import treebank_sentences
+from finetune.data.treebanks import begins_document, treebank_sentences
 
 FORMS = ("text", "words", "jsonl", "conll", "conllu", "csv", "tsv")
 
@@ -38,6 +38,7 @@ def read_records(
     columns: TextColumns | None = None,
     tag_column: str = "NER",
     delimiter: str | None = None,
+    document_key: str | None = None,
 ) -> Iterator[Record]:
     """Yields the records of a stream, each as soon as it has arrived.
 
@@ -50,23 +51,34 @@ def read_records(
         tag_column: for `conllu`, the place that `with_tags` writes labels to.
         delimiter: for `conll`, what stands between two columns [a tab if the first row has one, else spaces].
         columns: for `csv` and `tsv`, the columns of the texts.
+        document_key: for `jsonl`, the key that says which document a sentence belongs to.
 
     Raises:
         ValueError: naming `name` and the line, for a line that is no record. The records before it come first.
     """
     lines = _numbered_lines(file, name)
+    document = 0
     if form == "conll":
         for sentence in conll_sentences(lines, name, word_column, tag_column=None, separator=delimiter):
             number = next(iter(sentence.numbers), sentence.begin)
-            yield Record(number, sentence.words, sentence=sentence)
+            before, begun = begun_documents(sentence)
+            yield Record(number, sentence.words, sentence=sentence, document=document + before)
+            document += begun
     elif form == "conllu":
         for sentence in treebank_sentences(lines, name, tags=tag_column):
-            yield Record(next(iter(sentence.numbers), sentence.begin), sentence.words, sentence=sentence)
+            document += begins_document(sentence)
+            number = next(iter(sentence.numbers), sentence.begin)
+            yield Record(number, sentence.words, sentence=sentence, document=document)
     elif form in ("csv", "tsv"):
         yield from table_records(lines, name, form, columns or TextColumns(), may_look_ahead=file.seekable())
     elif form == "jsonl":
+        above: Any = None
         for number, row in json_rows(Path(name), lines):
-            yield Record(number, _sample(row, f"{name}:{number}"), row)
+            sample = _sample(row, f"{name}:{number}")
+            own = row.get(document_key) if document_key is not None else None
+            document += own not in (None, "", above)
+            above = own
+            yield Record(number, sample, row, document=0 if own in (None, "") else document)
     else:
         for number, line in lines:
             words = [word for word in re.split(r"[ \t]+", line) if word]
@@ -116,13 +128,17 @@ def _numbered_lines(file: BinaryIO, name: str) -> Iterator[tuple[int, str]]:
             yield number, line
 
 
-def in_chunks(items: Iterable[T], size: int, patience: float | None = None) -> Iterator[list[T]]:
+def in_chunks(
+    items: Iterable[T], size: int, patience: float | None = None, group: Callable[[T], int] | None = None
+) -> Iterator[list[T]]:
     """Yields lists of `size` items; shorter ones at the end, before an error, and if the next item comes too late.
 
     The items are made in another thread.
 
     Args:
         patience: how many seconds to wait for the next item; None: without a limit.
+        group: the number of the group of an item, 0 for none. Neighbours of a group stay in one list, which may then
+            have more than `size` items, and waits for the end of its last group.
 
     Raises:
         Exception: the error that `items` raises. The items before it come first.
@@ -141,16 +157,24 @@ def in_chunks(items: Iterable[T], size: int, patience: float | None = None) -> I
 
     threading.Thread(target=fill, daemon=True).start()
     chunk: list[T] = []
+    ready = 0  # how many items of the chunk may be given: those of its last group only if the group has ended
+    last = 0
     while True:
         try:
-            item = waiting.get(timeout=patience if chunk else None)
+            item = waiting.get(timeout=patience if ready else None)
         except queue.Empty:
             item = None
         if item is not None and item is not end:
+            own = group(item) if group is not None else 0
+            if not own or own != last:
+                ready = len(chunk)
             chunk.append(item)
-        if chunk and (item is None or item is end or len(chunk) == size):
-            yield chunk
-            chunk = []
+            ready, last = ready if own else len(chunk), own
+        if item is end:
+            ready = len(chunk)
+        if ready and (item is None or item is end or len(chunk) >= size):
+            yield chunk[:ready]
+            chunk, ready = chunk[ready:], 0
         if item is end:
             break
     if failure:

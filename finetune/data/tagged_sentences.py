@@ -5,7 +5,7 @@
 | `tokens` | list of str | |
 | `ner_tags` | list of str | tags of entities in IOB2; or plain tags as they are |
 | `plain` | bool | true; this column exists only if the tags are plain |
-| `document` | str | name or id of the text; only for files with spans (`span_files.py`) |
+| `document` | str | name or id of the text, or its number; only for files with spans, or if asked for |
 | `source`, `line` | str, int or list of int | the place of the row, or of each word, for messages |
 
 If a tag of the training split has a prefix, as in `B-PER`, the tags are those of entities. Then a tag without a
@@ -65,6 +65,9 @@ def read_tagged(
     sentence_column: str | None = None,
     label_names: str | None = None,
     tagging_scheme: str = "auto",
+    document_column: str | None = None,
+    split_sentences: bool = False,
+    keep_documents: bool = False,
     given: Mapping[str, Any] | None = None,
 ) -> dict[str, datasets.Dataset]:
     """Reads sentences of words, with a tag for each word.
@@ -83,6 +86,9 @@ def read_tagged(
         sentence_column: of a table with a word in each row, as `read_word_table` takes it.
         label_names: the names of tags that are numbers, as `names_in` takes them.
         tagging_scheme: one of `SCHEMES`; `auto`: each split's own, as its tags tell it.
+        document_column: of tables with a list in each row, the column that says which document a sentence belongs to.
+        split_sentences: for files with spans, as `read_spans` takes it.
+        keep_documents: the rows get the column `document`. Then the training split must know its documents.
         given: rows from Python, as `given_splits` takes them.
 
     Returns:
@@ -108,6 +114,11 @@ def read_tagged(
         for split, source in sources.items()
     }
     _check_flags_of_spans(spans["train"], tagging, layout.encoding)
+    if document_column is not None and (forms["train"] or spans["train"]):
+        raise ValueError(
+            f"--document_column {document_column}: only tables with a list of words in each row have it; a "
+            "table with a word in each row takes --sentence_column document,sentence"
+        )
     if forms["train"] is None and spans["train"] is None:
         words, tags = find_columns(
             sources["train"], asked, config.column_names, (), encoding=layout.encoding
@@ -115,11 +126,12 @@ def read_tagged(
     for split, source in sources.items():
         form, of_spans = forms[split], spans[split]
         if of_spans is not None:
-            columns = read_spans(source, of_spans, split, nested=nested, unit=span_offsets)
+            how: Any = {"nested": nested, "unit": span_offsets, "split_sentences": split_sentences}
+            columns = read_spans(source, of_spans, split, **how)
         elif form is not None:
             columns = read_words(source, form, layout, split)
         else:
-            columns = _read(source, words, tags, layout, numbers, split)
+            columns = _read(source, words, tags, layout, numbers, split, document_column)
         if columns is None:
             tell_of_no_labels(split)
             continue
@@ -143,12 +155,14 @@ def read_tagged(
             columns["plain"] = [True] * len(columns["tokens"])
     else:
         _rewrite(splits, runs, tagging_scheme)
+    if keep_documents:
+        _name_documents(splits)
     train = splits["train"]
     texts = [" ".join(sentence) for sentence in train["tokens"]]
     hold_out(
         splits,
         config,
-        "sentences" if spans["train"] is None else "texts",
+        "sentences" if spans["train"] is None or split_sentences else "texts",
         texts,
         train["ner_tags"],
         train.pop("documents", None),
@@ -172,10 +186,14 @@ def _read(
     layout: Layout,
     numbers: Sequence[str] | None,
     split: str,
+    documents: str | None,
 ) -> dict[str, Any] | None:
     """The columns of a split of lists as they are, with unchecked tags; None if it has no tags."""
+    names = [words, tags] if documents is None else [words, tags, documents]
+    if documents in (words, tags):
+        raise ValueError(f"--document_column {documents}: this column has the words or the tags; name another one")
     found, lines = read_columns(
-        source, [words, tags], layout.column_names, encoding=layout.encoding, delimiter=layout.delimiter
+        source, names, layout.column_names, encoding=layout.encoding, delimiter=layout.delimiter
     )
     if split != "train" and has_no_label(found[tags]):
         return None
@@ -186,7 +204,38 @@ def _read(
         ]
     _check_lists(source, found[words], found[tags], words, tags, lines)
     plain = [[plain_label(tag) for tag in row] for row in found[tags]]
-    return {"tokens": found[words], "ner_tags": plain, "line": lines, "source": source}
+    columns = {"tokens": found[words], "ner_tags": plain, "line": lines, "source": source}
+    return columns if documents is None else columns | {"documents": _numbered(source, found, documents, lines)}
+
+
+def _numbered(source: Any, found: Mapping[str, list[Any]], column: str, lines: Sequence[int]) -> list[int]:
+    """The number of each row's document, from 1 on; 0 where the cell is empty."""
+    numbers: dict[str, int] = {}
+    for cell, line in zip(found[column], lines, strict=True):
+        if isinstance(cell, bool) or not isinstance(cell, (str, int, type(None))):
+            raise ValueError(f"{row_at(source, line)}: column {column!r} has {shown(cell)}, which names no document")
+    cells = ("" if cell is None else str(cell) for cell in found[column])
+    return [numbers.setdefault(cell, len(numbers) + 1) if cell else 0 for cell in cells]
+
+
+def _name_documents(splits: dict[str, dict[str, Any]]) -> None:
+    """Gives each split the column `document`, if it knows documents.
+
+    Raises:
+        ValueError: if the training split knows none.
+    """
+    for split, columns in splits.items():
+        numbers = columns.get("documents")
+        if "document" in columns or (numbers is not None and any(numbers)):
+            columns.setdefault("document", [str(number) if number else None for number in numbers or ()])
+            continue
+        name = columns["source"] if isinstance(columns["source"], Path) else "the data set"
+        if split == "train":
+            raise ValueError(
+                f"{name}: no document is marked, so no sentence has a context; mark where each begins (-DOCSTART-, "
+                "#begin document, # newdoc), name a --document_column, or give --context none"
+            )
+        logger.warning("%s: no document is marked, so its sentences have no context", name)
 
 
 def _check_flags_of_spans(form: str | None, tagging: Tagging, encoding: str) -> None:

@@ -46,7 +46,7 @@ def read_treebank(
     document, key = 0, None
     numbered = enumerate(read_lines(path, encoding=encoding), start=1)
     for sentence in treebank_sentences(numbered, path, words, tags or "-1", keys):
-        document += any(_NEW_DOCUMENT.match(line) for line in sentence.lines)
+        document += begins_document(sentence)
         if sentence.words:
             result.words.append(sentence.words)
             result.tags.append(sentence.tags)
@@ -62,6 +62,11 @@ def read_treebank(
     if tags is None:
         _check_last_column(result, path)
     return result
+
+
+def begins_document(sentence: Sentence) -> bool:
+    """Whether a document begins with this sentence."""
+    return any(_NEW_DOCUMENT.match(line) for line in sentence.lines)
 
 
 def _check_last_column(found: Sentences, path: str | os.PathLike[str]) -> None:

@@ -107,7 +107,7 @@ def _grouped(
             seen[key], here = line, key
             for rows in (result.words, result.tags, result.lines):
                 rows.append([])
-            result.documents.append(documents.setdefault(key[0], len(documents)) if len(key) > 1 else 0)
+            result.documents.append(documents.setdefault(key[0], len(documents) + 1) if len(key) > 1 else 0)
         if not isinstance(word, str) or not word or any(mark in word for mark in "\t\n\r\0"):
             raise ValueError(f"{where}: the word {shown(word)} is empty, breaks a line, or is no text")
         if isinstance(tag, bool) or not isinstance(tag, (str, int, type(None))):

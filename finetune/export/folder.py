@@ -81,6 +81,7 @@ def float32(model_dir: str, revision: str, predictor: Any) -> Exported:
         doc_stride=predictor.doc_stride,
         position_limit=limit,
         word_column=predictor.word_column,
+        document_column=predictor.document_column,
         crf=crf,
     )
     exported = Exported(made.onnx, described, tokenizer.backend_tokenizer.to_str())

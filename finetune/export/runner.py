@@ -48,6 +48,7 @@ class Described:
     doc_stride: int | None = None
     position_limit: int | None = None
     word_column: int | str | None = None
+    document_column: str | None = None
     crf: dict[str, Any] | None = None  # as `viterbi.decode` takes it
     proof: dict[str, Any] = field(default_factory=dict)  # as the card tells it
 
@@ -78,6 +79,7 @@ _TYPES: dict[str, Any] = {
     "list[str]": list,
     "dict[str, Any]": dict,
     "bool | None": bool | None,
+    "str | None": str | None,
     "int | None": int | None,
     "int | str | None": int | str | None,
     "dict[str, Any] | None": dict | None,

@@ -55,7 +55,7 @@ class Windows:
         return self.alignment.rows
 
     def __str__(self) -> str:
-        return str(self.report)
+        return "\n".join(filter(None, [str(self.report), self.alignment.context]))
 
 
 @dataclass(frozen=True)
@@ -72,6 +72,11 @@ class Said:
 
 def read(config: Any, given: Mapping[str, Any] | None = None) -> dict[str, Any]:
     """The splits that a config names, as `finetune.data.read_tagged` gives them."""
+    if config.context_size is not None and (config.context != "document" or config.context_size < 1):
+        raise ValueError(
+            f"--context_size {config.context_size}: a number of subwords from 1 on, and only with --context document"
+        )
+    in_context = config.context != "none"
     splits = data.read_tagged(
         config,
         config.text_column_name,
@@ -86,6 +91,9 @@ def read(config: Any, given: Mapping[str, Any] | None = None) -> dict[str, Any]:
         sentence_column=config.sentence_column,
         label_names=config.label_names,
         tagging_scheme=config.tagging_scheme,
+        document_column=config.document_column,
+        split_sentences=config.split_sentences or in_context,
+        keep_documents=in_context,
         given=given,
     )
     if config.unknown_labels == "error":
@@ -121,13 +129,17 @@ def headline(dataset: Any) -> str:
 
 
 def settings(splits: Mapping[str, Any], config: Any) -> dict[str, Any]:
-    """What is saved with the weights: whether the tags are plain. How sure the model is comes at the run's end."""
-    return surety.NOTHING | ({"plain_tags": True} if data.is_plain(splits["train"]) else {})
+    """What is saved with the weights: whether the tags are plain, and the context of a window.
+
+    How sure the model is comes at the run's end.
+    """
+    plain = {"plain_tags": True} if data.is_plain(splits["train"]) else {}
+    return surety.NOTHING | plain | {name: getattr(config, name) for name in data.CONTEXT_SETTINGS}
 
 
 def notes(settings: Mapping[str, Any]) -> list[str]:
-    """For the model card: what the scores say, and what the development split promises."""
-    return surety.notes(settings)
+    """For the model card: the context, what the scores say, and what the development split promises."""
+    return data.context_notes(settings) + surety.notes(settings)
 
 
 def told(dataset: Any) -> str:
@@ -149,6 +161,8 @@ def encode(dataset: Any, tokenizer: Any, labels: Sequence[str], config: Any) -> 
         max_seq_length=config.max_seq_length,
         doc_stride=config.doc_stride,
         label_all_tokens=config.label_all_tokens,
+        context=config.context,
+        context_size=config.context_size,
     )
     return Windows(alignment, data.alignment_report(dataset, tokenizer, config.max_seq_length, alignment))
 
@@ -342,20 +356,18 @@ def check(sample: Any, predictor: Any) -> None:
             raise ValueError(f"the word {word!r} is empty or breaks a line")
 
 
-def answer(samples: Sequence[Any], predictor: Any) -> list[dict[str, Any]]:
-    """An answer for each sample. `finetune.prediction` explains the keys."""
-    spans = [data.split_words(sample) if isinstance(sample, str) else None for sample in samples]
-    sentences = [
-        sample if places is None else [sample[begin:end] for begin, end in places]
-        for sample, places in zip(samples, spans, strict=True)
-    ]
-    offsets = np.concatenate([[0], np.cumsum([len(words) for words in sentences], dtype=np.int64)])
+def answer(samples: Sequence[Any], predictor: Any, documents: Sequence[int] | None = None) -> list[dict[str, Any]]:
+    """An answer for each sample. `finetune.prediction` explains the keys, and `documents`."""
+    asked = _divided(samples, predictor.settings, documents)
     alignment = data.align_words(
-        [word for words in sentences for word in words],
-        offsets,
+        [word for words in asked.words for word in words],
+        asked.sentences,
         predictor.tokenizer,
         max_seq_length=predictor.max_seq_length,
         doc_stride=predictor.doc_stride,
+        documents=asked.documents,
+        context=predictor.settings.get("context", "none"),
+        context_size=predictor.settings.get("context_size"),
     )
     outside = predictor.labels.index("O") if "O" in predictor.labels else 0
     said = _of_words(alignment, predictor.collect(alignment.rows), outside)
@@ -364,25 +376,57 @@ def answer(samples: Sequence[Any], predictor: Any) -> list[dict[str, Any]]:
         [kinds[i] for i in said.tags] for kinds in (predictor.labels, data.tags_of_labels(predictor.labels))
     )
     scale = predictor.settings.get("entity_scale")
-    answers = [
-        {
-            "tokens": words,
-            "predicted": names[begin:end],
-            "scores": scores[begin:end],
-            "entities": decode_entities(words, tags[begin:end], scores[begin:end], sample, places, scale),
-        }
-        for sample, words, places, begin, end in zip(
-            samples, sentences, spans, offsets[:-1], offsets[1:], strict=True
-        )
-    ]
-    if predictor.top_k is not None:
-        best = surety.best_labels(said.logs, said.scores, predictor)
-        for own, begin, end in zip(answers, offsets[:-1], offsets[1:], strict=True):
-            own["top_k"] = best[begin:end]
+    best = None if predictor.top_k is None else surety.best_labels(said.logs, said.scores, predictor)
+    answers = []
+    for sample, words, places, borders in zip(samples, asked.words, asked.places, asked.borders(), strict=True):
+        first, last = borders[0], borders[-1]
+        entities = []
+        for begin, end in itertools.pairwise(borders):  # an entity is in one sentence
+            at = slice(begin - first, end - first)
+            cut = None if places is None else places[at]
+            for entity in decode_entities(words[at], tags[begin:end], scores[begin:end], sample, cut, scale):
+                entities.append(entity | {"words": [begin - first + word for word in entity["words"]]})
+        found = {"tokens": words, "predicted": names[first:last], "scores": scores[first:last], "entities": entities}
+        answers.append(found if best is None else found | {"top_k": best[first:last]})
     if predictor.min_score is not None:
         for own in answers:
             _leave_out(own, predictor.min_score, predictor.labels[outside])
     return answers
+
+
+@dataclass(frozen=True)
+class _Divided:
+    """Samples as words, and the sentences of all samples."""
+
+    words: list[list[str]]  # of each sample
+    places: list[list[tuple[int, int]] | None]  # where these are in a text; None: words were given
+    numbers: list[int]  # how many sentences each sample has, at least one
+    sentences: np.ndarray  # int64 (S + 1,), in words
+    documents: np.ndarray  # int64 (S,), 0: the sentence is alone
+
+    def borders(self) -> Iterable[list[int]]:
+        """For each sample, where its sentences begin and where the last one ends, in words of all samples."""
+        first = 0
+        for number in self.numbers:
+            yield self.sentences[first : first + number + 1].tolist()
+            first += number
+
+
+def _divided(samples: Sequence[Any], settings: Mapping[str, Any], documents: Sequence[int] | None) -> _Divided:
+    """Divides samples as the run of the model divided its texts: each text is a document, if there are contexts."""
+    split = settings.get("split_sentences") or settings.get("context", "none") != "none"
+    words, places, lengths, numbers, of_sentences = [], [], [], [], []
+    for i, sample in enumerate(samples):
+        is_text = isinstance(sample, str)
+        at = data.split_words(sample) if is_text else None
+        words.append(sample if at is None else [sample[begin:end] for begin, end in at])
+        places.append(at)
+        own = data.sentence_lengths(sample, at) if at and split else [len(words[-1])]
+        lengths += own
+        numbers.append(len(own))
+        of_sentences += [-1 - i if is_text else documents[i] if documents else 0] * len(own)
+    offsets = np.concatenate([[0], np.cumsum(lengths, dtype=np.int64)])
+    return _Divided(words, places, numbers, offsets, np.array(of_sentences, np.int64))
 
 
 def _leave_out(answer: dict[str, Any], min_score: float, outside: str) -> None:

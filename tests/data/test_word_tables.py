@@ -42,7 +42,7 @@ def test_a_word_a_row(sentences, delimiter, encoding, form, tmp_path_factory):
     assert found.words == [[word for word, _ in sentence] for sentence in sentences]
     assert found.tags == [[tag for _, tag in sentence] for sentence in sentences]
     assert [number for numbers in found.lines for number in numbers] == list(range(2, 2 + sum(map(len, sentences))))
-    assert found.documents == [number // 2 if form == "documents" else 0 for number in range(len(sentences))]
+    assert found.documents == [number // 2 + 1 if form == "documents" else 0 for number in range(len(sentences))]
 
 
 TABLE = "Sentence #;Word;POS;Tag\n1;Ada;N;B-X\n;ran;V;O\n2;Ada;N;B-X\n"

@@ -317,6 +317,15 @@ GROUPS: dict[str, list[Case]] = {
              "a.csv:4: the sentence '1' was there before (line 2); if each document counts anew, give "
              "--sentence_column document,sentence; else sort the table",
              {"a.csv": "sentence,word,tag\n1,a,O\n2,b,O\n1,c,O\n"}),
+        Case("context without documents", f"{NER} a.conll --context document",
+             "a.conll: no document is marked, so no sentence has a context; mark where each begins (-DOCSTART-, "
+             "#begin document, # newdoc), name a --document_column, or give --context none", {"a.conll": GOOD}),
+        Case("a size for no context", f"{NER} a.conll --context_size 64",
+             "--context_size 64: a number of subwords from 1 on, and only with --context document",
+             {"a.conll": GOOD}),
+        Case("a column of documents where there is none", f"{NER} a.conll --document_column doc_id",
+             "--document_column doc_id: only tables with a list of words in each row have it; a table with a word in "
+             "each row takes --sentence_column document,sentence", {"a.conll": GOOD}),
         Case("a tag of another scheme", f"{NER} a.conll --tagging_scheme IOB2",
              "a.conll:1: 'S-PER' is no tag of IOB2, whose prefixes are BI; give another --tagging_scheme",
              {"a.conll": "Ada S-PER\n"}),
