@@ -292,6 +292,11 @@ class TrainingArguments:
     save_steps: int = flag(500, "Number of steps between two checkpoints, with --save_strategy steps.")
     save_total_limit: int = flag(1, "Number of newest checkpoints to keep; the best one is kept, too.")
     load_best_model_at_end: bool = flag(True, "Save the best evaluated model at the end, instead of the last one.")
+    average_checkpoints: int | None = flag(
+        None,
+        "At the end, also evaluate the means of the best 2, 3, ... evaluated weights, up to this number. The best of "
+        "all is saved [only the best weights alone].",
+    )
     metric_for_best_model: str | None = flag(
         None, "The score that chooses the best model, such as f1, accuracy or loss [the main score of the task]."
     )

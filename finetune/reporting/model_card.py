@@ -127,6 +127,7 @@ def write_model_card(
         # A run that stopped early has fewer steps than the flags say. The weights are those of the best epoch.
         *([f"- steps trained: {results['train_steps']:,}"] if "train_steps" in results else []),
         *([f"- best epoch: {results['best_epoch']}"] if "best_epoch" in results else []),
+        *([_averaged(int(results["averaged_checkpoints"]))] if "averaged_checkpoints" in results else []),
         f"- parameters: {results['total_parameters']:,}",
         f"- with {', '.join(f'{package} {version}' for package, version in versions().items())}",
         "",
@@ -141,6 +142,12 @@ def write_model_card(
         "",
     ]
     write_text(folder / "README.md", "\n".join(lines))
+
+
+def _averaged(number: int) -> str:
+    if number == 1:
+        return "- averaging: the best evaluated weights alone were better than any mean, or as good"
+    return f"- averaging: the weights are the mean of the best {number} evaluated weights"
 
 
 def _imports(use: str, model_type: str) -> list[str]:

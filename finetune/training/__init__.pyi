@@ -1,3 +1,4 @@
+from .best import is_better_lower as is_better_lower
 from .checks import check_flags as check_flags
 from .collapse import Watch as Watch
 from .collapse import config_of_attempt as config_of_attempt
@@ -6,7 +7,6 @@ from .evaluation import Collected as Collected
 from .evaluation import collect as collect
 from .listeners import told_evaluations as told_evaluations
 from .loop import TrainOutcome as TrainOutcome
-from .loop import is_better_lower as is_better_lower
 from .loop import train as train
 from .manifest import damage as damage
 from .memory import gradients_that_fit as gradients_that_fit

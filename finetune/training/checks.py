@@ -44,7 +44,13 @@ def check_flags(config: TrainingArguments) -> None:
     ):
         if getattr(config, name) < 1:
             raise ValueError(f"--{name} {getattr(config, name)}: must be at least 1")
-    for name in ("tokens_per_batch", "max_train_samples", "max_eval_samples", "early_stopping_patience"):
+    for name in (
+        "tokens_per_batch",
+        "max_train_samples",
+        "max_eval_samples",
+        "average_checkpoints",
+        "early_stopping_patience",
+    ):
         value = getattr(config, name, None)
         if value is not None and value < 1:
             raise ValueError(f"--{name} {value}: must be at least 1")
@@ -67,19 +73,34 @@ def check_flags(config: TrainingArguments) -> None:
         value = getattr(config, name)
         if value is not None and not 0 <= value < math.inf:
             raise ValueError(f"--{name} {value}: must not be negative")
-    if config.load_best_model_at_end:
-        if config.save_strategy != config.eval_strategy:
-            raise ValueError(
-                "--load_best_model_at_end needs a checkpoint at each evaluation: give --save_strategy the value of "
-                f"--eval_strategy ({config.eval_strategy}), or --load_best_model_at_end false"
-            )
-        if config.save_strategy == "steps" and config.eval_steps % config.save_steps:
-            raise ValueError(
-                f"--eval_steps {config.eval_steps}: --load_best_model_at_end needs a checkpoint at each evaluation, "
-                f"so give a multiple of --save_steps ({config.save_steps})"
-            )
+    _check_evaluations(config)
     if config.early_stopping_patience is not None and config.eval_strategy == "no":
         raise ValueError("--early_stopping_patience needs evaluations: give --eval_strategy epoch or steps")
+
+
+def _check_evaluations(config: TrainingArguments) -> None:
+    """Refuses flags that ask for the best weights, but not for a checkpoint at each evaluation."""
+    averaged = f"--average_checkpoints {config.average_checkpoints}"
+    if config.average_checkpoints is not None:
+        if config.eval_strategy == "no":
+            raise ValueError(f"{averaged} needs evaluations: give --eval_strategy epoch or steps")
+        if not config.load_best_model_at_end:
+            raise ValueError(f"{averaged} needs --load_best_model_at_end true: it averages the best weights")
+    if not config.load_best_model_at_end:
+        return
+    needing, without = "--load_best_model_at_end", "--load_best_model_at_end false"
+    if config.average_checkpoints is not None:
+        needing, without = averaged, "no --average_checkpoints and --load_best_model_at_end false"
+    if config.save_strategy != config.eval_strategy:
+        raise ValueError(
+            f"{needing} needs a checkpoint at each evaluation: give --save_strategy the value of --eval_strategy "
+            f"({config.eval_strategy}), or {without}"
+        )
+    if config.save_strategy == "steps" and config.eval_steps % config.save_steps:
+        raise ValueError(
+            f"--eval_steps {config.eval_steps}: {needing} needs a checkpoint at each evaluation, so give a multiple "
+            f"of --save_steps ({config.save_steps})"
+        )
 
 
 def check_output_dir(config: TrainingArguments) -> None:

@@ -5,7 +5,7 @@
 | `.written` | the names of what the run wrote, one per line; `--overwrite_output_dir` removes nothing else |
 | `.lock` | the process that writes there; the file is locked as long as that process lives |
 
-A name is a path relative to the folder. `checkpoint-*` stands for every checkpoint.
+A name is a path relative to the folder. `checkpoint-*` stands for every checkpoint, and for what is left of one.
 """
 
 import errno
@@ -27,7 +27,7 @@ _LIST, _LOCK = ".written", ".lock"
 # What every run writes there, even if such a file exists already. recipes/compare.py writes `data.sha256`.
 _ALWAYS = ("run.yaml", "history.jsonl", "all_results.json", "README.md", "data.sha256")
 _UNFINISHED = re.compile(r"\.(.+)\.(writing|removing)")
-_CHECKPOINT = re.compile(r"checkpoint-\d+(?=/|$)")
+_CHECKPOINT = re.compile(r"checkpoint-\d+(?:-weights)?(?=/|$)")
 _locks: dict[tuple[int, Path], int] = {}  # (process id, file) -> open handle; a forked process has no lock
 
 

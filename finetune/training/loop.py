@@ -9,6 +9,7 @@ from typing import Any, NoReturn, Protocol
 
 from accelerate.utils import set_seed
 
+from finetune.training.best import load_best, ranked, value_of
 from finetune.training.collapse import Signs, Watch, config_of_attempt
 from finetune.training.folder import TRACKED_AS
 from finetune.training.history import History, evaluation_line
@@ -25,12 +26,11 @@ from finetune.training.optimizers import build_optimizer, build_schedule
 from finetune.training.precision import note_precision
 from finetune.training.progress import progress_bar
 from finetune.training.restart import begin_again_after_collapse
-from finetune.training.resume import check_data, find_best, training_of
+from finetune.training.resume import check_data, training_of
 from finetune.training.run import Run
 from finetune.training.saving import (
     load_checkpoint,
     load_state,
-    load_weights,
     remove_old_checkpoints,
     save_checkpoint,
 )
@@ -88,6 +88,7 @@ class _State:
     best_value: float | None = None
     best_step: int | None = None
     best_epoch: float | None = None
+    ranked: list[list[float]] = field(default_factory=list)  # [score, step] of the best evaluations, the best first
     evaluations_since_best: int = 0
     pieces: int = 1  # each micro-batch is cut into so many, after a step did not fit into memory
     schedule: dict[str, Any] = field(default_factory=dict)
@@ -102,7 +103,7 @@ def train(
     evaluate: Callable[[Any], dict[str, float]],
     watch: Watch | None = None,
 ) -> TrainOutcome:
-    """Trains `model`, and ends with its best evaluated weights, or with the last ones.
+    """Trains `model`, and ends with its best evaluated weights, the mean of some of them, or the last ones.
 
     Args:
         batches: the micro-batches of every step, as this process sees them.
@@ -122,11 +123,11 @@ def train(
         training.bar.close()
         if signal:
             _leave(run, signal, training.state.step)
-        _load_best(training)
+        chosen = load_best(training, evaluate)
     except BaseException:
         run.release()  # this process may be a notebook, which continues
         raise
-    return TrainOutcome(training.model, _results(training), training.history.lines)
+    return TrainOutcome(training.model, _results(training) | chosen, training.history.lines)
 
 
 @dataclass
@@ -185,7 +186,7 @@ def _prepare(run: Run, model: Any, tokenizer: Any, batches: Batches, watch: Watc
     tell(state.step / total_steps, {})
     run.create_folder()
     if state.step and accelerator.is_main_process:  # a killed run may have left one checkpoint too many
-        remove_old_checkpoints(run.output_dir, config.save_total_limit, state.best_step, state.step)
+        _remove_old_checkpoints(run, state)
     if config.report_to != "none":
         accelerator.init_trackers(TRACKED_AS, config={k: v for k, v in asdict(config).items() if v is not None})
     history = History(run, checkpoint)
@@ -309,8 +310,10 @@ def _evaluate(training: _Training, evaluate: Callable[[Any], dict[str, float]], 
     state, metric = training.state, training.run.config.metric_for_best_model
     scores = evaluate(training.model)
     training.history.add({"step": state.step, "epoch": position} | scores)
-    value = _metric(scores, metric)
-    if _better(value, state.best_value, -1.0 if is_better_lower(metric) else 1.0):
+    value = value_of(scores, metric)
+    state.ranked = ranked([*state.ranked, [value, state.step]], metric)
+    del state.ranked[training.run.config.average_checkpoints or 1 :]
+    if state.ranked[0][1] == state.step:
         state.best_value, state.best_step, state.best_epoch = value, state.step, position
         state.evaluations_since_best = 0
     else:
@@ -330,21 +333,13 @@ def _save(training: _Training) -> None:
         training.history.lines,
     )
     if run.accelerator.is_main_process:
-        remove_old_checkpoints(run.output_dir, run.config.save_total_limit, state.best_step, state.step)
+        _remove_old_checkpoints(run, state)
     run.accelerator.wait_for_everyone()
 
 
-def _load_best(training: _Training) -> None:
-    """Loads the best evaluated weights, if the flags ask for them."""
-    run, state = training.run, training.state
-    if not run.config.load_best_model_at_end or state.best_step is None or state.best_step == state.step:
-        return
-    folders = [run.output_dir]
-    if run.checkpoint is not None and state.best_step <= training.begun_at:  # the first run wrote it to its folder
-        folders.insert(0, run.checkpoint.absolute().parent)
-    load_weights(find_best(folders, state.best_step), run.accelerator, training.model)
-    metric = run.config.metric_for_best_model
-    run.print(f"best evaluation: {metric} {state.best_value:.4f} at epoch {state.best_epoch}")
+def _remove_old_checkpoints(run: Run, state: _State) -> None:
+    averaged = {int(step) for _, step in state.ranked} if run.config.average_checkpoints else set()
+    remove_old_checkpoints(run.output_dir, run.config.save_total_limit, state.best_step, state.step, averaged)
 
 
 def _results(training: _Training) -> dict[str, float]:
@@ -379,23 +374,8 @@ def _due(strategy: str, every: int, step: int, epoch_ends: bool, stop: bool) -> 
     return stop or (epoch_ends if strategy == "epoch" else step % every == 0)
 
 
-def is_better_lower(metric: str) -> bool:
-    """Whether a lower value of this score is better, as of a loss."""
-    return metric.endswith(("loss", "mse"))
-
-
-def _better(value: float, best: float | None, improvement: float) -> bool:
-    """Whether `value` is better. Any number is better than NaN, which an untrained model's evaluation may give."""
-    return best is None or math.isnan(best) > math.isnan(value) or improvement * (value - best) > 0
-
-
-def _metric(scores: dict[str, float], name: str) -> float:
-    if f"eval_{name}" not in scores:
-        choices = ", ".join(key.removeprefix("eval_") for key in scores)
-        raise ValueError(f"--metric_for_best_model {name}: evaluation gives {choices}")
-    return scores[f"eval_{name}"]
-
-
 def _known(state: dict[str, Any]) -> dict[str, Any]:
     known = {key: value for key, value in state.items() if key in _State.__dataclass_fields__}
+    if known.get("best_step") is not None:  # of a version that kept only the best one
+        known.setdefault("ranked", [[known["best_value"], known["best_step"]]])
     return known | {"signs": Signs(**known.get("signs", {}))}

@@ -32,16 +32,21 @@ def write_manifest(folder: Path) -> None:
     (folder / MANIFEST).write_text(json.dumps({"files": files}, indent=2) + "\n")
 
 
-def damage(folder: Path) -> str | None:
+def damage(folder: Path, only: str | None = None) -> str | None:
     """What is wrong with a checkpoint, in a few words; None if every file is as it was written.
 
     Files that the manifest does not name are not checked. Links are not followed.
+
+    Args:
+        only: the one file to check.
     """
     try:
         if not _is_file(folder / MANIFEST):
             return f"it has no {MANIFEST}, so nothing says whether it is whole"
         files = _files(folder / MANIFEST)
         for name, expected in files.items():
+            if only not in (None, name):
+                continue
             path = folder / name
             if not _is_file(path):
                 return f"{name} is missing" if not path.is_symlink() and not path.exists() else f"{name} is no file"

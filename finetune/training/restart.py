@@ -1,5 +1,6 @@
 """Begins a collapsed run again, in the same process: other seed, half the rate, warm-up, the weights of the start."""
 
+from pathlib import Path
 from typing import Any
 
 from accelerate.utils import set_seed
@@ -8,7 +9,7 @@ from finetune.training.collapse import MOST_RESTARTS, config_of_attempt, may_be_
 from finetune.training.folder import remove_at_once
 from finetune.training.optimizers import build_schedule, forget_steps
 from finetune.training.progress import progress_bar
-from finetune.training.saving import checkpoints, set_weights, step_of
+from finetune.training.saving import checkpoints, keep_only_weights, remove_weights, set_weights, step_of
 
 
 def begin_again_after_collapse(training: Any, loss: float, position: float) -> bool:
@@ -56,10 +57,7 @@ def _begin_again(training: Any) -> None:
     signs = old.signs.after_restart()
     config = config_of_attempt(run.config, signs.restarts)
     if run.accelerator.is_main_process:
-        # Without them, a run that is killed now begins with its first attempt, and comes to this point again.
-        for path in checkpoints(run.output_dir):
-            if step_of(path) <= old.step:
-                remove_at_once(path)
+        _remove_attempt(run.output_dir, old.step)
     run.accelerator.wait_for_everyone()
     training.config, training.batches = config, training.batches.with_seed(config.seed)
     set_seed(config.seed, deterministic=config.full_determinism)  # for the layers that start at random
@@ -81,3 +79,17 @@ def _begin_again(training: Any) -> None:
     training.history.begin_again([{**collapse, "collapsed": 1} for collapse in signs.collapses])
     training.bar.close()
     training.bar = progress_bar(run.print, total, 0, disable=config.disable_tqdm)
+
+
+def _remove_attempt(folder: Path, last: int) -> None:
+    """Removes the checkpoints of a collapsed attempt, up to its step `last`.
+
+    Without them, a run that is killed now begins with its first attempt, and comes to this point again. If it is
+    killed in here, there is one checkpoint with all the weights that it needs, or none.
+    """
+    *others, newest = [path for path in checkpoints(folder) if step_of(path) <= last] or [None]
+    for path in others:
+        keep_only_weights(path)
+    if newest is not None:
+        remove_at_once(newest)
+    remove_weights(folder, last)

@@ -5,6 +5,7 @@ that changes the training, until somebody adds it here.
 """
 
 import json
+import math
 import os
 from collections.abc import Mapping
 from dataclasses import asdict, fields
@@ -16,7 +17,7 @@ from accelerate.utils import broadcast_object_list
 
 from finetune.cli import read_settings
 from finetune.training.manifest import damage
-from finetune.training.saving import checkpoints
+from finetune.training.saving import checkpoints, weights_folder
 
 # These may be changed freely: the steps stay the same.
 _FREE = {
@@ -42,6 +43,7 @@ _TOLD = {
     "per_device_eval_batch_size",
     "logging_steps",
     "load_best_model_at_end",
+    "average_checkpoints",
 }
 # How a step is cut. The product of these and the number of processes must stay the same.
 _CUT = {"per_device_train_batch_size", "tokens_per_batch", "gradient_accumulation_steps"}
@@ -136,15 +138,22 @@ def _check_replaced(config: Any) -> None:
         )
 
 
-def find_best(folders: list[Path], step: int) -> Path:
-    """The best checkpoint. It is in the run's folder, or beside the checkpoint from which the run was resumed."""
-    for folder in folders:
-        if (folder / f"checkpoint-{step}").is_dir():
-            return folder / f"checkpoint-{step}"
-    raise ValueError(
-        f"--resume_from_checkpoint: the best checkpoint so far, checkpoint-{step}, is not in {folders[-1]}; put it "
-        "back, or give --load_best_model_at_end false"
+def missing_weights(folder: Path, step: int) -> str:
+    """What to say where the weights of one of the best evaluations are needed and are not in `folder`."""
+    return (
+        f"the best checkpoint so far, checkpoint-{step}, is not in {folder}; put it back, or give "
+        "--load_best_model_at_end false"
     )
+
+
+def finished_mean(folder: Path) -> int | None:
+    """How many weights the model of a finished run is the mean of. None if it has not finished, or took no mean."""
+    try:
+        results = json.loads((folder / "all_results.json").read_text(encoding="utf-8"))
+        found = results.get("averaged_checkpoints")
+    except (OSError, ValueError, AttributeError):
+        return None
+    return int(found) if found and (folder / "model.safetensors").is_file() else None
 
 
 def check_data(checkpoint: Path, old: tuple[int, str], new: tuple[int, str]) -> None:
@@ -182,7 +191,10 @@ def _compare(folder: Path, config: Any, accelerator: Accelerator) -> list[str]:
         defaults = {field.name: field.default for field in fields(config)}
         changed = _changed(defaults | old["flags"], new["flags"])  # a flag that is newer than the run: its default
         cuts = [_cut(side) for side in (old, new)]
-        best = state["best_step"] if state["best_step"] is None else int(state["best_step"])
+        best = [] if state["best_step"] is None else [int(state["best_step"])]
+        best += [int(step) for _, step in state.get("ranked", [])[1 : config.average_checkpoints or 1]]
+        trained = state["step"] >= state["total_steps"]
+        trained = trained or state["evaluations_since_best"] >= (config.early_stopping_patience or math.inf)
         precisions = [side["mixed_precision"] for side in (old, new)]
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise ValueError(f"--resume_from_checkpoint {folder}: its state.json does not tell of its run") from error
@@ -201,13 +213,8 @@ def _compare(folder: Path, config: Any, accelerator: Accelerator) -> list[str]:
     (unit, old_step, old_words), (new_unit, new_step, new_words) = cuts
     if (unit, old_step) != (new_unit, new_step):
         raise ValueError(f"{where}: a step is {new_words} and was {old_words}: give what makes the same step")
-    if config.load_best_model_at_end and best is not None:
-        path = find_best([folder.absolute().parent, Path(config.output_dir)], best)
-        if reason := damage(path):  # checked now, not after hours of training
-            raise ValueError(
-                f"{where}: the best checkpoint so far, {path}, is damaged: {reason}; give --load_best_model_at_end "
-                "false, or an older checkpoint"
-            )
+    if config.load_best_model_at_end and best:
+        _check_best_weights(folder, best, trained, config)
     told = []
     if old_words != new_words:
         told.append(
@@ -218,6 +225,41 @@ def _compare(folder: Path, config: Any, accelerator: Accelerator) -> list[str]:
         names = ", ".join(f"--{name}" for name in some)
         told.append(f"{names}: not as before, so the files of this run may differ from those of one never stopped")
     return told
+
+
+def _check_best_weights(checkpoint: Path, best: list[int], trained: bool, config: Any) -> None:
+    """Refuses a checkpoint if weights are not there that its run needs at the end: now, not after hours of training.
+
+    Args:
+        best: the steps of the best evaluations; only those that are needed.
+        trained: nothing is left but to load them.
+    """
+    where = f"--resume_from_checkpoint {checkpoint}"
+    here = checkpoint.absolute().parent
+    folders = [here, Path(config.output_dir)]
+    path = weights_folder(folders, best[0])
+    if path is None:
+        raise ValueError(f"--resume_from_checkpoint: {missing_weights(folders[-1], best[0])}")
+    if reason := _damaged_weights(path):
+        raise ValueError(
+            f"{where}: the best checkpoint so far, {path}, is damaged: {reason}; give --load_best_model_at_end "
+            "false, or an older checkpoint"
+        )
+    if trained and finished_mean(here) is not None:  # the model of that run is the mean
+        return
+    for step in best[1:]:
+        path = weights_folder(folders, step)
+        reason = "they are not there" if path is None else _damaged_weights(path)
+        if reason:
+            raise ValueError(
+                f"{where}: --average_checkpoints {config.average_checkpoints} needs the weights after step {step} in "
+                f"{path or folders[-1]}: {reason}; put them back, or give --average_checkpoints 1"
+            )
+
+
+def _damaged_weights(folder: Path) -> str | None:
+    """As `damage`. Of a checkpoint that has only its weights left, these are checked."""
+    return damage(folder, "model.safetensors" if folder.name.endswith("-weights") else None)
 
 
 def _changed(old: Mapping[str, Any], new: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:

@@ -31,7 +31,7 @@ from finetune.training import folder as own
 from finetune.training.checks import check_flags, check_hub, check_output_dir, check_trackers, trackers
 from finetune.training.precision import bf16_slowdown, cpu_has_bf16, use_tf32
 from finetune.training.resume import checkpoint_to_resume
-from finetune.training.saving import is_full_disk, unwrapped, weights_of
+from finetune.training.saving import is_full_disk, remove_weights, unwrapped, weights_of
 from finetune.training.signals import end_with_launcher
 from finetune.training.waits import LONG_WAIT
 
@@ -160,6 +160,7 @@ class Run:
         """Writes `all_results.json`, ends the trackers, and uploads the folder if `--push_to_hub` is given."""
         if self.accelerator.is_main_process:
             write_text(self.output_dir / "all_results.json", json.dumps(results, indent=2) + "\n")
+            remove_weights(self.output_dir)  # last: a run that is killed before this needs them again
         if not any(key.startswith(("eval_", "test_")) for key in results):
             self.print(_without_scores(results, history))
         self.accelerator.wait_for_everyone()

@@ -9,13 +9,16 @@
 | `state.json` | how far the run has come, the schedule, the flags of the run |
 | `history.jsonl` | the lines of the run so far |
 | `manifest.json` | size and SHA-256 of all these (see `manifest.py`) |
+
+While a run trains, `checkpoint-<step>-weights` may be what is left of a checkpoint: `model.safetensors` and
+`manifest.json`. It cannot be resumed, but its weights are needed at the end (see `best.py`).
 """
 
 import errno
 import json
 import re
 import shutil
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -28,9 +31,11 @@ from torch.distributed.checkpoint import state_dict as distributed
 
 from finetune.files import match_modes, remove, sync
 from finetune.training.folder import note_written, remove_at_once, remove_unfinished
-from finetune.training.manifest import write_manifest
+from finetune.training.manifest import MANIFEST, write_manifest
 
 _NAME = re.compile(r"checkpoint-(\d+)")
+_WEIGHTS = "checkpoint-{}-weights"
+_KEPT = ("model.safetensors", MANIFEST)
 _FULL = distributed.StateDictOptions(full_state_dict=True, cpu_offload=True)
 
 
@@ -163,14 +168,58 @@ def set_weights(weights: Mapping[str, torch.Tensor], accelerator: Accelerator, m
     distributed.set_model_state_dict(model, dict(weights), options=options)
 
 
-def remove_old_checkpoints(output_dir: Path, keep: int, best_step: int | None, step: int) -> None:
+def remove_old_checkpoints(
+    output_dir: Path, keep: int, best_step: int | None, step: int, averaged: Collection[int] = ()
+) -> None:
     """Keeps the newest `keep` checkpoints up to `step`, the best one, and all those after `step`.
 
     Those after `step` come from a run that went further. They may be damaged, so they do not count as the newest.
+
+    Args:
+        averaged: of these steps, the weights stay.
     """
     for path in [path for path in checkpoints(output_dir) if step_of(path) <= step][:-keep]:
-        if step_of(path) != best_step:
+        if step_of(path) in averaged and step_of(path) != best_step:
+            keep_only_weights(path)
+        elif step_of(path) != best_step:
             remove_at_once(path)
+    needed = {_WEIGHTS.format(number) for number in averaged}
+    remove_weights(output_dir, step, but=needed)
+    for name in needed:
+        _remove_all_but_weights(output_dir / name)  # a killed run may have left other files
+
+
+def keep_only_weights(checkpoint: Path) -> None:
+    """Removes all files of a checkpoint but the weights. It is renamed first, so no half has a checkpoint's name."""
+    folder = checkpoint.with_name(_WEIGHTS.format(step_of(checkpoint)))
+    if folder.is_symlink() or folder.exists():
+        remove_at_once(folder)
+    checkpoint.rename(folder)
+    sync(folder.parent)
+    _remove_all_but_weights(folder)
+
+
+def weights_folder(folders: Sequence[Path], step: int) -> Path | None:
+    """The checkpoint after a step in one of these runs, or what is left of it; None if there is neither."""
+    for folder in folders:
+        for path in (folder / f"checkpoint-{step}", folder / _WEIGHTS.format(step)):
+            if path.is_dir() and not path.is_symlink():
+                return path
+    return None
+
+
+def remove_weights(output_dir: Path, step: int | None = None, but: Collection[str] = ()) -> None:
+    """Removes what is left of checkpoints up to `step` (None: of all), except the folders named in `but`."""
+    for path in output_dir.glob(_WEIGHTS.format("*")):
+        found = _NAME.fullmatch(path.name.removesuffix("-weights"))
+        if found and (step is None or int(found.group(1)) <= step) and path.name not in but:
+            remove_at_once(path)
+
+
+def _remove_all_but_weights(folder: Path) -> None:
+    for path in folder.iterdir() if folder.is_dir() and not folder.is_symlink() else ():
+        if path.name not in _KEPT:
+            remove(path)
 
 
 def is_full_disk(error: BaseException) -> bool:

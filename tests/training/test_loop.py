@@ -17,6 +17,7 @@ from finetune import data, training
 from finetune.arguments import ModelArguments
 from finetune.models import load
 from finetune.training import loop
+from finetune.training.best import ranked
 from finetune.training.memory import peak_memory_mb
 from finetune.training.run import start_run
 from recipes import ner
@@ -189,8 +190,9 @@ def test_any_number_is_better_than_nan():
         (0.1, 0.1): 0,
     }
     for (value, best), expected in better.items():
-        assert loop._better(value, best, 1.0) == bool(expected), (value, best)
-    assert loop._better(0.1, 0.2, -1.0)  # a loss
+        before = [] if best is None else [[best, 1]]
+        assert ranked([*before, [value, 2]], "f1")[0][1] == (2 if expected else 1), (value, best)
+    assert ranked([[0.2, 1], [0.1, 2]], "loss") == [[0.1, 2], [0.2, 1]]
 
 
 def test_early_stopping(checkpoints, tmp_path):
