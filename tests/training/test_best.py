@@ -215,15 +215,11 @@ def test_weights_that_are_needed_and_gone_are_named(config, whole, tmp_path):
     content = bytearray((kept[0] / "model.safetensors").read_bytes())
     content[len(content) // 2] ^= 1
     (kept[0] / "model.safetensors").write_bytes(content)
-    with pytest.raises(
-        ValueError, match=f"average_checkpoints 4 needs the weights .* {kept[0]}: the SHA-256 of"
-    ):
+    with pytest.raises(ValueError, match=f"average_checkpoints 4 needs the weights .* {kept[0]}: the SHA-256 of"):
         finetune_ner(again)
     shutil.rmtree(kept[0])
     step = kept[0].name.split("-")[1]
-    with pytest.raises(
-        ValueError, match=f"weights after step {step} in {tmp_path / 'run'}: they are not there; "
-    ):
+    with pytest.raises(ValueError, match=f"weights after step {step} in {tmp_path / 'run'}: they are not there; "):
         finetune_ner(again)
     assert finetune_ner(replace(again, average_checkpoints=1)).results["averaged_checkpoints"] == 1
 
