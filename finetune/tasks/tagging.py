@@ -72,11 +72,10 @@ class Said:
 
 def read(config: Any, given: Mapping[str, Any] | None = None) -> dict[str, Any]:
     """The splits that a config names, as `finetune.data.read_tagged` gives them."""
-    if config.context_size is not None and (config.context != "document" or config.context_size < 1):
-        raise ValueError(
-            f"--context_size {config.context_size}: a number of subwords from 1 on, and only with --context document"
-        )
-    in_context = config.context != "none"
+    asked = _context(config)
+    size, in_context = asked["context_size"], asked["context"] != "none"
+    if size is not None and (asked["context"] != "document" or size < 1):
+        raise ValueError(f"--context_size {size}: a number of subwords from 1 on, and only with --context document")
     splits = data.read_tagged(
         config,
         config.text_column_name,
@@ -99,6 +98,11 @@ def read(config: Any, given: Mapping[str, Any] | None = None) -> dict[str, Any]:
     if config.unknown_labels == "error":
         return splits
     return data.without_unknown_tags(splits, _labels_of(splits["train"]), config.unknown_labels)
+
+
+def _context(config: Any) -> dict[str, Any]:
+    """What a window shows of neighbours. A recipe may do without these flags."""
+    return {name: getattr(config, name, default) for name, default in data.CONTEXT_SETTINGS.items()}
 
 
 def labels(splits: Mapping[str, Any]) -> list[str]:
@@ -134,7 +138,7 @@ def settings(splits: Mapping[str, Any], config: Any) -> dict[str, Any]:
     How sure the model is comes at the run's end.
     """
     plain = {"plain_tags": True} if data.is_plain(splits["train"]) else {}
-    return surety.NOTHING | plain | {name: getattr(config, name) for name in data.CONTEXT_SETTINGS}
+    return surety.NOTHING | plain | _context(config)
 
 
 def notes(settings: Mapping[str, Any]) -> list[str]:
@@ -154,6 +158,7 @@ def words(train: Any) -> Iterable[str]:
 
 def encode(dataset: Any, tokenizer: Any, labels: Sequence[str], config: Any) -> Windows:
     """Words to subwords: windows without padding."""
+    asked = _context(config)
     alignment = data.align(
         dataset,
         tokenizer,
@@ -161,8 +166,8 @@ def encode(dataset: Any, tokenizer: Any, labels: Sequence[str], config: Any) -> 
         max_seq_length=config.max_seq_length,
         doc_stride=config.doc_stride,
         label_all_tokens=config.label_all_tokens,
-        context=config.context,
-        context_size=config.context_size,
+        context=asked["context"],
+        context_size=asked["context_size"],
     )
     return Windows(alignment, data.alignment_report(dataset, tokenizer, config.max_seq_length, alignment))
 
