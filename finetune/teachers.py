@@ -63,8 +63,8 @@ def find_teachers(told: str | None) -> list[Teacher]:
             raise ValueError(f"--teacher {name}: a model for {head}; only taggers and classifiers are distilled")
         if (context := getattr(config, "context", "none")) != "none":
             raise ValueError(
-                f"--teacher {name}: trained with --context {context}, but here a teacher sees each sentence alone; give "
-                "one that was trained without"
+                f"--teacher {name}: trained with --context {context}, but here a teacher sees each sentence alone; "
+                "give one that was trained without"
             )
         problem = getattr(config, "problem_type", None) or "single_label_classification"
         found.append(Teacher(Path(name), head, labels, problem, _digest(Path(name))))
