@@ -251,12 +251,28 @@ class TrainingArguments:
     learning_rate: float | None = flag(
         None,
         "Peak learning rate [for a checkpoint as its width asks: 5e-5 for 768 hidden units, more for fewer "
-        "(docs/better_training.md); 2e-3 for a baseline; in pretraining 1e-4, or 5e-4 for a new model].",
+        "(docs/better_training.md); 5e-4 with --lora_r; 2e-3 for a baseline; in pretraining 1e-4, or 5e-4 for a new "
+        "model].",
     )
     head_learning_rate: float | None = flag(None, "Peak learning rate of the head [learning_rate].")
     layerwise_lr_decay: float = flag(1.0, "Learning rate of a layer, as a multiple of the rate of the layer above.")
     freeze_encoder: bool = flag(False, "Train only the head.")
     freeze_layers: int = flag(0, "Do not train the embeddings and this number of the lowest layers; 0 trains all.")
+    lora_r: int | None = flag(
+        None,
+        "Train with LoRA of this rank, such as 8: two small matrices beside each linear layer of the encoder, and "
+        "the head. The saved model is like any other [off: all weights train].",
+    )
+    lora_alpha: int | None = flag(None, "LoRA: its product is multiplied by lora_alpha / lora_r [2 * lora_r].")
+    lora_dropout: float = flag(0.0, "LoRA: dropout on the input of its matrices.")
+    lora_target_modules: str | None = flag(
+        None,
+        "LoRA: comma-separated names of linear layers, such as query,value; or all-linear [all linear layers inside "
+        "the layers of the encoder: attention and feed-forward].",
+    )
+    save_adapter: bool = flag(
+        False, "LoRA: also write its matrices and the head into the folder adapter, as peft loads them."
+    )
     weight_decay: float = flag(0.01, "Weight decay of AdamW. Biases and norms have none.")
     adam_beta1: float = flag(0.9, "Beta 1 of AdamW.")
     adam_beta2: float = flag(0.999, "Beta 2 of AdamW.")

@@ -45,6 +45,7 @@ import shlex
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -52,6 +53,8 @@ import numpy as np
 from finetune import cli, data, models, reporting, training
 
 SPLITS = (("validation", "eval"), ("test", "test"))
+# Hu et al. (2022, table 9) train RoBERTa base with 4e-4 or 5e-4 on each task of GLUE.
+LORA_RATE = 5e-4
 # The settings of a loss in a model's config, as `finetune.models.set_loss` writes them, and their defaults.
 _LOSS: dict[str, Any] = {"class_weights": None, "label_smoothing": 0.0, "focal_gamma": 0.0}
 
@@ -70,6 +73,7 @@ class Job:
     tokenizer: Any = None
     targets: Callable[[Mapping[str, Any]], dict[str, float]] | None = None  # [the task's]
     events: list[str] = field(default_factory=list)  # for the model card: what was special about the training
+    adapter: Callable[[Path], None] | None = None  # writes it into a folder, with --save_adapter
 
     @property
     def config(self) -> Any:
@@ -91,13 +95,20 @@ def with_defaults(config: Any) -> Any:
     baseline = models.is_baseline(config.model_name_or_path)
     config = training.with_defaults(
         config,
-        learning_rate=2e-3 if baseline else models.usual_rate(config.model_name_or_path, config.model_revision),
+        learning_rate=2e-3 if baseline else rate_of_checkpoint(config),
         num_train_epochs=20 if baseline else 3,
         metric=None,
         warmup_steps=0.0 if baseline else 0.1,
     )
     models.check_flags(config)
     return config
+
+
+def rate_of_checkpoint(config: Any) -> float:
+    """The learning rate at which a checkpoint is fine-tuned if no flag gives one."""
+    if config.lora_r is not None:
+        return LORA_RATE
+    return models.usual_rate(config.model_name_or_path, config.model_revision)
 
 
 def check_splits(config: Any, splits: Mapping[str, Any]) -> None:
@@ -160,6 +171,8 @@ def encode(job: Job, model: Any, tokenizer: Any, extended: Callable[[Any], Any] 
     """
     job.tokenizer = tokenizer
     job.run.print(training.where(job.run, model))
+    if job.config.lora_r is not None:
+        job.run.print(models.add_lora(model, job.config))
     tell_labels(job)
     for split, dataset in job.splits.items():
         job.encoded[split] = job.task.encode(dataset, tokenizer, job.labels, job.config)
@@ -169,7 +182,9 @@ def encode(job: Job, model: Any, tokenizer: Any, extended: Callable[[Any], Any] 
         job.run.print(f"{split}: {job.encoded[split]}")
     if getattr(job.config, "compact_vocabulary", False) and job.run.holds_whole_parameters:
         seen = [encoded.rows.tokens["input_ids"] for encoded in job.encoded.values()]
-        job.run.print("embedding: {:,} of {:,} rows train".format(*models.compact_vocabulary(model, tokenizer, seen)))
+        rows, whole = models.compact_vocabulary(model, tokenizer, seen)
+        trains = model.get_input_embeddings().weight.requires_grad
+        job.run.print(f"embedding: {rows:,} of {whole:,} rows {'train' if trains else 'are used; none trains'}")
 
 
 def fit(job: Job, model: Any, load: Callable[[], Any] | None = None) -> training.TrainOutcome:
@@ -190,7 +205,12 @@ def fit(job: Job, model: Any, load: Callable[[], Any] | None = None) -> training
             watch.spread = job.task.spread(said, job.settings)
         return scores
 
-    return training.train(job.run, model, job.tokenizer, batches, evaluated, watch)
+    outcome = training.train(job.run, model, job.tokenizer, batches, evaluated, watch)
+    if job.config.lora_r is not None:
+        bare = job.run.accelerator.unwrap_model(outcome.model, keep_torch_compile=False)
+        job.adapter = models.adapter_of(bare) if job.config.save_adapter else None
+        models.merge_lora(bare)  # what is evaluated at the end is what is saved
+    return outcome
 
 
 def watch_for_collapse(job: Job, model: Any, load: Callable[[], Any]) -> training.Watch | None:
@@ -215,7 +235,15 @@ def watch_for_collapse(job: Job, model: Any, load: Callable[[], Any]) -> trainin
             blind[split] = models.blind_loss(labels, len(job.labels), **settings)
     if not all(blind.values()):
         return None
-    return training.Watch(blind["train"], blind["validation"], lambda: load()[0].state_dict())
+    return training.Watch(blind["train"], blind["validation"], lambda: _loaded(load, config).state_dict())
+
+
+def _loaded(load: Callable[[], Any], config: Any) -> Any:
+    """The model of a run as it is at its start."""
+    model, _ = load()
+    if config.lora_r is not None:
+        models.add_lora(model, config)
+    return model
 
 
 def evaluate(
@@ -299,7 +327,7 @@ def report(job: Job, outcome: training.TrainOutcome) -> training.RunResult:
             shown = dict.fromkeys((task.headline(job.splits[split]), *task.SHOWN))
             run.print(f"{name}: {_line(scores, name, list(shown))}  rows {len(job.splits[split]):,}")
     run.accelerator.unwrap_model(outcome.model).config.update(job.settings)
-    run.save_model(outcome.model, job.tokenizer)
+    run.save_model(outcome.model, job.tokenizer, job.adapter)
     if run.accelerator.is_main_process:
         for split, name in SPLITS:
             if split in said:

@@ -139,7 +139,8 @@ def pretrain(config: PretrainConfig, data: Mapping[str, Any] | None = None) -> t
 
 
 def resolved(config: PretrainConfig) -> PretrainConfig:
-    """The config with the defaults of its model."""
+    """The config with the defaults of its model. Raises ValueError for flags of LoRA."""
+    models.refuse_lora(config, "in pretraining, a model")
     resolved: PretrainConfig = training.with_defaults(
         config,
         learning_rate=5e-4 if config.config_name else 1e-4,

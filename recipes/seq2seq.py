@@ -49,10 +49,12 @@ class Seq2SeqConfig(TrainingArguments, Seq2SeqModelArguments, DataArguments):
 def resolved(config: Seq2SeqConfig) -> Seq2SeqConfig:
     """The config with the defaults of its model. Raises ValueError for flags that this model has no use for."""
     new = models.is_new_seq2seq(config.model_name_or_path) and config.model_name_or_path not in models.WARM_STARTED
+    rate = 5e-5 if config.lora_r is None else stages.LORA_RATE
     config = training.with_defaults(
-        config, learning_rate=1e-3 if new else 5e-5, num_train_epochs=20 if new else 3, metric=None
+        config, learning_rate=1e-3 if new else rate, num_train_epochs=20 if new else 3, metric=None
     )
     models.check_seq2seq_flags(config)
+    models.check_lora_flags(config)
     for name, off in (("freeze_encoder", False), ("freeze_layers", 0), ("layerwise_lr_decay", 1.0)):
         if getattr(config, name) != off:
             raise ValueError(f"--{name}: for an encoder with a head; an encoder-decoder trains whole")

@@ -22,6 +22,11 @@ from .loading import described as described
 from .loading import load as load
 from .loading import load_as_saved as load_as_saved
 from .loading import load_finetuned as load_finetuned
+from .lora import adapter_of as adapter_of
+from .lora import add_lora as add_lora
+from .lora import merge_lora as merge_lora
+from .lora_flags import check_lora_flags as check_lora_flags
+from .lora_flags import refuse_lora as refuse_lora
 from .losses import ProblemType as ProblemType
 from .losses import set_loss as set_loss
 from .losses import target_weight as target_weight

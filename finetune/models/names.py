@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from finetune.cli import did_you_mean
+from finetune.models.lora_flags import check_lora_flags, lora_defaults, refuse_lora
 from finetune.models.seq2seq_arguments import seq2seq_flags_without_use
 
 BASELINES: dict[str, dict[str, Any]] = {
@@ -84,6 +85,7 @@ def flags_without_use(config: Any) -> dict[str, Any]:
         idle = {"tokenizer_name"} | (set() if config.embeddings else {"model_revision"})
         idle |= {"embedding_size"} if config.embeddings else set()
         idle |= {"char_hidden_size"} if config.char_features == "none" else set()
+    idle |= set(lora_defaults()) if is_baseline(name) else set()
     return {field.name: field.default for field in fields(config) if field.name in idle}
 
 
@@ -103,6 +105,7 @@ def check_flags(config: Any) -> None:
         else:
             why = f"for recurrent baselines only, and {name} is none"
         raise ValueError(f"{', '.join(given)}: {why}; leave {'it' if len(given) == 1 else 'them'} out")
+    check_lora_flags(config)
 
 
 def is_new_language_model(name: str) -> bool:
@@ -117,6 +120,7 @@ def check_language_model_flags(config: Any) -> None:
         ValueError: naming the flag.
     """
     name, new = config.model_name_or_path, is_new_language_model(config.model_name_or_path)
+    refuse_lora(config, "a language model")
     for flag in ("vocab_size", "hidden_size", "num_hidden_layers", "embedding_size", "num_attention_heads"):
         value = getattr(config, flag)
         if value is not None and value < 1:

@@ -46,6 +46,7 @@ def load_config(path: str, name: str, revision: str, flag: str = "--model_name_o
     check_place(path, flag)
     if Path(path).is_dir() and not (Path(path) / "config.json").is_file():
         raise ValueError(f"{flag} {name}: no config.json in this folder; is it a saved model?")
+    _refuse_part(Path(path), f"{flag} {name}")
     try:
         config = AutoConfig.from_pretrained(path, revision=revision, trust_remote_code=False)
     except Exception as error:  # of any kind: a config.json may hold anything
@@ -71,6 +72,19 @@ def usual_rate(name: str, revision: str) -> float:
     if type(width) is not int or width < 1:
         return _BASE_RATE
     return min(_BASE_RATE * _BASE_WIDTH / width, _MOST_RATE)
+
+
+def _refuse_part(folder: Path, where: str) -> None:
+    """Refuses a checkpoint of a run with LoRA."""
+    try:
+        part = json.loads((folder / "state.json").read_text(encoding="utf-8")).get("elsewhere")
+    except (OSError, ValueError, AttributeError, RecursionError):  # no checkpoint of a run
+        return
+    if part:
+        raise ValueError(
+            f"{where}: a checkpoint of a run with LoRA holds only what trains; give the folder of the run, which has "
+            "the whole model at its end"
+        )
 
 
 def _check_config(config: Any, where: str) -> None:

@@ -32,6 +32,13 @@ def told_settings(config: Any) -> dict[str, Any]:
     told = {name: getattr(config, name) for name in _TOLD}
     del told["num_train_epochs" if config.max_steps > 0 else "max_steps"]
     del told["per_device_train_batch_size" if config.tokens_per_batch else "tokens_per_batch"]
+    if config.lora_r is not None:
+        told |= {
+            "LoRA rank": config.lora_r,
+            "LoRA alpha": config.lora_alpha or 2 * config.lora_r,
+            "LoRA dropout": config.lora_dropout,
+            "LoRA in": config.lora_target_modules or "all linear layers of attention and feed-forward",
+        }
     return told
 
 
@@ -129,6 +136,7 @@ def write_model_card(
         *([f"- best epoch: {results['best_epoch']}"] if "best_epoch" in results else []),
         *([_averaged(int(results["averaged_checkpoints"]))] if "averaged_checkpoints" in results else []),
         f"- parameters: {results['total_parameters']:,}",
+        *([f"- of which trained: {results['trained_parameters']:,}"] if "trained_parameters" in results else []),
         f"- with {', '.join(f'{package} {version}' for package, version in versions().items())}",
         "",
         "## Use",

@@ -5,6 +5,9 @@ of them (Izmailov et al., 2018, "Averaging Weights Leads to Wider Optima and Bet
 `--average_checkpoints K` the means of the best 2, 3, ... K evaluated weights are evaluated after the last step. The
 best of them, or the best weights alone, become the model. Of equal scores, the one with fewer weights is taken.
 
+With LoRA, A and B are averaged, each for itself. Their product is not the mean of the products, but a candidate like
+the others.
+
 Nothing is added up while the run trains: the weights are those of its checkpoints. If a checkpoint is one of the best
 K, and is no longer kept as a whole, all its files are removed but the weights (`saving.keep_only_weights`). When the
 run ends, these are removed, too. So a run that is killed at any point finds what it needs, and takes the same mean.
@@ -20,7 +23,7 @@ import torch
 from safetensors import safe_open
 
 from finetune.training.resume import finished_mean, missing_weights
-from finetune.training.saving import load_weights, set_weights, weights_folder
+from finetune.training.saving import load_weights, set_weights, weights_elsewhere, weights_folder
 
 
 def value_of(scores: Mapping[str, float], metric: str) -> float:
@@ -97,6 +100,11 @@ def load_best(training: Any, evaluate: Callable[[Any], dict[str, float]]) -> dic
     if run.checkpoint is not None and any(weights_folder(_folders(training, step), step) is None for step in steps):
         finished = run.checkpoint.absolute().parent
         if (number := finished_mean(finished)) is not None:  # at its end, it removed the weights of the others
+            if weights_elsewhere(run.accelerator, training.model):
+                raise ValueError(
+                    f"--resume_from_checkpoint {run.checkpoint}: this run has finished, and its model is merged with "
+                    f"LoRA; it is in {finished}, and there is nothing left to do"
+                )
             load_weights(finished, run.accelerator, training.model)
             run.print(f"this run has finished before: {_told(number)}")
             return {"averaged_checkpoints": number}

@@ -26,9 +26,10 @@ from finetune.training.optimizers import build_optimizer, build_schedule
 from finetune.training.precision import note_precision
 from finetune.training.progress import progress_bar
 from finetune.training.restart import begin_again_after_collapse
-from finetune.training.resume import check_data, training_of
+from finetune.training.resume import check_base, check_data, training_of
 from finetune.training.run import Run
 from finetune.training.saving import (
+    digest_of_elsewhere,
     load_checkpoint,
     load_state,
     remove_old_checkpoints,
@@ -80,6 +81,7 @@ class _State:
     step: int = 0
     total_steps: int = 0
     data: str = ""  # a digest of the rows
+    elsewhere: str = ""  # a digest of the weights that checkpoints leave out
     tokens: int = 0
     rows: int = 0
     seconds: float = 0.0  # of training, with the wait for batches, without evaluations and checkpoints
@@ -146,7 +148,7 @@ class _Training:
     begun_at: int  # the step at which the run was resumed, or 0
     history: History
     bar: Any
-    parameters: int
+    parameters: tuple[int, int]  # of the saved model; of those that train
 
     @property
     def patience(self) -> float:
@@ -161,11 +163,12 @@ def _prepare(run: Run, model: Any, tokenizer: Any, batches: Batches, watch: Watc
     if state.signs.restarts:
         batches = batches.with_seed(config.seed)
     total_steps = config.max_steps if config.max_steps > 0 else batches.steps_of(config.num_train_epochs)
-    names = {name for name, _ in model.named_parameters()}  # sizes are as saved: an embedding may train in part
-    parameters = sum(value.numel() for name, value in model.state_dict().items() if name in names)
+    digest = batches.digest()
+    elsewhere = digest_of_elsewhere(accelerator, model)
     if config.gradient_checkpointing:
         checkpoint_gradients(model)
     optimizer = build_optimizer(model, config)
+    parameters = _parameters(model)
     schedule = build_schedule(optimizer, config, total_steps)  # not prepared: it would step once for each process
     prepare_for_sharding(accelerator, model)
     batches.locate(0)  # raises if there is nothing to train on, before any batch is made
@@ -174,11 +177,11 @@ def _prepare(run: Run, model: Any, tokenizer: Any, batches: Batches, watch: Watc
     note_precision(accelerator, model)
     model, optimizer = accelerator.prepare(model, optimizer)
     set_seed(config.seed + accelerator.process_index)  # dropout differs between processes
-    digest = batches.digest()
     if checkpoint is None:
-        state = _State(total_steps=total_steps, data=digest)
+        state = _State(total_steps=total_steps, data=digest, elsewhere=elsewhere)
     else:
         check_data(checkpoint, (state.total_steps, state.data or digest), (total_steps, digest))
+        check_base(checkpoint, state.elsewhere, elsewhere)
         load_checkpoint(checkpoint, accelerator, model, optimizer)
         schedule.load_state_dict(state.schedule)
         run.print(f"resumed from {checkpoint} after step {state.step}")
@@ -195,6 +198,14 @@ def _prepare(run: Run, model: Any, tokenizer: Any, batches: Batches, watch: Watc
         *(run, config, batches, watch, model, tokenizer, optimizer, schedule),
         *(state, state.step, history, bar, parameters),
     )
+
+
+def _parameters(model: Any) -> tuple[int, int]:
+    """How many parameters the saved model has, and how many numbers train."""
+    sizes = {name: value.numel() for name, value in model.state_dict().items()}  # an embedding may train in part
+    added: frozenset[str] = getattr(model, "added_weights", frozenset())  # the saved model has them no more
+    total = sum(sizes[name] for name, _ in model.named_parameters() if name not in added)
+    return total, sum(sizes[name] for name, parameter in model.named_parameters() if parameter.requires_grad)
 
 
 def _take_steps(training: _Training, evaluate: Callable[[Any], dict[str, float]], signals: Signals) -> int:
@@ -350,8 +361,10 @@ def _results(training: _Training) -> dict[str, float]:
         "train_samples_per_second": round(state.rows / max(state.seconds, 1e-9), 2),
         "train_steps": state.step,
         "peak_memory_mb": round(peak_memory_mb(training.run.accelerator.device), 1),
-        "total_parameters": training.parameters,
+        "total_parameters": training.parameters[0],
     }
+    if training.parameters[0] != training.parameters[1]:
+        results["trained_parameters"] = training.parameters[1]
     results |= {} if training.watch is None else state.signs.results()
     return results if state.best_epoch is None else results | {"best_epoch": state.best_epoch}
 

@@ -69,6 +69,7 @@ def _begin_again(training: Any) -> None:
     training.state = type(old)(
         total_steps=total,
         data=old.data,
+        elsewhere=old.elsewhere,
         tokens=old.tokens,  # time and tokens count over all attempts
         rows=old.rows,
         seconds=old.seconds,

@@ -35,6 +35,7 @@ _FREE = {
     "disable_tqdm",
     "dry_run",
     "teacher_cache",
+    "save_adapter",
 }
 # With these the training stays the same, but not every byte of every file. A line says so.
 _TOLD = {
@@ -167,6 +168,19 @@ def check_data(checkpoint: Path, old: tuple[int, str], new: tuple[int, str]) -> 
         raise ValueError(
             f"--resume_from_checkpoint {checkpoint}: {how}the data, or what the tokenizer makes of it, has changed "
             "since; put back what it was, or begin a new run in another folder"
+        )
+
+
+def check_base(checkpoint: Path, old: str, new: str) -> None:
+    """Refuses another model under the same name, if a checkpoint holds only what trains.
+
+    Args:
+        old, new: the digests of the other weights.
+    """
+    if old != new:
+        raise ValueError(
+            f"--resume_from_checkpoint {checkpoint}: it holds only what trains, and the other weights, those of "
+            "--model_name_or_path, have changed since; put back what they were, or begin a new run in another folder"
         )
 
 

@@ -124,8 +124,11 @@ class Run:
                 remove(folder / own.TRACKED_AS)
         return None
 
-    def save_model(self, model: Any, tokenizer: Any) -> None:
+    def save_model(self, model: Any, tokenizer: Any, adapter: Callable[[Path], None] | None = None) -> None:
         """Writes the model, without its wrappers, and the tokenizer as `from_pretrained` expects them.
+
+        Args:
+            adapter: if given, it writes an adapter into the folder `adapter` beside them.
 
         Raises:
             OSError: with the number ENOSPC if the disk is full; no half-written file is left.
@@ -138,6 +141,9 @@ class Run:
             try:
                 unwrapped(self.accelerator, model).save_pretrained(beside, state_dict=weights)
                 tokenizer.save_pretrained(beside)
+                if adapter is not None:
+                    (beside / "adapter").mkdir()
+                    adapter(beside / "adapter")
             except BaseException as error:
                 remove(beside)
                 if is_full_disk(error):
@@ -253,6 +259,11 @@ def start_run(config: Any, *, metrics: Sequence[str]) -> Run:
             "--auto_find_batch_size: under FSDP the processes wait for each other in every layer, so none can begin "
             "a step again; a smaller --per_device_train_batch_size with more --gradient_accumulation_steps makes the "
             "same step"
+        )
+    if config.lora_r is not None and accelerator.distributed_type == DistributedType.FSDP:
+        raise ValueError(
+            "--lora_r: a model that FSDP has cut into parts cannot be merged with LoRA; launch with "
+            "recipes/configs/accelerate/many_gpus.yaml, where each process has the whole model"
         )
     if accelerator.mixed_precision == "fp16" and accelerator.device.type == "cpu":
         raise ValueError(

@@ -2,7 +2,7 @@
 
 | file | holds |
 |---|---|
-| `model.safetensors`, `config.json`, tokenizer files | the model, as `from_pretrained` expects it |
+| `model.safetensors`, `config.json`, tokenizer files | the model, as `from_pretrained` expects it (*) |
 | `optimizer.safetensors`, `optimizer.json` | AdamW's state by parameter name, and its groups |
 | `random.safetensors` | the random generators of each process |
 | `carried.safetensors` | the states that a recurrent language model carries from step to step, if it has any |
@@ -10,11 +10,14 @@
 | `history.jsonl` | the lines of the run so far |
 | `manifest.json` | size and SHA-256 of all these (see `manifest.py`) |
 
+(*) With LoRA, `model.safetensors` has only the weights that train. The run loads the others again.
+
 While a run trains, `checkpoint-<step>-weights` may be what is left of a checkpoint: `model.safetensors` and
 `manifest.json`. It cannot be resumed, but its weights are needed at the end (see `best.py`).
 """
 
 import errno
+import hashlib
 import json
 import re
 import shutil
@@ -63,7 +66,8 @@ def save_checkpoint(
     Raises:
         OSError: on every process, with the number ENOSPC, if the disk is full. The earlier checkpoints stay.
     """
-    weights = weights_of(accelerator, model)
+    elsewhere = weights_elsewhere(accelerator, model)
+    weights = {name: value for name, value in weights_of(accelerator, model).items() if name not in elsewhere}
     optimizer_state = distributed.get_optimizer_state_dict(model, _inner(optimizer), options=_FULL)
     random = gather_object([{"cpu": torch.get_rng_state(), **_cuda_random()}])
     carried = _carried(accelerator, model)
@@ -161,11 +165,33 @@ def load_weights(folder: Path, accelerator: Accelerator, model: torch.nn.Module)
 
 
 def set_weights(weights: Mapping[str, torch.Tensor], accelerator: Accelerator, model: torch.nn.Module) -> None:
-    """Gives the model, wrapped or not, the weights of a whole `state_dict`."""
+    """Gives the model, wrapped or not, the weights of a whole `state_dict`, or of one that a checkpoint holds."""
     # save_pretrained keeps only the first name of tied weights.
     strict = not getattr(unwrapped(accelerator, model), "all_tied_weights_keys", None)
-    options = distributed.StateDictOptions(full_state_dict=True, strict=strict)
-    distributed.set_model_state_dict(model, dict(weights), options=options)
+    elsewhere = weights_elsewhere(accelerator, model)
+    options = distributed.StateDictOptions(full_state_dict=True, strict=strict and not elsewhere)
+    found = distributed.set_model_state_dict(model, dict(weights), options=options)
+    missing = [name for name in found.missing_keys if name.replace("_orig_mod.", "") not in elsewhere]
+    if strict and (missing or found.unexpected_keys):
+        raise RuntimeError(f"missing weights: {missing}; unknown weights: {found.unexpected_keys}")
+
+
+def digest_of_elsewhere(accelerator: Accelerator, model: Any) -> str:
+    """The SHA-256 of the weights that checkpoints leave out, or the empty string if there are none."""
+    elsewhere = weights_elsewhere(accelerator, model)
+    if not elsewhere:
+        return ""
+    digest, weights = hashlib.sha256(), unwrapped(accelerator, model).state_dict()
+    for name in sorted(elsewhere):
+        digest.update(name.encode())
+        digest.update(weights[name].detach().cpu().contiguous().view(torch.uint8).numpy())
+    return digest.hexdigest()
+
+
+def weights_elsewhere(accelerator: Accelerator, model: Any) -> frozenset[str]:
+    """The names of the weights that need not be in a checkpoint, because a run loads them from somewhere else."""
+    names: frozenset[str] = getattr(unwrapped(accelerator, model), "weights_elsewhere", frozenset())
+    return names
 
 
 def remove_old_checkpoints(
