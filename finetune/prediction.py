@@ -418,7 +418,7 @@ class Predictor:
         return self.run(rows)
 
 
-_SETTINGS: dict[str, Any] = {
+SETTINGS: dict[str, Any] = {
     "problem_type": "single_label_classification",
     "threshold": 0.5,
     "long_texts": "cut",
@@ -433,8 +433,8 @@ _SETTINGS: dict[str, Any] = {
 
 def _settings_of_model(config: Any) -> dict[str, Any]:
     """The settings of the task in a model's config. A model that was not trained here gets the defaults."""
-    found = {name: getattr(config, name, None) for name in _SETTINGS}
-    return {name: _SETTINGS[name] if value is None else value for name, value in found.items()}
+    found = {name: getattr(config, name, None) for name in SETTINGS}
+    return {name: SETTINGS[name] if value is None else value for name, value in found.items()}
 
 
 def _settings_of_run(folder: Path) -> dict[str, Any]:

@@ -17,7 +17,7 @@
 | `score(sums, labels, settings)` | the scores of summed counts |
 | `write(file, name, dataset, said, labels, settings)` | writes the predictions |
 | `answer(samples, predictor)` | for `finetune.predict`: an answer for each sample |
-| `reread(folder, name)`, `inputs(dataset)`, `compared(runs, splits)` | for `recipes/compare.py` |
+| `reread(folder, name)`, `inputs(dataset)`, `compared(runs, splits)` | for comparing and verifying |
 
 A task may also have:
 
@@ -37,6 +37,7 @@ A task may also have:
 | `label_numbers(dataset)` | the labels of a split and their numbers |
 | `spread(said, settings)` | how much the answers differ, to recognise a model that gives all the same answer |
 | `notes(settings)` | for the model card: sentences about the scores |
+| `restored(found, labels, settings)` | what `reread` found, as `counts` takes it; for `recipes/verify.py` |
 """
 
 from __future__ import annotations  # names of the lazy parts in signatures would import torch
@@ -247,12 +248,19 @@ def _loaded(load: Callable[[], Any], config: Any) -> Any:
 
 
 def evaluate(
-    job: Job, model: Any, split: str = "validation", name: str = "eval", also: Sequence[str] = ()
+    job: Job,
+    model: Any,
+    split: str = "validation",
+    name: str = "eval",
+    also: Sequence[str] = (),
+    *,
+    tune: bool = True,
 ) -> tuple[Any, dict[str, float]]:
     """The model's answers for a split, and its scores. On the validation split, settings are chosen first.
 
     Args:
         also: what the task's `collect` should keep, too.
+        tune: False: the settings stay as they are.
     """
     found = collect(
         job.run.accelerator,
@@ -265,15 +273,19 @@ def evaluate(
         job.targets,
     )
     said = job.task.decode(job.encoded[split], found.arrays)
-    if split == "validation":
-        tuned = asked(job.task, "tune", job.gold[split], said)
-        # What a flag says is not tuned.
-        job.settings |= {name: value for name, value in tuned.items() if getattr(job.config, name, None) is None}
+    if split == "validation" and tune:
+        job.settings |= tuned(job, said)
     counts = job.task.counts(job.gold[split], said, job.labels, job.settings)
     scores = job.task.score(np.asarray(counts).sum(0), job.labels, job.settings)
     scores |= asked(job.task, "remarks", job.gold[split], said) | found.costs
     scores |= asked(job.task, "derived", scores)
     return said, {f"{name}_{key}": value for key, value in scores.items()}
+
+
+def tuned(job: Job, said: Any) -> dict[str, Any]:
+    """The settings that the answers for the validation split choose. What a flag says is not tuned."""
+    found = asked(job.task, "tune", job.gold["validation"], said)
+    return {name: value for name, value in found.items() if getattr(job.config, name, None) is None}
 
 
 def collect(

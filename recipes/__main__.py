@@ -26,6 +26,7 @@ COMMANDS = {
     "compare": ("compare", "several models and seeds, one report: is it better, by more than chance"),
     "search": ("search", "good values for flags: learning rate, epochs, batch, or any other flag"),
     "predict": ("predict", "a trained model on texts, words, JSONL or CoNLL"),
+    "verify": ("verify", "the scores of a run, computed again from its predictions, its data and its model"),
     "serve": ("serve", "a trained model as a small HTTP service"),
     "export": ("export", "a trained model as ONNX, in int8 if that is proved to answer alike"),
     "fetch": ("fetch_data", "public data sets of the configs, from their publishers, with checksums"),

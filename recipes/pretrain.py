@@ -94,11 +94,7 @@ def pretrain(config: PretrainConfig, data: Mapping[str, Any] | None = None) -> t
     model = load_model(config, tokenizer, counts)
 
     # 3. Turn the documents into inputs, and choose the masks of each epoch.
-    first = models.first_position(model)
-    rows = {
-        split: texts.pretraining_rows(parts, config, tokenizer, split, first) for split, parts in documents.items()
-    }
-    rows |= masked.questions_on_translations(rows, config.objective)
+    rows = rows_of(config, documents, tokenizer, model)
     audit = texts.instance_audit(
         rows["train"].in_epoch(0),
         tokenizer,
@@ -179,6 +175,15 @@ def load_model(config: PretrainConfig, tokenizer: Any, counts: Any) -> Any:
         padding_free=config.padding_free,
         max_seq_length=config.max_seq_length,
     )
+
+
+def rows_of(config: PretrainConfig, documents: Mapping[str, Any], tokenizer: Any, model: Any) -> dict[str, Any]:
+    """The inputs of each split, and those of the questions on translations."""
+    first = models.first_position(model)
+    rows = {
+        split: texts.pretraining_rows(parts, config, tokenizer, split, first) for split, parts in documents.items()
+    }
+    return rows | tasks.masked.questions_on_translations(rows, config.objective)
 
 
 def write_card(run: training.Run, model: Any, documents: Mapping[str, Any], results: Mapping[str, float]) -> None:

@@ -1,5 +1,7 @@
 from .attention_maps import AttentionMaps as AttentionMaps
 from .attention_maps import attention as attention
+from .card_reader import metadata_of_card as metadata_of_card
+from .card_reader import scores_of_card as scores_of_card
 from .comparison import add_comparison_to_card as add_comparison_to_card
 from .comparison import write_comparison as write_comparison
 from .comparison_words import comparison_table as comparison_table
@@ -9,6 +11,7 @@ from .environment import machine as machine
 from .files import write_predictions as write_predictions
 from .gradient_flow import gradient_flow_figure as gradient_flow_figure
 from .gradient_flow import gradient_flow_table as gradient_flow_table
+from .model_card import told_scores as told_scores
 from .model_card import told_settings as told_settings
 from .model_card import write_model_card as write_model_card
 from .plots import save_png as save_png

@@ -42,6 +42,21 @@ def told_settings(config: Any) -> dict[str, Any]:
     return told
 
 
+def told_scores(results: Mapping[str, float]) -> dict[str, str]:
+    """The scores that a card shows, as it shows them.
+
+    Args:
+        results: the content of `all_results.json`.
+    """
+    return {
+        key: f"{value:.4f}"
+        for key, value in results.items()
+        if key.startswith(("eval_", "test_"))
+        and not key.endswith(("_runtime", "_tokens", "_words", "_questions", "_scored", "_masked"))
+        and key not in ("eval_loss", "test_loss")
+    }
+
+
 def write_model_card(
     folder: Path,
     *,
@@ -74,13 +89,7 @@ def write_model_card(
     """
     name, base = folder.resolve().name, _public(base_model)
     data = _public(data)
-    scores = {
-        key: value
-        for key, value in results.items()
-        if key.startswith(("eval_", "test_"))
-        and not key.endswith(("_runtime", "_tokens", "_words", "_questions", "_scored", "_masked"))
-        and key not in ("eval_loss", "test_loss")
-    }
+    scores = told_scores(results)
     card = ModelCardData(
         model_name=name,
         library_name="transformers",
@@ -125,7 +134,7 @@ def write_model_card(
         "",
         "| score | value |",
         "|---|---:|",
-        *(f"| {key} | {value:.4f} |" for key, value in scores.items()),
+        *(f"| {key} | {value} |" for key, value in scores.items()),
         "",
         "## Training",
         "",

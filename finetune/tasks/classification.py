@@ -364,6 +364,34 @@ def reread(folder: Path, name: str) -> tuple[list[list[str]], list[Any], list[An
     return words, [row["label"] for row in rows], [row["predicted"] for row in rows], scores
 
 
+def restored(found: Sequence[Any], labels: Sequence[str], settings: Mapping[str, Any]) -> tuple[np.ndarray, Said]:
+    """The correct and the predicted labels from what `reread` gave, as `counts` takes them.
+
+    Raises:
+        ValueError: for a cell that is no label, no list of labels, or no number.
+    """
+    kind = settings["problem_type"]
+    index = {" ".join(label.split()): i for i, label in enumerate(labels)}  # as cells have them
+    sides: list[Any] = []
+    for column, cells in zip(("label", "predicted"), found[1:3], strict=True):
+        try:
+            if kind == ONE:
+                sides.append(np.array([index[cell] for cell in cells], dtype=np.int64))
+            elif kind == NUMBER:
+                sides.append(np.array([float(cell) for cell in cells]))
+            else:
+                table = np.zeros((len(cells), len(labels)), dtype=bool)
+                for row, cell in zip(table, cells, strict=True):
+                    row[[index[label] for label in json.loads(cell)]] = True
+                sides.append(table)
+        except (KeyError, ValueError, TypeError) as error:
+            what = "number" if kind == NUMBER else "label of the model"
+            raise ValueError(f"the column {column} has a cell that is no {what}: {error}") from error
+    right, predicted = sides
+    empty = np.full(len(predicted), np.nan)
+    return right, Said(None, predicted) if kind == NUMBER else Said(predicted, empty)
+
+
 def inputs(dataset: Any) -> tuple[list[list[str]], list[str]]:
     """Words and label of each text, as `reread` has them."""
     columns = [dataset[name] for name in _columns(dataset)]

@@ -194,6 +194,11 @@ def reread(folder: Path, name: str) -> tuple[list[list[str]], list[Any], list[An
     )
 
 
+def restored(found: Sequence[Any], labels: Sequence[str], settings: Mapping[str, Any]) -> tuple[list[str], list[str]]:
+    """The targets and the predicted texts from what `reread` gave, as `counts` takes them."""
+    return found[1], found[2]
+
+
 def inputs(dataset: Any) -> tuple[list[list[str]], list[Any]]:
     """Words of each source and its target, as `reread` has them."""
     return [text.split() for text in dataset["text"][:]], [" ".join(text.split()) for text in dataset["target"][:]]

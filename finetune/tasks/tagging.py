@@ -330,6 +330,23 @@ def reread(folder: Path, name: str) -> tuple[list[list[str]], list[Any], list[An
     return right.words, right.tags, said.tags, []
 
 
+def restored(found: Sequence[Any], labels: Sequence[str], settings: Mapping[str, Any]) -> tuple[Gold, Said]:
+    """The correct and the predicted tags from what `reread` gave, as `counts` takes them.
+
+    Raises:
+        ValueError: for a tag that is no label.
+    """
+    _, gold, said, _ = found
+    index = {label: i for i, label in enumerate(labels)}
+    sides = []
+    for number, rows in ((2, gold), (3, said)):
+        if unknown := next((tag for tags in rows for tag in tags if tag not in index), None):
+            raise ValueError(f"column {number} has the tag {unknown!r:.100}, which is no label of the model")
+        sides.append(np.array([index[tag] for tags in rows for tag in tags], dtype=np.int64))
+    offsets = np.cumsum([0, *map(len, gold)], dtype=np.int64)
+    return Gold(sides[0], offsets), Said(sides[1], np.ones(len(sides[1]), np.float32), len(sides[1]))
+
+
 def inputs(dataset: Any) -> tuple[list[list[str]], list[Any]]:
     """Words and tags of each sentence that has words: `reread` finds only these in a column file."""
     words, tags = ([row for row in dataset[column] if row] for column in ("tokens", "ner_tags"))

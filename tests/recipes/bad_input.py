@@ -174,6 +174,7 @@ MODEL = "ner --dataset_name samples --max_seq_length 32 --model_name_or_path mod
 SEARCH = "search --task ner --dataset_name samples --model_name_or_path bilstm --config search.yaml"
 SEARCH_FILE = "search --task ner --train_file t.conll --model_name_or_path bilstm"
 MORE = "pretrain --dataset_name samples --max_seq_length 32 --model_name_or_path model"
+SERVE, VERIFY = "serve --model_name_or_path model", "verify --model_name_or_path model"
 GOOD = "Ada\tB-PER\nran\tO\n"
 CSV = "text,label\ngood,1\nbad,0\n"
 HINT = "Name the right one with --text_column_name, --text_pair_column_name or --label_column_name"
@@ -870,6 +871,43 @@ GROUPS: dict[str, list[Case]] = {
              "the … is not finite at step 2 (learning rate 8.89e+37); nothing was changed by this step and the "
              "checkpoints before it stay. A lower --learning_rate, more --warmup_steps or a smaller --max_grad_norm "
              "may help", model="wordpiece", leaves=(".lock", ".written", "history.jsonl", "run.yaml")),
+    ],
+    "The service": [
+        Case("no model", "serve", "--model_name_or_path is missing: give the folder of a run, or a model of the Hub"),
+        Case("a port that does not exist", f"{SERVE} --port 70000", "--port 70000: must be from 0 to 65,535"),
+        Case("a limit of nothing", f"{SERVE} --max_texts 0", "--max_texts 0: must be at least 1"),
+        Case("no text in a batch", f"{SERVE} --batch_texts 0", "--batch_texts 0: must be at least 1"),
+        Case("texts that wait longer than their request may take", f"{SERVE} --batch_wait 2 --max_seconds 1",
+             "--batch_wait 2.0, --max_seconds 1.0: the first must be at least 0, and less than the second"),
+        Case("time without end", f"{SERVE} --max_seconds inf",
+             "--batch_wait 0.005, --max_seconds inf: the first must be at least 0, and less than the second"),
+        Case("a queue that is too short for a request", f"{SERVE} --max_queue 100 --max_texts 101",
+             "--max_queue 100: must be at least --max_texts 101, or the largest request would always be refused"),
+        Case("a host that does not exist", f"{SERVE} --host nowhere.invalid --port 0",
+             "--host nowhere.invalid: no address of this name is known"),
+        Case("an untrained model", f"{SERVE} --port 0",
+             "--model_name_or_path model: holds BertForMaskedLM; fine-tune it for words or for texts first",
+             model="wordpiece"),
+    ],
+    "Verifying a run": [
+        Case("no folder", "verify", "--model_name_or_path is missing: give the folder of a finished run"),
+        Case("a folder that does not exist", VERIFY,
+             "--model_name_or_path model: no such folder; give the folder of a finished run"),
+        Case("a model that no run has trained", VERIFY,
+             "--model_name_or_path model: no all_results.json; give the folder of a finished run", model="wordpiece"),
+        Case("an export", VERIFY, "--model_name_or_path model: an exported model; give the folder of its run",
+             {"model/export.json": "{}"}, "wordpiece"),
+        Case("no run.yaml", VERIFY, "model/run.yaml: no such file; give the folder of a finished run",
+             {"model/all_results.json": "{}"}, "wordpiece"),
+        Case("a run.yaml of another program", VERIFY,
+             "model/run.yaml: not the flags of one of the recipes ner, sentiment, qa, seq2seq, language-model, "
+             "pretrain", {"model/all_results.json": "{}", "model/run.yaml": "seed: 1\n"}, "wordpiece"),
+        Case("results that are no object", VERIFY, "model/all_results.json: must be an object of JSON",
+             {"model/all_results.json": "[]"}, "wordpiece"),
+        Case("results that are cut", VERIFY, "model/all_results.json: not JSON: …",
+             {"model/all_results.json": '{"eval_f1": 0.'}, "wordpiece"),
+        Case("a tolerance of more than all", f"{VERIFY} --max_difference 2",
+             "--max_difference 2.0: must be at least 0 and below 1", model="wordpiece"),
     ],
 }  # fmt: skip
 

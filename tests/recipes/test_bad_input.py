@@ -21,12 +21,14 @@ from bad_input import ERRORS, GROUPS, OTHERS, Case, document
 
 from finetune import data, files
 from finetune.arguments import DataArguments
-from recipes import language_model, ner, pretrain, question_answering, search, sentiment, seq2seq
+from recipes import language_model, ner, pretrain, question_answering, search, sentiment, seq2seq, serve, verify
 from recipes.ner import NerConfig, finetune_ner
 
 ROOT = Path(__file__).parents[2]
 RECIPES = {"ner": ner, "pretrain": pretrain, "question_answering": question_answering, "sentiment": sentiment}
 RECIPES |= {"seq2seq": seq2seq, "language_model": language_model, "search": search}
+TRAINING = set(RECIPES)  # these write to an output_dir
+RECIPES |= {"serve": serve, "verify": verify}
 CASES = [pytest.param(case, id=f"{group}: {case.what}") for group, cases in GROUPS.items() for case in cases]
 SHAPE = {"hidden_size": 8, "embedding_size": 8, "char_features": "none"}  # of baselines
 TINY = SHAPE | {
@@ -65,9 +67,9 @@ def test_the_answer(case: Case, checkpoints, tmp_path, monkeypatch, capsys):
             path.write_bytes(content if isinstance(content, bytes) else content.encode())
     before = everything(tmp_path)
     command = shlex.split(case.command)
-    if "--output_dir" not in command:
-        command += ["--output_dir", "out"]
-    answer, status = answer_of([*command, "--disable_tqdm", "true"], capsys)
+    if command[0] in TRAINING:
+        command += ["--disable_tqdm", "true"] + ([] if "--output_dir" in command else ["--output_dir", "out"])
+    answer, status = answer_of(command, capsys)
     expected = ".*".join(map(re.escape, case.answer.split("…")))
     assert re.fullmatch(expected, answer), answer  # `.` is no line end: one line
     assert len(answer) < 500

@@ -6,6 +6,7 @@ import http.client
 import itertools
 import json
 import os
+import select
 import signal
 import socket
 import subprocess
@@ -304,6 +305,29 @@ def test_a_body_that_comes_too_slowly_is_given_up(tagger):
         answer = b"".join(iter(lambda: slow.recv(4096), b""))
     assert answer.startswith(b"HTTP/1.1 408 ")
     assert answer.endswith(b'{"error":"the body did not arrive within 0.2 seconds"}')
+
+
+def test_a_body_that_is_too_large_is_read_on_but_not_for_ever(tagger):
+    """A client that writes its whole body before it reads gets the answer. One that never ends gets it, too."""
+
+    def head(size):
+        return (
+            f"POST /predict HTTP/1.1\r\nHost: a\r\nContent-Type: application/json\r\nContent-Length: {size}\r\n\r\n"
+        )
+
+    limits, answered = app.Limits(body_bytes=300), b'"the body has more than 300 bytes; send fewer or shorter inputs'
+    with served(tagger, limits) as port:
+        with socket.create_connection(("127.0.0.1", port), 60) as patient:
+            patient.sendall(head(9000).encode() + b" " * 600)
+            assert select.select([patient], [], [], 0.5)[0] == [], "an answer now would be lost with the connection"
+            for _ in range(14):
+                patient.sendall(b" " * 600)
+            answer = b"".join(iter(lambda: patient.recv(4096), b""))
+            assert answer.startswith(b"HTTP/1.1 413 ")
+            assert answered in answer
+        with socket.create_connection(("127.0.0.1", port), 60) as endless:
+            endless.sendall(head(10**9).encode() + b" " * (300 * 32 + 1))
+            assert endless.recv(4096).startswith(b"HTTP/1.1 413 ")
 
 
 def test_the_texts_of_a_client_that_left_are_not_labelled(tagger):
