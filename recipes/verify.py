@@ -22,7 +22,7 @@ from finetune.arguments import ModelArguments, flag
 from finetune.files import printable
 from finetune.from_python import documented, names_of_python, typed
 from finetune.verification import Report
-from recipes import language_model, ner, pretrain, question_answering, sentiment, seq2seq
+from recipes import distil, language_model, ner, pretrain, question_answering, sentiment, seq2seq
 
 # Takes a job without a model, and the folder of its run. Returns the model with the run's loss, and its tokenizer.
 Load = Callable[[Any, Path], tuple[Any, Any]]
@@ -58,7 +58,7 @@ def verify(config: VerifyConfig, data: Mapping[str, Any] | None = None) -> Repor
     folder = check(config)
     report = verification.read(folder)
     recipe, flags = flags_of_run(config, report)
-    task = getattr(tasks, recipe.task)
+    task = getattr(tasks, recipe.task or ("classification" if flags.problem_type else "tagging"))
 
     # 2. The card against the results, and the scores from the predictions alone.
     verification.check_card(report, stages.asked(task, "notes", report.stored) if report.stored else ())
@@ -170,6 +170,13 @@ def load_labelling(job: stages.Job, folder: Path, column: str | None) -> tuple[A
     return model, tokenizer
 
 
+def load_student(job: stages.Job, folder: Path) -> tuple[Any, Any]:
+    """A model of `recipes/distil.py`. In an evaluation, no answers of its teacher count."""
+    model, tokenizer = load_labelling(job, folder, None)
+    kind = job.settings.get("problem_type", "single_label_classification")
+    return models.set_loss(model, problem_type=kind), tokenizer
+
+
 def load_text_to_text(job: stages.Job, folder: Path) -> tuple[Any, Any]:
     """A model of `recipes/seq2seq.py`. How it decodes is saved with it."""
     model, tokenizers = load_labelling(job, folder, None)
@@ -212,7 +219,7 @@ class Recipe:
     """A recipe whose runs can be verified."""
 
     config: Any  # the class of its flags
-    task: str  # of `finetune.tasks`
+    task: str | None  # of `finetune.tasks`; None: that of the teacher
     load: Load | None  # None: it has no `stages.Job`
 
 
@@ -220,6 +227,7 @@ RECIPES: dict[str, Recipe] = {
     "ner": Recipe(ner.NerConfig, "tagging", partial(load_labelling, column="ner_tags")),
     "sentiment": Recipe(sentiment.SentimentConfig, "classification", partial(load_labelling, column="label")),
     "qa": Recipe(question_answering.QuestionConfig, "questions", partial(load_labelling, column=None)),
+    "distil": Recipe(distil.DistilConfig, None, load_student),
     "seq2seq": Recipe(seq2seq.Seq2SeqConfig, "seq2seq", load_text_to_text),
     "language-model": Recipe(language_model.LanguageModelConfig, "next_word", load_language_model),
     "pretrain": Recipe(pretrain.PretrainConfig, "masked", None),

@@ -900,8 +900,9 @@ GROUPS: dict[str, list[Case]] = {
         Case("no run.yaml", VERIFY, "model/run.yaml: no such file; give the folder of a finished run",
              {"model/all_results.json": "{}"}, "wordpiece"),
         Case("a run.yaml of another program", VERIFY,
-             "model/run.yaml: not the flags of one of the recipes ner, sentiment, qa, seq2seq, language-model, "
-             "pretrain", {"model/all_results.json": "{}", "model/run.yaml": "seed: 1\n"}, "wordpiece"),
+             "model/run.yaml: not the flags of one of the recipes ner, sentiment, qa, distil, seq2seq, "
+             "language-model, pretrain",
+             {"model/all_results.json": "{}", "model/run.yaml": "seed: 1\n"}, "wordpiece"),
         Case("results that are no object", VERIFY, "model/all_results.json: must be an object of JSON",
              {"model/all_results.json": "[]"}, "wordpiece"),
         Case("results that are cut", VERIFY, "model/all_results.json: not JSON: …",

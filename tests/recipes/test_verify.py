@@ -11,7 +11,7 @@ import pytest
 from safetensors.torch import load_file, save_file
 
 from finetune import verification
-from recipes import language_model, ner, pretrain, question_answering, sentiment, seq2seq, verify
+from recipes import distil, language_model, ner, pretrain, question_answering, sentiment, seq2seq, verify
 from recipes.verify import VerifyConfig
 
 TINY = {"num_train_epochs": 1, "max_seq_length": 32, "disable_tqdm": True, "save_total_limit": 1}
@@ -263,6 +263,17 @@ def test_rows_from_python_are_verified_if_they_are_given(tmp_path):
     assert verify.verify(own, other).problems == [
         'predictions_test has other inputs than the data: sample 8 has ["the", "day", "was"], and the data ["glad"]'
     ]
+
+
+@pytest.mark.parametrize("kind", ["plain", "several"])
+def test_a_student_is_verified(kind, runs, tmp_path):
+    own = TINY | SHAPE | {"max_steps": 2, "teacher": str(runs(kind) / "run"), "output_dir": str(tmp_path / "run")}
+    suffix = "conll" if kind == "plain" else "jsonl"
+    files = {f"{split}_file": str(runs(kind) / f"{split}.{suffix}") for split in SIZES}
+    distil.distil(distil.DistilConfig(**own | files))
+    report = verified(tmp_path / "run")
+    assert report.follows
+    assert "test_loss" in report.from_model
 
 
 def test_numbers_are_compared_by_their_kind():
