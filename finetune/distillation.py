@@ -21,6 +21,7 @@ from finetune.teachers import Teacher, outputs
 logger = logging.getLogger(__name__)
 
 TEMPERATURE = 2.0
+_AT_ONCE = 2**18  # targets
 _NUMBER = "regression"
 _OF_WORDS = ("tagging", "label_all_tokens", "doc_stride", "head", *(own.name for own in fields(WordFileArguments)))
 _OF_TEXTS = ("text_pair_column_name", "problem_type", "label_separator", "long_texts", "pooling")
@@ -109,10 +110,12 @@ def begin(job: stages.Job, teachers: Sequence[Teacher]) -> Lesson:
     orders = [_order(teacher, job.labels) for teacher in teachers]
     samples: list[Any] = []
     if config.unlabeled_file is not None:
+        # Of other files, the name of a column says nothing about a column file.
+        named = not taught.WORDS or str(config.train_file).lower().endswith(data.CONLL_ENDINGS)
         samples = data.read_unlabeled(
             config.unlabeled_file,
             words=taught.WORDS,
-            text_column=config.text_column_name,
+            text_column=config.text_column_name if named else "tokens",
             pair_column=config.text_pair_column_name,
             column_names=config.column_names,
             encoding=config.encoding,
@@ -198,7 +201,24 @@ def with_teachers(lesson: Lesson, encoded: Any, tokenizer: Any) -> TaughtRows:
             f"{int(own.offsets[-1]):,} subwords"
         )
         rows = data.joined(rows, own)
+    if job.blind_loss is None:
+        job.blind_loss = _blind_loss(lesson, rows)
     return TaughtRows(rows, told)
+
+
+def _blind_loss(lesson: Lesson, rows: data.Rows) -> float:
+    """The loss of a collapsed run; 0 if it is not known. It is known where a target has one label, without a CRF."""
+    config: Any = lesson.job.config
+    if lesson.problem_type != "single_label_classification":
+        return 0.0
+    columns = rows.tokens if lesson.taught.WORDS else rows.samples
+    column, labels = columns["teacher"], columns["labels"]
+    return models.blind_distilled_loss(
+        labels,
+        (column[at : at + _AT_ONCE] for at in range(0, len(labels), _AT_ONCE)),
+        temperature=config.temperature,
+        alpha=config.distil_alpha,
+    )
 
 
 def _sides(lesson: Lesson, name: str) -> list[list[np.ndarray]]:
@@ -224,6 +244,7 @@ def set_loss(lesson: Lesson, model: Any) -> None:
         return {"loss": models.distilled_targets(inputs["labels"], inputs["teacher"], problem)}
 
     job.targets = targets
+    job.blind_loss = 0.0 if hasattr(model, "crf") else None
     names = ", ".join(f"`{teacher.folder.resolve().name}`" for teacher in lesson.teachers)
     told = "" if config.temperature is None else f"temperature {config.temperature:g}, "
     more = f", and on {len(lesson.unlabeled):,} texts without labels" if lesson.unlabeled else ""

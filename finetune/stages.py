@@ -75,6 +75,8 @@ class Job:
     targets: Callable[[Mapping[str, Any]], dict[str, float]] | None = None  # [the task's]
     events: list[str] = field(default_factory=list)  # for the model card: what was special about the training
     adapter: Callable[[Path], None] | None = None  # writes it into a folder, with --save_adapter
+    # In training, the loss of the best answer that does not look at its input; 0: unknown [that of the labels].
+    blind_loss: float | None = None
 
     @property
     def config(self) -> Any:
@@ -234,6 +236,8 @@ def watch_for_collapse(job: Job, model: Any, load: Callable[[], Any]) -> trainin
         else:
             settings = {name: getattr(model.config, name, default) for name, default in _LOSS.items()}
             blind[split] = models.blind_loss(labels, len(job.labels), **settings)
+    if job.blind_loss is not None:
+        blind["train"] = job.blind_loss
     if not all(blind.values()):
         return None
     return training.Watch(blind["train"], blind["validation"], lambda: _loaded(load, config).state_dict())

@@ -77,24 +77,28 @@ def distil(config: DistilConfig, data: Mapping[str, Any] | None = None) -> train
 
     # 2. Let the teacher answer, or find its answers on the disk. Then load the student and its tokenizer.
     distillation.ask(lesson)
-    model, tokenizer = models.load(
-        found[0].head,
-        config,
-        job.labels,
-        words=lesson.words(),
-        max_seq_length=config.max_seq_length,
-        head=config.head,
-        pooling=config.pooling,
-        pairs=config.text_pair_column_name is not None,
-        start=lesson.start,
-    )
+
+    def load() -> Any:
+        return models.load(
+            found[0].head,
+            config,
+            job.labels,
+            words=lesson.words(),
+            max_seq_length=config.max_seq_length,
+            head=config.head,
+            pooling=config.pooling,
+            pairs=config.text_pair_column_name is not None,
+            start=lesson.start,
+        )
+
+    model, tokenizer = load()
     distillation.set_loss(lesson, model)
 
     # 3. Turn words into subwords, without padding. The teacher's answers stand beside them.
     stages.encode(job, model, tokenizer, partial(distillation.with_teachers, lesson, tokenizer=tokenizer))
 
-    # 4. Train, and evaluate as often as the flags say.
-    outcome = stages.fit(job, model)
+    # 4. Train, and evaluate as often as the flags say. If the run collapses, begin again.
+    outcome = stages.fit(job, model, load)
 
     # 5. Save the student, its predictions on the evaluation splits, its scores and its card.
     return stages.report(job, outcome)

@@ -63,7 +63,8 @@ def read_unlabeled(
         () if pair_column is None else list(dict.fromkeys((pair_column, "text_pair"))),
         column_names,
     )
-    word_column = None if text_column == "tokens" else text_column if number is None else number
+    default = not words or text_column == "tokens"
+    word_column = None if default else text_column if number is None else number
     stream = io.BytesIO(content)
     records = read_records(stream, path, form, word_column, columns, delimiter=check_delimiter(delimiter))
     found = []

@@ -1,5 +1,6 @@
 from .attention import run_without_padding as run_without_padding
 from .blind import blind_chain_loss as blind_chain_loss
+from .blind import blind_distilled_loss as blind_distilled_loss
 from .blind import blind_loss as blind_loss
 from .compact import CompactEmbedding as CompactEmbedding
 from .compact import compact_vocabulary as compact_vocabulary

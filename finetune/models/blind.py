@@ -3,7 +3,8 @@
 Shapes: N targets, L labels.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from typing import Any
 
 import numpy as np
 from scipy.optimize import minimize
@@ -47,6 +48,41 @@ def blind_loss(
         return float(-(share * (-np.expm1(log_q)).clip(1e-300) ** focal_gamma * log_q).sum())
 
     return float(minimize(loss, np.log(share + 1e-6)).fun)
+
+
+def blind_distilled_loss(
+    labels: np.ndarray, teacher: Iterable[np.ndarray], *, temperature: float, alpha: float
+) -> float:
+    """As `blind_loss`, for the loss of `finetune.models.set_distilled_loss` with one label.
+
+    Args:
+        labels: int64 (N,); -100 is no label.
+        teacher: float32 (n, K, L), log-probabilities of the N targets, some at a time; zeros: no output.
+    """
+    hard: Any = 0.0  # (L,), the summed weights of the labels
+    soft: Any = 0.0  # (L,), those of the teachers
+    itself, targets, at = 0.0, 0, 0  # the summed entropy of the teachers
+    for part in teacher:
+        n, _, L = part.shape
+        own, labelled = labels[at : at + n], labels[at : at + n] != IGNORED
+        at += n
+        taught = (part != 0).any(-1).all(-1)
+        tempered = np.exp((part - part.max(-1, keepdims=True)).astype(np.float64) / temperature)
+        q = (tempered / tempered.sum(-1, keepdims=True)).mean(1)
+        share = np.where(taught, alpha, 1.0) * labelled
+        weights = np.where(labelled, 1 - share, 1.0) * taught * temperature**2
+        hard = hard + np.bincount(own[labelled], weights=share[labelled], minlength=L)
+        soft = soft + weights @ q
+        itself = itself + float(weights @ (q * np.log(q.clip(1e-300))).sum(-1))
+        targets += int((labelled | taught).sum())
+    if not targets or (hard + soft > 0).sum() < 2:
+        return 0.0
+
+    def loss(logits: np.ndarray) -> float:
+        log_p, log_t = (own - np.logaddexp.reduce(own) for own in (logits, logits / temperature))
+        return float((itself - hard @ log_p - soft @ log_t) / targets)
+
+    return float(minimize(loss, np.log(hard + soft + 1e-6)).fun)
 
 
 def blind_chain_loss(labels: np.ndarray, offsets: np.ndarray, number: int) -> float:

@@ -252,3 +252,13 @@ def test_a_budget_counts_both_sides_as_long_as_they_are_padded(lengths, cut):
             padded = batch.inputs["input_ids"].numel() + batch.inputs["labels"].numel()
             assert padded <= 60
             assert batch.tokens == (sources + targets)[ids or [0]].sum()
+
+
+def test_a_column_of_rows_is_not_cut_where_its_size_is_the_length_of_the_rows():
+    """Six labels for each row, and rows of at most six tokens."""
+    lengths = [6, 2, 2, 3]
+    labels = np.arange(24, dtype=np.float32).reshape(4, 6)
+    rows = Rows(np.cumsum([0, *lengths]), {"input_ids": np.arange(1, 14)}, {"labels": labels})
+    parts = collate(rows, 0, range(4)).split(2)
+    assert [part.inputs["input_ids"].shape[1] for part in parts] == [6, 3]
+    assert np.array_equal(np.concatenate([part.inputs["labels"] for part in parts]), labels)

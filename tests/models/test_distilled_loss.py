@@ -7,7 +7,7 @@ import pytest
 import torch
 from transformers import BertConfig, BertForSequenceClassification
 
-from finetune.models import LinearChainCrf, distilled_targets, set_distilled_loss
+from finetune.models import LinearChainCrf, blind_distilled_loss, distilled_targets, set_distilled_loss
 from finetune.models.distilled_loss import chain_loss, number_loss, one_label_loss, several_labels_loss
 
 T, ALPHA = 1.7, 0.3
@@ -157,3 +157,23 @@ def test_a_batch_without_a_teacher_has_the_usual_loss(problem):
     assert model(input_ids=ids, labels=labels[problem], teacher=same).loss.item() == pytest.approx(0, abs=1e-6), (
         "a student that says what its teacher says has nothing to learn"
     )
+
+
+def test_the_best_answer_that_does_not_look():
+    torch.manual_seed(4)
+    labels, teacher = torch.randint(4, (50,)), log_probabilities(50, 2, 4)
+    labels[::3] = -100
+    teacher[::5] = 0
+    answer = torch.zeros(4, requires_grad=True)
+    search = torch.optim.LBFGS([answer], max_iter=200)
+
+    def closure():
+        search.zero_grad()
+        loss = one_label_loss(answer.expand(50, 4), labels, teacher, T, ALPHA)
+        loss.backward()
+        return loss
+
+    search.step(closure)
+    parts = [part.numpy() for part in teacher.split(17)]
+    found = blind_distilled_loss(labels.numpy(), parts, temperature=T, alpha=ALPHA)
+    assert found == pytest.approx(closure().item(), rel=1e-5)

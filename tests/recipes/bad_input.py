@@ -162,6 +162,22 @@ def remove(path: Path) -> None:
     path.unlink()
 
 
+def teacher(head: str, *labels: str, problem: str = "single_label_classification") -> Change:
+    """The config of a fine-tuned BERT. Mistakes are found before its weights are needed."""
+
+    def write(folder: Path) -> None:
+        folder.mkdir()
+        told = {"model_type": "bert", "architectures": [f"BertFor{head}"], "problem_type": problem}
+        told |= {"id2label": dict(enumerate(labels)), "label2id": {name: i for i, name in enumerate(labels)}}
+        (folder / "config.json").write_text(json.dumps(told))
+
+    return write
+
+
+DISTIL = "distil --model_name_or_path bilstm --teacher t --dataset_name samples"
+TAGGER = {"t": teacher("TokenClassification", "O", "B-PER", "I-PER")}
+MOODS = ("negative", "neutral", "positive")
+CLASSIFIER = {"t": teacher("SequenceClassification", *MOODS)}
 NER, SENTIMENT, TLM = (
     "ner --train_file",
     "sentiment --train_file",
@@ -494,6 +510,50 @@ GROUPS: dict[str, list[Case]] = {
         Case("features that are no JSON", f"{SENTIMENT} a.parquet", "a.parquet: not read: …",
              {"a.parquet": lambda path: pq.write_table(
                  pa.table(TEXTS).replace_schema_metadata({"huggingface": "{"}), path)}),
+    ],
+    "Distillation": [
+        Case("no teacher", "distil --dataset_name samples",
+             "--teacher is missing: give the folder of a fine-tuned model"),
+        Case("no such teacher", DISTIL, "--teacher t: no such folder; give the folder of a fine-tuned model"),
+        Case("a teacher without a head", DISTIL,
+             "--teacher t: holds BertForMaskedLM; fine-tune it for words or for texts first",
+             {"t": teacher("MaskedLM")}),
+        Case("a teacher of another task", DISTIL,
+             "--teacher t: a model for question-answering; only taggers and classifiers are distilled",
+             {"t": teacher("QuestionAnswering")}),
+        Case("teachers of two tasks", f"{DISTIL} --teacher t,u",
+             "--teacher: t is for token-classification (single_label_classification), and u for "
+             "sequence-classification (single_label_classification); give teachers of one kind",
+             TAGGER | {"u": CLASSIFIER["t"]}),
+        Case("a teacher with other labels", DISTIL,
+             "--teacher t: other labels than the training data: only the training data has …", TAGGER),
+        Case("a teacher with more labels", DISTIL,
+             "--teacher t: other labels than the training data: only the teacher has 'mixed'",
+             {"t": teacher("SequenceClassification", "mixed", *MOODS)}),
+        Case("a flag for texts, and a teacher for words", f"{DISTIL} --pooling mean",
+             "--pooling: the teacher labels words, and this is for a teacher that labels texts; leave it out",
+             TAGGER),
+        Case("a flag for words, and a teacher for texts", f"{DISTIL} --head crf",
+             "--head: the teacher labels texts, and this is for a teacher that labels words; leave it out",
+             CLASSIFIER),
+        Case("a temperature of 0", f"{DISTIL} --temperature 0", "--temperature 0: must be greater than 0", TAGGER),
+        Case("a temperature of numbers", f"{DISTIL} --temperature 2",
+             "--temperature 2: the teacher gives numbers, which have none",
+             {"t": teacher("SequenceClassification", "number", problem="regression")}),
+        Case("a share above 1", f"{DISTIL} --distil_alpha 1.5", "--distil_alpha 1.5: must be from 0 to 1", TAGGER),
+        Case("no such file of texts without labels", f"{DISTIL} --unlabeled_file a.txt",
+             "--unlabeled_file a.txt: no such file", CLASSIFIER),
+        Case("no text in it", f"{DISTIL} --unlabeled_file a.txt", "--unlabeled_file a.txt: no text in it",
+             CLASSIFIER | {"a.txt": "\n \n"}),
+        Case("words without labels, and a teacher for texts", f"{DISTIL} --unlabeled_file a.conll",
+             "a.conll:1: a list of words, but the teacher labels texts; give texts",
+             CLASSIFIER | {"a.conll": "Ada\nran\n"}),
+        Case("pairs without labels, and a teacher for single texts", f"{DISTIL} --unlabeled_file a.jsonl",
+             "a.jsonl:1: two texts, but the labelled data has single texts",
+             CLASSIFIER | {"a.jsonl": '{"text": "a", "text_pair": "b"}\n'}),
+        Case("a file in the place of the folder", f"{DISTIL} --teacher_cache a.txt",
+             "--teacher_cache a.txt: a.txt is no folder that can be written to; give another",
+             CLASSIFIER | {"a.txt": "x"}),
     ],
     "Questions": [
         Case("an answer at another place", f"{QUESTIONS} a.jsonl",

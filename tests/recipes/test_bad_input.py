@@ -21,12 +21,23 @@ from bad_input import ERRORS, GROUPS, OTHERS, Case, document
 
 from finetune import data, files
 from finetune.arguments import DataArguments
-from recipes import language_model, ner, pretrain, question_answering, search, sentiment, seq2seq, serve, verify
+from recipes import (
+    distil,
+    language_model,
+    ner,
+    pretrain,
+    question_answering,
+    search,
+    sentiment,
+    seq2seq,
+    serve,
+    verify,
+)
 from recipes.ner import NerConfig, finetune_ner
 
 ROOT = Path(__file__).parents[2]
 RECIPES = {"ner": ner, "pretrain": pretrain, "question_answering": question_answering, "sentiment": sentiment}
-RECIPES |= {"seq2seq": seq2seq, "language_model": language_model, "search": search}
+RECIPES |= {"seq2seq": seq2seq, "language_model": language_model, "search": search, "distil": distil}
 TRAINING = set(RECIPES)  # these write to an output_dir
 RECIPES |= {"serve": serve, "verify": verify}
 CASES = [pytest.param(case, id=f"{group}: {case.what}") for group, cases in GROUPS.items() for case in cases]
