@@ -44,6 +44,7 @@ class DataArguments:
     column_names: str | None = flag(
         None, "Comma-separated column names, for a CSV or TSV file without a header line."
     )
+    data_license: str | None = flag(None, "The licence of the data, for the model card, such as cc-by-4.0.")
     max_seq_length: int = flag(128, "Largest number of subwords in one input, with the special tokens.")
     max_train_samples: int | None = flag(None, "Use only the first N training samples.")
     max_eval_samples: int | None = flag(None, "Use only the first N validation samples and the first N test samples.")

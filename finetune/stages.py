@@ -393,5 +393,9 @@ def write_card(job: Job, model: Any, results: Mapping[str, float]) -> None:
         results=results,
         notes=list(asked(job.task, "notes", job.settings)),
         settings=reporting.told_settings(config),
+        length=reporting.told_length(config, results),
+        where=training.where(job.run, model).partition(":")[0],
+        license=config.data_license,
+        place=config.hub_model_id if config.push_to_hub else None,
         events=[*job.events, *training.told_collapses(job.config, results)],
     )

@@ -199,6 +199,10 @@ def write_card(run: training.Run, model: Any, documents: Mapping[str, Any], resu
         data=config.dataset_name or config.train_file or "data from Python",
         split_sizes={split: sum(map(len, parts)) for split, parts in documents.items()},
         results=results,
+        length=reporting.told_length(config, results),
+        where=training.where(run, model).partition(":")[0],
+        license=config.data_license,
+        place=config.hub_model_id if config.push_to_hub else None,
         settings=reporting.told_settings(config) | {"objective": config.objective, "masking": config.masking},
     )
 

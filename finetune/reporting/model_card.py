@@ -2,20 +2,20 @@
 
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import fields
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from huggingface_hub import EvalResult, ModelCardData
 
 from finetune.files import write_text
-from finetune.reporting.environment import versions
+from finetune.reporting.environment import machine, versions
 
 _NEW = ("-seq2seq",)  # ends of model types that start with random weights
 _OWN = ("recurrent", "encoder-crf")  # model types of this package, which transformers alone does not know
 _TOLD = (
     "learning_rate",
-    "num_train_epochs",
-    "max_steps",
     "per_device_train_batch_size",
     "tokens_per_batch",
     "gradient_accumulation_steps",
@@ -25,12 +25,36 @@ _TOLD = (
     "max_seq_length",
     "seed",
 )
+# Flags that the card shows if they were given.
+_PRACTICES = (
+    "max_train_samples",
+    "max_eval_samples",
+    "head",
+    "head_learning_rate",
+    "layerwise_lr_decay",
+    "freeze_encoder",
+    "freeze_layers",
+    "class_weights",
+    "label_smoothing_factor",
+    "focal_gamma",
+    "label_all_tokens",
+    "long_texts",
+    "context",
+    "context_size",
+    "early_stopping_patience",
+    "average_checkpoints",
+    "gradient_checkpointing",
+    "teacher_forcing",
+    "num_beams",
+)
 
 
 def told_settings(config: Any) -> dict[str, Any]:
-    """The flags of a run that its model card shows."""
+    """The flags of a run that its model card shows: the usual ones, and others that are not at their defaults."""
     told = {name: getattr(config, name) for name in _TOLD}
-    del told["num_train_epochs" if config.max_steps > 0 else "max_steps"]
+    defaults = {own.name: own.default for own in fields(config)}
+    given = (name for name in _PRACTICES if name in defaults and getattr(config, name) != defaults[name])
+    told |= {name: getattr(config, name) for name in given}
     del told["per_device_train_batch_size" if config.tokens_per_batch else "tokens_per_batch"]
     if config.lora_r is not None:
         told |= {
@@ -39,6 +63,17 @@ def told_settings(config: Any) -> dict[str, Any]:
             "LoRA dropout": config.lora_dropout,
             "LoRA in": config.lora_target_modules or "all linear layers of attention and feed-forward",
         }
+    return told
+
+
+def told_length(config: Any, results: Mapping[str, float]) -> str:
+    """How long the training was, in a line; also how long it should have been, if that is longer."""
+    steps, epochs = int(results.get("train_steps", 0)), results.get("train_epochs", 0.0)
+    told = f"trained for {steps:,} steps" + (f", {epochs:g} epochs" if epochs else "")
+    if 0 < steps < config.max_steps:
+        return f"{told}, of {config.max_steps:,} steps that were asked for"
+    if config.max_steps <= 0 and 0 < epochs < config.num_train_epochs:
+        return f"{told}, of {config.num_train_epochs:g} epochs that were asked for"
     return told
 
 
@@ -69,6 +104,10 @@ def write_model_card(
     split_sizes: Mapping[str, int],
     results: Mapping[str, float],
     settings: Mapping[str, Any],
+    length: str = "",
+    where: str = "",
+    license: str | None = None,
+    place: str | None = None,
     labels: Sequence[str] = (),
     notes: Sequence[str] = (),
     events: Sequence[str] = (),
@@ -84,6 +123,10 @@ def write_model_card(
         data: the name of the data set. If it is a path, only its last part is shown.
         results: the content of `all_results.json`.
         settings: the flags to show.
+        length: how long the training was, as `told_length` says it.
+        where: the device, the number of processes and the precision.
+        license: the licence of the data.
+        place: the model's name on the Hub, if it is uploaded.
         notes: sentences about the scores.
         events: what happened in the training, such as that it was begun again.
     """
@@ -122,7 +165,8 @@ def write_model_card(
         f"# {name}",
         "",
         f"{kind} for {task.replace('-', ' ')} on {data} "
-        f"({', '.join(f'{size:,} {split}' for split, size in split_sizes.items())}).",
+        f"({', '.join(f'{size:,} {split}' for split, size in split_sizes.items())})."
+        + (f" The licence of the data: {license}." if license else ""),
         "",
         *([f"Labels: {', '.join(f'`{label}`' for label in labels)}", ""] if labels else []),
         "## Scores",
@@ -138,14 +182,14 @@ def write_model_card(
         "",
         "## Training",
         "",
+        *([f"- {length}"] if length else []),
+        *([f"- best epoch: {results['best_epoch']:g}"] if "best_epoch" in results else []),
+        *([_averaged(int(results["averaged_checkpoints"]))] if "averaged_checkpoints" in results else []),
         *(f"- {key}: {value}" for key, value in settings.items()),
         *(f"- {event}" for event in events),
-        # A run that stopped early has fewer steps than the flags say. The weights are those of the best epoch.
-        *([f"- steps trained: {results['train_steps']:,}"] if "train_steps" in results else []),
-        *([f"- best epoch: {results['best_epoch']}"] if "best_epoch" in results else []),
-        *([_averaged(int(results["averaged_checkpoints"]))] if "averaged_checkpoints" in results else []),
         f"- parameters: {results['total_parameters']:,}",
         *([f"- of which trained: {results['trained_parameters']:,}"] if "trained_parameters" in results else []),
+        *_machine(where, results),
         f"- with {', '.join(f'{package} {version}' for package, version in versions().items())}",
         "",
         "## Use",
@@ -153,8 +197,8 @@ def write_model_card(
         "```python",
         *_imports(use, model_type),
         "",
-        f"# {name} is the folder of this card; on the Hub, take the name at the top of this page",
-        use.replace("FOLDER", json.dumps(name, ensure_ascii=False)),
+        f"FOLDER = {json.dumps(place or name, ensure_ascii=False)}  # {_what_to_replace(place)}",
+        use,
         "```",
         "",
     ]
@@ -167,10 +211,33 @@ def _averaged(number: int) -> str:
     return f"- averaging: the weights are the mean of the best {number} evaluated weights"
 
 
+def _machine(where: str, results: Mapping[str, float]) -> list[str]:
+    """What the training ran on, what it cost, and the day."""
+    here = machine()
+    processor = here["processor"].rpartition(", ")[0]  # `where` has the threads
+    parts = [*([where] if where else []), processor, f"{here['memory']} of memory", here["system"]]
+    lines = [f"- on {'; '.join(parts)}"]
+    if "train_runtime" in results and "peak_memory_mb" in results:
+        lines.append(
+            f"- cost: {results['train_runtime']:,.0f} s, at most {results['peak_memory_mb']:,.0f} MB of memory"
+        )
+    return [*lines, f"- date: {datetime.now(UTC).date().isoformat()}"]
+
+
+def _what_to_replace(place: str | None) -> str:
+    if place is not None:
+        return "on the Hub; or replace this by the folder of this card"
+    return "replace this by the path of this card's folder, or by the model's name on the Hub"
+
+
 def _imports(use: str, model_type: str) -> list[str]:
     if "pipeline(" not in use:
-        return ["import finetune"]
-    own = ["import finetune  # so that pipeline() knows this kind of model"] if model_type in _OWN else []
+        return ["import finetune  # pip install finetune-recipes"]
+    own = (
+        ["import finetune  # pip install finetune-recipes; so that pipeline() knows this kind of model"]
+        if model_type in _OWN
+        else []
+    )
     return [*own, "from transformers import pipeline"]
 
 

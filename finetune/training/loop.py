@@ -82,6 +82,7 @@ class _State:
     total_steps: int = 0
     data: str = ""  # a digest of the rows
     elsewhere: str = ""  # a digest of the weights that checkpoints leave out
+    epoch: float = 0.0  # 1.5: in the middle of the second one
     tokens: int = 0
     rows: int = 0
     seconds: float = 0.0  # of training, with the wait for batches, without evaluations and checkpoints
@@ -230,7 +231,7 @@ def _take_steps(training: _Training, evaluate: Callable[[Any], dict[str, float]]
                     seen, upcoming = _take_step(training, upcoming, steps, signals)
                 step_in_epoch += 1
                 state.seconds += time.perf_counter() - began
-                position = round(epoch + step_in_epoch / steps_in_epoch, 4)
+                position = state.epoch = round(epoch + step_in_epoch / steps_in_epoch, 4)
                 stop = state.step >= state.total_steps
                 epoch_ends = step_in_epoch == steps_in_epoch
                 training.bar.update()
@@ -360,6 +361,7 @@ def _results(training: _Training) -> dict[str, float]:
         "train_tokens_per_second": round(state.tokens / max(state.seconds, 1e-9), 1),
         "train_samples_per_second": round(state.rows / max(state.seconds, 1e-9), 2),
         "train_steps": state.step,
+        "train_epochs": state.epoch,
         "peak_memory_mb": round(peak_memory_mb(training.run.accelerator.device), 1),
         "total_parameters": training.parameters[0],
     }

@@ -36,6 +36,7 @@ _FREE = {
     "dry_run",
     "teacher_cache",
     "save_adapter",
+    "data_license",
 }
 # With these the training stays the same, but not every byte of every file. A line says so.
 _TOLD = {

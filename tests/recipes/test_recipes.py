@@ -106,6 +106,7 @@ def test_ner_with_every_kind_of_model(name, checkpoints, samples, tmp_path):
         "peak_memory_mb",
         "total_parameters",
         "best_epoch",
+        "train_epochs",
         "eval_loss",
         "test_loss",
         "eval_runtime",

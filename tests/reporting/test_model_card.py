@@ -2,7 +2,7 @@
 
 import json
 import re
-from dataclasses import replace
+from datetime import UTC, datetime
 
 import pytest
 from datasets import Dataset
@@ -10,22 +10,45 @@ from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
 from finetune import reporting
 from finetune.tasks import classification
-from recipes.sentiment import SentimentConfig
+from recipes.sentiment import SentimentConfig, finetune_sentiment
+
+TINY = {"model_name_or_path": "gru", "hidden_size": 8, "dataset_name": "samples", "max_train_samples": 24}
+TINY |= {"max_eval_samples": 6, "per_device_train_batch_size": 6, "disable_tqdm": True}
 
 
-def test_the_length_of_the_training_is_what_was_asked_for():
-    config = SentimentConfig(num_train_epochs=3, max_steps=20)
-    told = reporting.told_settings(config)
-    assert told["max_steps"] == 20
-    assert "num_train_epochs" not in told
-    told = reporting.told_settings(replace(config, max_steps=-1))
-    assert told["num_train_epochs"] == 3
-    assert "max_steps" not in told
+@pytest.mark.parametrize(
+    ("flags", "told"),
+    [
+        ({"num_train_epochs": 2}, "trained for 8 steps, 2 epochs\n"),
+        ({"max_steps": 6}, "trained for 6 steps, 1.5 epochs\n"),
+        (
+            {"num_train_epochs": 7, "early_stopping_patience": 1, "learning_rate": 1e-12},
+            "trained for 8 steps, 2 epochs, of 7 epochs that were asked for\n- best epoch: 1\n",
+        ),
+        (
+            {"max_steps": 40, "early_stopping_patience": 1, "learning_rate": 1e-12},
+            "trained for 8 steps, 2 epochs, of 40 steps that were asked for\n- best epoch: 1\n",
+        ),
+    ],
+)
+def test_the_card_tells_what_was_run(flags, told, tmp_path):
+    config = SentimentConfig(**TINY | flags, output_dir=str(tmp_path / "run"), data_license="cc0-1.0", focal_gamma=1)
+    result = finetune_sentiment(config)
+    text = (tmp_path / "run" / "README.md").read_text()
+    assert f"\n- {told}" in text
+    assert result.results["train_epochs"] == result.history[-1]["epoch"]
+    assert "The licence of the data: cc0-1.0." in text
+    assert "\n- focal_gamma: 1.0\n" in text
+    assert "label_smoothing_factor" not in text, "it was not on"
+    assert f"\n- date: {datetime.now(UTC).date()}\n" in text
+    assert re.search(r"\n- on (cpu \(\d+ threads?\)|\w[^\n]*), 1 process, float32; [^\n]* of memory; ", text)
 
 
-@pytest.mark.parametrize("name", ["run", 'a "quoted" run'])
-def test_the_snippet_runs_beside_the_folder(name, checkpoints, tmp_path, monkeypatch):
-    folder = tmp_path / name
+@pytest.mark.parametrize(("name", "place"), [("run", None), ('a "quoted" run', None), ("run", "ada/run")])
+def test_the_snippet_runs_beside_the_folder_or_where_the_model_was_uploaded(
+    name, place, checkpoints, tmp_path, monkeypatch
+):
+    folder = tmp_path / (place or name)
     AutoModelForSequenceClassification.from_pretrained(checkpoints["wordpiece"]).save_pretrained(folder)
     AutoTokenizer.from_pretrained(checkpoints["wordpiece"]).save_pretrained(folder)
     reporting.write_model_card(
@@ -45,10 +68,11 @@ def test_the_snippet_runs_beside_the_folder(name, checkpoints, tmp_path, monkeyp
             "test_f1_macro": 0.5,
         },
         settings={},
+        place=place,
     )
     text = (folder / "README.md").read_text()
     assert str(tmp_path) not in text
-    assert "\n- steps trained: 1,200\n- best epoch: 2.5\n" in text
+    assert "The licence of the data" not in text
     assert "means over the labels that occur in the split" in text
     monkeypatch.chdir(tmp_path)
     names = {}
