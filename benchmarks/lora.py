@@ -7,7 +7,7 @@
 
 `--data` and the tasks are those of benchmarks/quality.py. For each seed the sides take turns, and every second seed
 begins with the other side. Each run is a process of its own, so that its memory is its own. Both sides have the same
-rows, epochs and batches. Full training has the rate of the recipe's default, 5e-5. `--rates` gives the rates of LoRA;
+rows, epochs and batches. Full training has the rate of the recipe's default. `--rates` gives the rates of LoRA;
 each is a side.
 
 A run's memory is the peak of its process on a CPU, or what the GPU had allocated at its peak. The script prints a

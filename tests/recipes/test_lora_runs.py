@@ -153,6 +153,32 @@ def test_it_is_the_same_training_with_less_memory(config, whole, tmp_path):
         assert all(torch.equal(weights(folder)[name], value) for name, value in weights(whole).items())
 
 
+def test_a_mean_of_checkpoints_is_that_of_the_matrices(config, tmp_path):
+    """The rate is high, and the loss goes up and down. So a mean is better."""
+    own = replace(config, output_dir=str(tmp_path / "mean"), average_checkpoints=3, metric_for_best_model="loss")
+    own = replace(own, save_total_limit=10, learning_rate=5e-2, eval_steps=1, save_steps=1)
+    own = replace(own, lr_scheduler_type="constant", warmup_steps=0)
+    result = finetune_ner(own)
+    number = result.results["averaged_checkpoints"]
+    assert number > 1
+    losses = {line["step"]: line["eval_loss"] for line in result.history if "eval_loss" in line}
+    best = sorted(losses, key=losses.get)[: int(number)]
+    held = [weights(tmp_path / f"mean/checkpoint-{step}") for step in best]
+    mean = {name: sum(one[name].double() for one in held) / number for name in held[0]}
+    before, after = weights(config.model_name_or_path), weights(tmp_path / "mean")
+    for name, value in mean.items():
+        if "lora_A" in name:
+            layer = name.partition(".lora_")[0]
+            expected = before[f"{layer}.weight"] + 2 * mean[name.replace("lora_A", "lora_B")] @ value
+            torch.testing.assert_close(after[f"{layer}.weight"].double(), expected, rtol=1e-4, atol=1e-6)
+        elif "lora_B" not in name:
+            torch.testing.assert_close(after[name].double(), value, rtol=1e-4, atol=1e-6)
+    for step in losses.keys() - {best[0], max(losses)}:  # what a run that keeps one checkpoint removes at its end
+        shutil.rmtree(tmp_path / f"mean/checkpoint-{step}", ignore_errors=True)
+    with pytest.raises(ValueError, match="this run has finished, and its model is merged with LoRA; it is in "):
+        finetune_ner(replace(own, resume_from_checkpoint="true"))
+
+
 def test_rates_of_layers_and_frozen_layers(config, whole, tmp_path):
     """The lower layer gets the tiny rate, so its matrices hardly move; or it gets none."""
     for flag in ({"layerwise_lr_decay": 1e-3}, {"freeze_layers": 1}):
