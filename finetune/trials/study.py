@@ -236,7 +236,7 @@ def load_study(folder: Path, minimize: bool) -> optuna.Study:
     try:
         return optuna.load_study(study_name=_NAME, storage=storage, pruner=pruner)
     except KeyError:
-        direction = "minimize" if minimize else "maximize"
+        direction = optuna.study.StudyDirection.MINIMIZE if minimize else optuna.study.StudyDirection.MAXIMIZE
         return optuna.create_study(study_name=_NAME, storage=storage, pruner=pruner, direction=direction)
 
 
