@@ -63,6 +63,14 @@ def whole(tmp_path_factory):
     return found
 
 
+@pytest.fixture
+def processes_to_end():
+    started = []
+    yield started
+    for process in started:
+        process.kill()
+
+
 def results_of(folder: Path, number: int) -> dict:
     return json.loads((folder / "trials" / f"{number:03d}" / "all_results.json").read_text())
 
@@ -287,15 +295,16 @@ def test_a_trial_whose_process_dies_again_and_again_fails(tmp_path):
     assert found.next_trial() is None
 
 
-def test_a_claim_holds_as_long_as_its_process_lives(tmp_path):
+def test_a_claim_holds_as_long_as_its_process_lives(tmp_path, processes_to_end):
     file = tmp_path / "claim"
-    code = f"from finetune.trials import claims; from pathlib import Path; print(claims.take(Path({str(file)!r}))); "
-    code += "import time; print('', flush=True); time.sleep(600)"
-    with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True, cwd=ROOT) as process:
-        assert process.stdout.readline().strip() == "True"
-        process.stdout.readline()
-        assert not claims.take(file)
-        process.kill()
+    code = "from finetune.trials import claims; from pathlib import Path; "
+    code += f"print(claims.take(Path({str(file)!r})), flush=True); import time; time.sleep(600)"
+    process = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True, cwd=ROOT)
+    processes_to_end.append(process)
+    assert process.stdout.readline().strip() == "True"
+    assert not claims.take(file)
+    process.kill()
+    process.wait()
     assert claims.take(file)
     assert not claims.take(file)
     claims.release(file)
@@ -357,14 +366,6 @@ def test_the_usual_ranges_leave_out_what_is_given(monkeypatch):
     ]
     assert "num_train_epochs" not in parse([*argv, "--max_steps", "10"]).search
     assert "per_device_train_batch_size" not in parse([*argv, "--tokens_per_batch", "512"]).search
-
-
-@pytest.fixture
-def processes_to_end():
-    started = []
-    yield started
-    for process in started:
-        process.kill()
 
 
 def begun(out: Path) -> list[int]:
