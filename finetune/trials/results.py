@@ -114,7 +114,7 @@ def _page(rows: Sequence[dict[str, Any]], metric: str, names: Sequence[str]) -> 
         "",
         trials_table(rows, metric, names),
         "",
-        "A trial that was ended early has the score of its last evaluation.",
+        "A trial that was ended early has the score of its last evaluation. Seconds are those of its training.",
         *(["", "Failed:", "", *failures] if failures else []),
         "",
         "![Score by trial, and by each flag](trials.png)",
@@ -142,9 +142,7 @@ def _seconds(folder: Path, trial: FrozenTrial) -> float | None:
     path = folder / "all_results.json"
     if trial.state == TrialState.COMPLETE and path.exists():
         return float(json.loads(path.read_text())["train_runtime"])
-    if trial.state == TrialState.PRUNED and trial.duration is not None and "same_as" not in trial.user_attrs:
-        return round(trial.duration.total_seconds(), 3)
-    return None
+    return trial.user_attrs.get("seconds")
 
 
 def _reason(trial: FrozenTrial) -> str:

@@ -2,6 +2,7 @@
 
 import json
 import math
+import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -38,16 +39,22 @@ def run_trial(
     study = load_study(folder, training.is_better_lower(metric))
     trial = optuna.Trial(study, study.get_trials(deepcopy=False)[number]._trial_id)
 
+    began = time.monotonic()
+
     def listen(share: float, scores: Mapping[str, float]) -> None:
-        if scores:
-            report(trial, share, scores[f"eval_{metric}"])
-            if prunes and share < 1 and trial.should_prune():
-                raise Hopeless
+        nonlocal began
+        if not scores:
+            began = time.monotonic()  # the first step comes next
+            return
+        report(trial, share, scores[f"eval_{metric}"])
+        if prunes and share < 1 and trial.should_prune():
+            raise Hopeless
 
     try:
         with data.without_test_data(), training.told_evaluations(listen):
             recipe(config)
     except Hopeless:
+        trial.set_user_attr("seconds", round(time.monotonic() - began, 3))
         study.tell(trial, state=TrialState.PRUNED)
         return
     score = json.loads((Path(config.output_dir) / "all_results.json").read_text())[f"eval_{metric}"]
