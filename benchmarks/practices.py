@@ -28,7 +28,7 @@ import finetune  # noqa: F401  # before torch: it sets how threads wait
 from finetune import cli, data, metrics, models
 from finetune.arguments import DEFAULT_MODEL
 from finetune.models.pretrained import resolve
-from finetune.tasks import classification
+from finetune.tasks import classification, tagging
 from recipes.ner import NerConfig, finetune_ner
 from recipes.sentiment import SentimentConfig, finetune_sentiment
 
@@ -138,7 +138,7 @@ def stock(recipe: str, config: Any) -> dict[str, float]:
         "seed": config.seed,
     }
     if recipe == "ner":
-        splits = data.read_tagged(config)
+        splits = tagging.read(config)
         return stock_ner(splits, data.entity_labels(splits["train"]), path, tokenizer, **settings)
     splits = classification.read(config)
     kind = data.problem_type_of(splits["train"])
