@@ -29,7 +29,9 @@ class DataArguments:
     dataset_name: str | None = flag(
         None, "A data set: its name on the Hub, a folder written by save_to_disk, or samples (comes with finetune)."
     )
-    dataset_config_name: str | None = flag(None, "The configuration of a data set on the Hub.")
+    dataset_config_name: str | None = flag(
+        None, "The configuration of a data set on the Hub. For pretraining on samples: ner or sentiment."
+    )
     train_file: str | None = flag(
         None,
         "Training data: a .conll, .jsonl, .csv, .tsv or .parquet file, or a folder written by save_to_disk. "

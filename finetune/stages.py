@@ -52,6 +52,7 @@ from typing import Any
 import numpy as np
 
 from finetune import cli, data, models, reporting, training
+from finetune.seen_texts import told_of_seen_texts
 
 SPLITS = (("validation", "eval"), ("test", "test"))
 # Hu et al. (2022, table 9) train RoBERTa base with 4e-4 or 5e-4 on each task of GLUE.
@@ -135,7 +136,11 @@ def begin(config: Any, task: Any, given: Mapping[str, Any] | None = None) -> Job
         run.config = replace(run.config, metric_for_best_model=task.headline(splits["train"]))
         training.check_metric(run.checkpoint, run.config.metric_for_best_model)
     check_splits(run.config, splits)
-    return Job(run, task, splits, task.labels(splits), asked(task, "settings", splits, run.config))
+    job = Job(run, task, splits, task.labels(splits), asked(task, "settings", splits, run.config))
+    if hasattr(task, "inputs") and (seen := told_of_seen_texts(config.model_name_or_path, splits, task)):
+        run.print(seen)
+        job.events.append(seen)
+    return job
 
 
 def tell_labels(job: Job) -> None:

@@ -3,6 +3,7 @@
 python recipes/pretrain.py --dataset_name samples --config_name bert --tokenizer_name wordpiece --vocab_size 4000 \\
     --hidden_size 128 --num_hidden_layers 2 --output_dir runs/tiny_bert
 python recipes/pretrain.py --train_file 'data/corpus/*.train.txt' --objective bert --dry_run
+python recipes/pretrain.py --train_file data/wnut17/train.conll --objective roberta --output_dir runs/adapted
 accelerate launch recipes/pretrain.py --config recipes/configs/pretrain/small_bert.yaml --output_dir runs/small_bert
 python recipes/ner.py --model_name_or_path runs/small_bert --dataset_name samples --output_dir runs/ner
 
@@ -38,7 +39,9 @@ class PretrainConfig(TrainingArguments, DataArguments):
         "default",
         "How sentences form an input [bert, sop: segment_pair; roberta, xlm-r: full_sentences; tlm: sentence_pair].",
     )
-    text_column_name: str = flag("text", "Column of the documents: each is a text, or a list of sentences.")
+    text_column_name: str = flag(
+        "text", "Column of the documents: each is a text, or a list of sentences. Of a task's data: as in its recipe."
+    )
     sentences: Literal["line", "split"] = flag("line", "line: a sentence on each line; split: split the texts.")
     parallel_columns: str | None = flag(None, "tlm: comma-separated columns of a table, one for each language.")
     streaming: bool = flag(False, "Read a data set of the Hub as a stream, without downloading all of it first.")
@@ -83,6 +86,8 @@ def pretrain(config: PretrainConfig, data: Mapping[str, Any] | None = None) -> t
     config, accelerator = run.config, run.accelerator
     corpora = texts.read_corpus(config, data)
     stages.check_splits(config, corpora)
+    for told in texts.told_of_texts(corpora):
+        run.print(told)
 
     # 2. Load or train the tokenizer, turn the documents into tokens, and load or make the model.
     tokenizer = load_tokenizer(run, corpora["train"])

@@ -30,6 +30,7 @@ from .context import context_notes as context_notes
 from .context import document_numbers as document_numbers
 from .context import sentence_lengths as sentence_lengths
 from .documents import Corpus as Corpus
+from .documents import corpora_of as corpora_of
 from .documents import read_corpus as read_corpus
 from .file_flags import check_delimiter as check_delimiter
 from .file_flags import check_encoding as check_encoding
@@ -93,6 +94,7 @@ from .tags import invalid_iob2 as invalid_iob2
 from .tags import runs_to_iob2 as runs_to_iob2
 from .tags import tags_of_labels as tags_of_labels
 from .tags import to_iob2 as to_iob2
+from .task_texts import told_of_texts as told_of_texts
 from .texts import Encoded as Encoded
 from .texts import encode_strings as encode_strings
 from .texts import encode_texts as encode_texts

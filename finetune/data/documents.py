@@ -5,6 +5,7 @@
 | `.txt` | a blank line ends a document, a line is a sentence; or free text, split by `sentencex` |
 | `.jsonl`, `.parquet`, a `save_to_disk` folder, a Hub data set | a row is a document: a text, or its sentences |
 | `.tsv`, `.csv` with parallel columns | a row is a document of one sentence in each language |
+| `.conll`, `.conllu`, `.tsv`, `.csv`, a folder of brat | the texts of a task, without its labels (`task_texts.py`) |
 
 A corpus may be larger than the memory: nothing here holds more than a few documents of it.
 """
@@ -36,8 +37,10 @@ from finetune.data.readers import (
     read_columns,
     splits_to_read,
 )
+from finetune.data.task_texts import labelled_form, texts_of
 
 Sentences = Literal["line", "split"]
+_SAMPLES = ("ner", "sentiment")  # those with a text in each row
 HELD_OUT = "held out by --validation_split_percentage"
 
 
@@ -59,6 +62,7 @@ class Corpus:
     read: Callable[[], Iterator[Document]]
     identity: str  # differs for different corpora
     parallel: bool = False  # each document is one sentence in each language
+    labelled: bool = False  # its file has labels, too, which are not read
 
     def __iter__(self) -> Iterator[Document]:
         return self.read()
@@ -141,7 +145,8 @@ def joined(corpora: Sequence[Corpus]) -> Corpus:
     def read() -> Iterator[Document]:
         return itertools.chain.from_iterable(corpora)
 
-    return Corpus(names, "all", read, identity, all(corpus.parallel for corpus in corpora))
+    parallel, labelled = all(corpus.parallel for corpus in corpora), any(corpus.labelled for corpus in corpora)
+    return Corpus(names, "all", read, identity, parallel, labelled)
 
 
 def read_corpus(config: Any, given: Mapping[str, Any] | None = None) -> dict[str, list[Corpus]]:
@@ -170,6 +175,8 @@ def corpora_of(
     if given is not None:
         for split, rows in given_splits(config, given).items():
             splits[split] = [_given(rows, f"data ({split})", config)]
+    elif config.dataset_name == "samples" and config.dataset_config_name is not None:
+        splits |= _texts_of_samples(config)
     elif config.dataset_name == "samples":
         splits["train"] = [_python_reference()]
     elif config.dataset_name is not None:
@@ -205,12 +212,16 @@ def _files(names: str, flag: str) -> list[Path]:
 
 def _file(path: Path, config: Any, parallel: tuple[str, ...]) -> Corpus:
     column, sentences = config.text_column_name, config.sentences
-    saved = load_saved_split(path) if path.is_dir() else None
+    form = labelled_form(path)
+    saved = load_saved_split(path) if path.is_dir() and form is None else None
     identity = f"{path.resolve()} {_digest(path)} {column} {sentences} {parallel} {config.column_names}"
     language = path.name.split(".")[0]
     if parallel:
         read = partial(_read_parallel, path, parallel, config.column_names)
         return Corpus(str(path), language, read, identity, parallel=True)
+    if form is not None:
+        read = partial(_read_labelled, path, form, column, sentences, config.column_names)
+        return Corpus(str(path), language, read, identity, labelled=True)
     if saved is not None:
         return Corpus(str(path), language, partial(_read_rows, saved, str(path), column, sentences), identity)
     if path.suffix.lower() == ".parquet":
@@ -218,8 +229,6 @@ def _file(path: Path, config: Any, parallel: tuple[str, ...]) -> Corpus:
         return Corpus(str(path), language, partial(_read_parquet, path, column, sentences), identity)
     if path.suffix.lower() in (".jsonl", ".json"):
         return Corpus(str(path), language, partial(_read_jsonl, path, column, sentences), identity)
-    if path.suffix.lower() in (".csv", ".tsv", ".conll"):
-        raise ValueError(f"{path}: not a form of documents; give text, .jsonl, .parquet, or name --parallel_columns")
     return Corpus(str(path), language, partial(_read_text, path, sentences), identity)
 
 
@@ -277,8 +286,17 @@ def _read_text(path: Path, sentences: Sentences) -> Iterator[Document]:
         yield Document(str(path), begin, _sentences(" ".join(lines), path.name) if sentences == "split" else lines)
 
 
+def _read_labelled(
+    path: Path, form: str, column: str, sentences: Sentences, column_names: str | None
+) -> Iterator[Document]:
+    for line, texts in texts_of(path, form, column, column_names):
+        parts = (_of_value(text, sentences, f"{path}:{line}", column) for text in texts)
+        yield Document(str(path), line, list(itertools.chain.from_iterable(parts)))
+
+
 def _read_jsonl(path: Path, column: str, sentences: Sentences) -> Iterator[Document]:
     for number, row in json_rows(path, _lines(path)):
+        row = _joined_words(row, column)
         if not isinstance(row, dict) or column not in row:
             has = listed(list(row)) if isinstance(row, dict) else type(row).__name__
             raise ValueError(f"{path}:{number}: no {column!r}; it has: {has}. Name the text with --text_column_name")
@@ -293,12 +311,21 @@ def _read_parquet(path: Path, column: str, sentences: Sentences) -> Iterator[Doc
 
 
 def _read_rows(rows: Iterable[Any], name: str, column: str, sentences: Sentences) -> Iterator[Document]:
-    for number, row in _numbered(rows, name):
+    for number, found in _numbered(rows, name):
+        row = _joined_words(found, column)
         if column not in row:
             raise ValueError(
                 f"{name}: no column {column!r}; it has: {listed(list(row))}. Name the text with --text_column_name"
             )
         yield Document(name, -number, _of_value(row[column], sentences, f"{name}, row {number}", column))
+
+
+def _joined_words(row: Any, column: str) -> Any:
+    """A row whose words are `tokens`, as rows of a tagger have them, gets a text of them."""
+    words = row.get("tokens") if isinstance(row, dict) and (column not in row or column == "tokens") else None
+    if isinstance(words, list) and words and all(isinstance(word, str) for word in words):
+        return row | {column: " ".join(words)}
+    return row
 
 
 def _numbered(rows: Iterable[Any], name: str) -> Iterator[tuple[int, Any]]:
@@ -357,6 +384,19 @@ def _lines(path: Path) -> Iterator[tuple[int, str]]:
                 if "\0" in line:
                     raise ValueError(f"{path}:{number}: a NUL character; is this a text file?")
                 yield number, line
+
+
+def _texts_of_samples(config: Any) -> dict[str, list[Corpus]]:
+    """The texts of the samples of a task: its training and validation split, not its test split."""
+    name = str(config.dataset_config_name)
+    folder = Path(__file__).parent / "samples" / name
+    names = sorted(own.name for own in folder.parent.iterdir() if own.is_dir() and own.name in _SAMPLES)
+    if name not in names:
+        raise ValueError(
+            f"--dataset_config_name {name}: no samples with texts have this name; there are {', '.join(names)}"
+        )
+    paths = {path.stem: path for path in folder.iterdir() if path.stem in ("train", "validation")}
+    return {split: [_file(path, config, ())] for split, path in paths.items()}
 
 
 def _python_reference() -> Corpus:

@@ -11,18 +11,18 @@ from hypothesis import strategies as st
 from finetune import data
 from finetune.arguments import DataArguments
 from finetune.data.alignment import special_tokens
-from finetune.data.context import document_numbers, sentence_lengths
+from finetune.data.context import document_numbers, joined, neighbours, sentence_lengths
 
 LABELS = ["O", "B-PER", "I-PER"]
 SLOW = settings(deadline=None, max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
 WORDS = st.sampled_from(["Ada", "unbelievable", "ran", "東京", "1,000.5", "\u200e", "@user", ".", "Lovelace"])
 ROWS = st.lists(
     st.tuples(
-        st.sampled_from([None, "a", "b"]),
+        st.sampled_from(["a", "a", "a", "a", "b", None]),
         st.lists(st.tuples(WORDS, st.sampled_from(LABELS)), max_size=9),
     ),
     min_size=1,
-    max_size=7,
+    max_size=9,
 )
 
 
@@ -176,6 +176,20 @@ def test_the_cost_is_told(tokenizers):
         f"2 sentences in 1 documents; 3 rows with {(alone + 4 * ada + 4 * ran) / alone:.2f} times" in aligned.context
     )
     assert "1 sentences belong to no document" in aligned.context
+
+
+def test_both_sides_share_the_room():
+    """Nine sentences of two words of one subword each, in windows of 12: two, with five more on each side."""
+    starts, offsets, documents = np.arange(19), np.arange(0, 19, 2), np.ones(9, np.int64)
+    before, after = neighbours(starts, offsets, documents, content=12)
+    assert before.tolist() == [0, 2, 4, 5, 5, 5, 6, 8, 10]
+    assert after.tolist() == [10, 8, 6, 5, 5, 5, 4, 2, 0]
+    assert [side.max() for side in neighbours(starts, offsets, documents, content=12, size=3)] == [3, 3]
+
+
+def test_sentences_that_fill_a_window_exactly_share_it():
+    starts, documents = np.arange(11), np.array([1, 1, 1, 0, 0])
+    assert joined(starts, np.arange(0, 11, 2), documents, content=4).tolist() == [0, 4, 6, 8, 10]
 
 
 def test_documents_are_runs_of_a_name():

@@ -104,7 +104,8 @@ def test_several_files_and_a_held_out_share(tmp_path):
         ("a.jsonl", b'{"text": "\\ud800"}\n', {}, "a.jsonl:1: not JSON: .*surrogates"),
         ("a.jsonl", b'{"txt": "x"}\n', {}, "a.jsonl:1: no 'text'; it has: 'txt'.*--text_column_name"),
         ("a.jsonl", b'{"text": 3}\n', {}, "a.jsonl:1: 'text' is int"),
-        ("a.csv", b"text\nx\n", {}, "a.csv: not a form of documents"),
+        ("a.csv", b"body\nx y\n", {"text_column_name": "story"}, "a.csv:1: no column 'story'; it has: 'body'"),
+        ("a.conll", b"Ada B-PER\nran\n", {}, "a.conll:2: 1 column"),
         ("a.tsv", b"en\tde\nx\ty\n", {"objective": "tlm", "parallel_columns": "en,fr"}, "no column 'fr'"),
     ],
 )

@@ -351,9 +351,13 @@ GROUPS: dict[str, list[Case]] = {
         Case("translation pairs with commas in TSV", f"{TLM} a.tsv",
              f"a.tsv:1: no column 'en'; it has: 'en,de'. {HINT} (no header line? then give --column_names)",
              {"a.tsv": "en,de\nOne,Eins\n"}, "wordpiece"),
-        Case("a table as a corpus", f"{PRETRAIN} a.csv",
-             "a.csv: not a form of documents; give text, .jsonl, .parquet, or name --parallel_columns",
-             {"a.csv": CSV}, "wordpiece"),
+        Case("a table as a corpus, another column", f"{PRETRAIN} a.csv --text_column_name story",
+             "a.csv:1: no column 'story'; it has: 'text', 'label'. Name the right one with --text_column_name (no "
+             "header line? then give --column_names)", {"a.csv": CSV}, "wordpiece"),
+        Case("samples without texts", "pretrain --model_name_or_path model --dataset_name samples "
+             "--dataset_config_name questions",
+             "--dataset_config_name questions: no samples with texts have this name; there are ner, sentiment",
+             {}, "wordpiece"),
     ],
     "NUL bytes": [
         Case("CoNLL", f"{NER} a.conll", f"a.conll:2: {NUL}", {"a.conll": "Ada\tB-PER\nr\0n\tO\n"}),

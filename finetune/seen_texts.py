@@ -1,0 +1,63 @@
+"""Says which texts of a run its checkpoint has seen before, if `recipes/pretrain.py` has trained it.
+
+Labels are no part of what pretraining reads. But a score on texts that the checkpoint has seen is another claim than
+one on new texts. So it is told, and stands in the model card.
+"""
+
+from __future__ import annotations  # names of the lazy parts in signatures would import torch
+
+from collections.abc import Mapping
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+from finetune import cli, data
+
+_LARGEST = 2**27  # characters of a corpus that is read again
+
+
+def told_of_seen_texts(model: str, splits: Mapping[str, Any], task: Any) -> str | None:
+    """A sentence on the texts that the checkpoint was pretrained on; None if it was not pretrained here.
+
+    Args:
+        model: the checkpoint, as `--model_name_or_path` names it.
+        splits: the data of the run, as the task reads it.
+    """
+    file = Path(model) / "run.yaml"
+    if not file.is_file():
+        return None
+    flags = cli.read_settings(file)
+    if "mlm_probability" not in flags:  # a run of another recipe
+        return None
+    source = flags.get("train_file") or f"{flags.get('dataset_name')} ({flags.get('dataset_config_name')})"
+    about = f"{model} was pretrained on the text of {source}, without labels"
+    seen = _texts(flags)
+    if seen is None:
+        return f"{about}; it cannot be read here, so it is not known whether texts of this run's evaluation are in it"
+    counts = []
+    for split in ("validation", "test"):
+        if split in splits:
+            words = task.inputs(splits[split])[0]
+            found = sum("".join(own) in seen for own in words)
+            counts.append(f"{found:,} of the {len(words):,} texts of the {split} split")
+    return f"{about}; in it are {' and '.join(counts)}" if counts else about
+
+
+def _texts(flags: Mapping[str, Any]) -> set[str] | None:
+    """The training documents and sentences of a pretraining without their white space; None if they are not here."""
+    local = flags.get("train_file") or flags.get("dataset_name") == "samples"
+    if not local or flags.get("parallel_columns"):
+        return None
+    found: set[str] = set()
+    left = _LARGEST
+    try:
+        for corpus in data.corpora_of(SimpleNamespace(**flags))["train"]:
+            for document in corpus:
+                parts = ["".join(sentence.split()) for sentence in document.sentences]
+                found.update(parts, ["".join(parts)])
+                left -= sum(map(len, parts))
+                if left < 0:
+                    return None
+    except (ValueError, OSError, AttributeError):  # a file that has moved, or has changed
+        return None
+    return found
