@@ -12,7 +12,14 @@ enough. The run has collapsed if one of these is so, too:
 
 - The certainty of the answers is the same for each input (the standard deviation of their log-odds is below 0.005).
   The model does not see its input any more.
-- The evaluation before looked dead as well, and the loss has not fallen by one percent since.
+- The run stands still: the evaluation before looked dead as well, and the loss has not fallen enough since. Enough is
+  5 percent times the share of the run's rates (summed over its steps) that belongs to the steps between the two
+  evaluations. At a lower speed, all steps together would not lower the loss by 5 percent. If the loss is more than
+  1.25 times that of the best answer that does not look at its input, any fall is enough.
+
+A loss moves little if the rate is low, or if there are few steps between two evaluations. The share takes this into
+account. If a loss is far above that of a blind answer, the model has not even learned how frequent the labels are. If
+it falls at all, the run is only slow, and half the rate would not help it.
 
 No evaluation is judged before 100 steps, 15 % of the steps and the warm-up are done. `docs/better_training.md` says
 how these numbers were chosen. Mosbach et al. (2021, "On the Stability of Fine-tuning BERT") describe such runs.
@@ -29,7 +36,7 @@ from torch import Tensor
 MOST_RESTARTS = 2
 _LEAST_STEPS, _LEAST_SHARE = 100, 0.15
 _EVAL, _TRAIN = 0.95, 0.9
-_SAME, _FALLEN = 0.005, 0.99
+_SAME, _FALLEN, _NEAR = 0.005, 0.05, 1.25
 _FADE = 0.95
 _WARM_UP = 0.1  # of the steps, when a run begins again
 
@@ -51,6 +58,7 @@ class Signs:
     loss: float = 0.0  # of the last steps, a sum that fades
     targets: float = 0.0
     dead: float | None = None  # the loss of the last evaluation, if it looked dead
+    dead_at: int = 0  # its step
     restarts: int = 0
     collapses: list[dict[str, float]] = field(default_factory=list)  # when and how, of each run that collapsed
 
@@ -59,13 +67,21 @@ class Signs:
         self.loss = _FADE * self.loss + sum(losses.values())
         self.targets = _FADE * self.targets + sum(targets.values())
 
-    def show_collapse(self, watch: Watch, loss: float) -> bool:
-        """Whether an evaluation with this loss shows that the run has collapsed."""
+    def show_collapse(self, watch: Watch, loss: float, step: int, share: Callable[[int, int], float]) -> bool:
+        """Whether an evaluation shows that the run has collapsed.
+
+        Args:
+            loss: of the evaluation, after the step `step`.
+            share: takes two steps, and returns the part of the run's rates between them (see `share_of_rates`).
+        """
         recent = self.loss / (self.targets or 1.0)
         dead = math.isfinite(watch.spread) and recent >= _TRAIN * watch.train_loss and loss >= _EVAL * watch.eval_loss
-        stuck = self.dead is not None and loss >= _FALLEN * self.dead
-        self.dead = loss if dead else None
-        return dead and (watch.spread < _SAME or stuck)
+        still = False
+        if self.dead is not None:
+            needed = _FALLEN * share(self.dead_at, step) if loss <= _NEAR * watch.eval_loss else 0.0
+            still = loss >= (1.0 - needed) * self.dead
+        self.dead, self.dead_at = (loss, step) if dead else (None, 0)
+        return dead and (watch.spread < _SAME or still)
 
     def after_restart(self) -> "Signs":
         """The signs of the next attempt: nothing is seen of it yet."""
@@ -87,6 +103,16 @@ def may_be_judged(step: int, total_steps: int, warmup_steps: float) -> bool:
     """
     warmup = warmup_steps * total_steps if warmup_steps < 1 else warmup_steps
     return step >= max(_LEAST_STEPS, _LEAST_SHARE * total_steps, warmup)
+
+
+def share_of_rates(factors: Callable[[int], float], total_steps: int, first: int, last: int) -> float:
+    """The sum of the rates of the steps `first` to `last` - 1, divided by the sum of the rates of all steps.
+
+    Args:
+        factors: the rate of a step, counted from 0, as a part of the highest rate.
+    """
+    rates = np.array([factors(step) for step in range(total_steps)])
+    return float(rates[first:last].sum() / (rates.sum() or 1.0))
 
 
 def config_of_attempt(config: Any, restarts: int) -> Any:

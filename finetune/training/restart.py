@@ -1,11 +1,18 @@
 """Begins a collapsed run again, in the same process: other seed, half the rate, warm-up, the weights of the start."""
 
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from accelerate.utils import set_seed
 
-from finetune.training.collapse import MOST_RESTARTS, config_of_attempt, may_be_judged, told_attempt
+from finetune.training.collapse import (
+    MOST_RESTARTS,
+    config_of_attempt,
+    may_be_judged,
+    share_of_rates,
+    told_attempt,
+)
 from finetune.training.folder import remove_at_once
 from finetune.training.optimizers import build_schedule, forget_steps
 from finetune.training.progress import progress_bar
@@ -30,7 +37,10 @@ def begin_again_after_collapse(training: Any, loss: float, position: float) -> b
     if watch is None or not may_be_judged(state.step, state.total_steps, training.config.warmup_steps):
         return False
     signs = state.signs
-    if not signs.show_collapse(watch, loss) or len(signs.collapses) > signs.restarts:  # this attempt was told of
+    share = partial(share_of_rates, training.schedule.lr_lambdas[0], state.total_steps)
+    if (
+        not signs.show_collapse(watch, loss, state.step, share) or len(signs.collapses) > signs.restarts
+    ):  # this attempt was told of
         return False
     found = (
         f"the run has collapsed at epoch {position:g}: its model gives every input the same label, and the loss "
@@ -88,9 +98,9 @@ def _remove_attempt(folder: Path, last: int) -> None:
     Without them, a run that is killed now begins with its first attempt, and comes to this point again. If it is
     killed in here, there is one checkpoint with all the weights that it needs, or none.
     """
-    *others, newest = [path for path in checkpoints(folder) if step_of(path) <= last] or [None]
-    for path in others:
+    old = [path for path in checkpoints(folder) if step_of(path) <= last]
+    for path in old[:-1]:
         keep_only_weights(path)
-    if newest is not None:
-        remove_at_once(newest)
+    for path in old[-1:]:
+        remove_at_once(path)
     remove_weights(folder, last)

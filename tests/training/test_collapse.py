@@ -12,7 +12,7 @@ from processes import ROOT, run_script
 
 from finetune import metrics, models, training
 from finetune.models.losses import one_label_loss
-from finetune.training.collapse import Signs, config_of_attempt
+from finetune.training.collapse import Signs, config_of_attempt, share_of_rates
 from finetune.training.manifest import write_manifest
 from recipes.ner import NerConfig, finetune_ner
 from recipes.sentiment import SentimentConfig, finetune_sentiment
@@ -234,18 +234,23 @@ def test_the_spread_of_answers():
     assert metrics.answer_spread(np.array([0, 0, 1]), np.ones(3)) == math.inf
 
 
-# (spread of the answers, loss of the last steps, loss of the evaluation) of evaluations in a row; the losses of an
-# answer that does not look at its input are 0.77 and 0.775. The numbers are those of runs on the samples.
+# The share of the rates between two evaluations, and for evaluations in a row: the spread of the answers, the loss of
+# the last steps, the loss of the evaluation. The losses of an answer that does not look at its input are 0.77 and
+# 0.775. Most numbers are those of runs on the samples.
 HEALTHY = {
-    "the rate is low, and the loss falls": [(0.083, 2.1, 2.01), (0.077, 1.9, 1.80), (0.057, 1.65, 1.64)],
-    "only O at first": [(0.025, 0.78, 0.777), (math.inf, 0.7, 0.658), (math.inf, 0.64, 0.625)],
-    "only O, but the loss is lower": [(0.4, 0.6, 0.62), (0.5, 0.55, 0.61), (math.inf, 0.5, 0.6)],
-    "only O on other texts than those of training": [(0.4, 0.5, 0.9), (0.5, 0.4, 1.0)],
+    "the rate is low, and the loss falls": (0.2, [(0.083, 2.1, 2.01), (0.077, 1.9, 1.80), (0.057, 1.65, 1.64)]),
+    "the rate falls to 0": (0.02, [(0.06, 0.9, 0.900), (0.06, 0.89, 0.898)]),
+    "far above what a blind answer loses": (0.2, [(0.06, 2.17, 2.162), (0.06, 2.16, 2.158)]),
+    "only O at first": (0.2, [(0.025, 0.78, 0.777), (math.inf, 0.7, 0.658), (math.inf, 0.64, 0.625)]),
+    "only O, but the loss is lower": (0.2, [(0.4, 0.6, 0.62), (0.5, 0.55, 0.61), (math.inf, 0.5, 0.6)]),
+    "only O on other texts than those of training": (0.2, [(0.4, 0.5, 0.9), (0.5, 0.4, 1.0)]),
 }
 COLLAPSED = {
-    "the same number for each word": [(0.0003, 0.76, 0.780)],
-    "the loss does not move": [(0.02, 0.77, 0.777), (0.02, 0.77, 0.776)],
-    "it had learned before": [(math.inf, 0.5, 0.5), (0.0, 0.9, 0.8)],
+    "the same number for each word": (0.2, [(0.0003, 0.76, 0.780)]),
+    "the loss does not move": (0.2, [(0.02, 0.77, 0.777), (0.02, 0.77, 0.776)]),
+    "the loss does not move, nor does it where the rate is 0": (0.0, [(0.02, 0.77, 0.777), (0.02, 0.77, 0.777)]),
+    "the loss rises, far above what a blind answer loses": (0.2, [(0.1, 2.0, 2.3), (0.1, 2.1, 2.4)]),
+    "it had learned before": (0.2, [(math.inf, 0.5, 0.5), (0.0, 0.9, 0.8)]),
 }
 
 
@@ -253,10 +258,46 @@ COLLAPSED = {
 def test_which_evaluations_show_a_collapse(name):
     signs = Signs()
     found = []
-    for spread, recent, loss in (HEALTHY | COLLAPSED)[name]:
+    share, evaluations = (HEALTHY | COLLAPSED)[name]
+    for number, (spread, recent, loss) in enumerate(evaluations, start=1):
         for _ in range(200):
             signs.note_step({"loss": recent * 50}, {"loss": 50})
         watch = training.Watch(0.77, 0.775, dict, spread)
-        found.append(signs.show_collapse(watch, loss))
+        asked = []
+
+        def between(first, last, asked=asked):
+            asked.append((first, last))
+            return share
+
+        found.append(signs.show_collapse(watch, loss, 200 * number, between))
+        assert set(asked) <= {(200 * (number - 1), 200 * number)}
     assert any(found) == (name in COLLAPSED)
     assert not any(found[:-1])
+
+
+@pytest.mark.parametrize("kind", ["linear", "cosine", "constant", "constant_with_warmup", "polynomial"])
+@pytest.mark.parametrize("warmup", [0, 0.5])
+def test_the_share_of_the_rates_is_that_of_the_steps_taken(kind, warmup):
+    """The reference takes the steps, and notes the rate of each."""
+    weight = torch.nn.Parameter(torch.zeros(2, 2))
+    optimizer = torch.optim.AdamW([weight], lr=3e-4)
+    config = NerConfig(lr_scheduler_type=kind, warmup_steps=warmup)
+    schedule = training.build_schedule(optimizer, config, 40)
+    rates = []
+    for _ in range(40):
+        rates.append(optimizer.param_groups[0]["lr"])
+        optimizer.step()
+        schedule.step()
+    for first, last in ((0, 40), (0, 13), (13, 27), (33, 40), (39, 40)):
+        found = share_of_rates(schedule.lr_lambdas[0], 40, first, last)
+        assert found == pytest.approx(sum(rates[first:last]) / sum(rates), rel=1e-9)
+
+
+def test_a_slow_run_whose_rate_falls_to_0_is_left_alone(checkpoints, tmp_path):
+    """Each of its evaluations looks dead, and the last ones differ by less than one percent."""
+    flags = {"learning_rate": 5e-5, "eval_steps": 40, "save_strategy": "no", "load_best_model_at_end": False}
+    result = finetune_ner(a_config(checkpoints["wordpiece"], tmp_path / "slow", **flags))
+    losses = [line["eval_loss"] for line in lines(result.output_dir) if "eval_loss" in line]
+    assert 0.99 * losses[-2] < losses[-1] < losses[-2]
+    assert result.results["eval_f1"] == 0, "it finds no entity"
+    assert "collapse_1_step" not in result.results
