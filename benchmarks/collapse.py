@@ -1,6 +1,6 @@
 """How often the test for collapsed runs is right: many tiny runs that are slow, healthy or truly collapse.
 
-    python benchmarks/collapse.py --output_dir runs/collapse     # 28 runs of 240 steps, a few minutes on one core
+    python benchmarks/collapse.py --output_dir runs/collapse     # 24 runs of 240 steps, a few minutes on one core
 
 Each run trains a tiny BERT with random weights, or an LSTM, on a part of the samples, with `--on_collapse ignore`. So
 it goes on, and its end shows whether the alarm was right. Prints a table of Markdown, a row for each kind of run.
@@ -30,14 +30,14 @@ SCHEDULES = ("linear", "cosine", "constant")
 
 def runs(bert: str) -> Iterator[tuple[str, dict[str, Any]]]:
     """The kind of each run, and its flags."""
-    for rate, schedule, warmup in product((5e-6, 5e-5), SCHEDULES, (0.0, 0.5)):
-        yield "slow", flags(bert, rate, schedule, warmup)
+    for schedule, warmup in product(SCHEDULES, (0.0, 0.5)):
+        yield "slow", flags(bert, 5e-5, schedule, warmup)
+    for (model, rate), schedule in product(((bert, 0.03), (bert, 3.0), ("lstm", 1.0)), ("linear", "constant")):
+        yield "absurd", flags(model, rate, schedule)
     for (model, rate), schedule in product(((bert, 1e-3), ("lstm", 1e-2)), SCHEDULES):
         yield "healthy", flags(model, rate, schedule)
-    for (model, rate), schedule in product(
-        ((bert, 0.03), (bert, 0.3), (bert, 3.0), ("lstm", 1.0), ("lstm", 3.0)), ("linear", "constant")
-    ):
-        yield "absurd", flags(model, rate, schedule)
+    for schedule, warmup in product(SCHEDULES, (0.0, 0.5)):
+        yield "slow", flags(bert, 5e-6, schedule, warmup)
 
 
 def flags(model: str, rate: float, schedule: str, warmup: float = 0.0) -> dict[str, Any]:
