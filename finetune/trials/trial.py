@@ -16,10 +16,6 @@ from finetune.trials.study import load_study
 TENTHS = 10  # trials are compared after each tenth of their steps
 
 
-class Hopeless(BaseException):
-    """Ends the training of a trial that is worse than half of the others."""
-
-
 def run_trial(
     recipe: Callable[[Any], Any], folder: Path, number: int, metric: str, prunes: bool, config: Any
 ) -> None:
@@ -48,12 +44,12 @@ def run_trial(
             return
         report(trial, share, scores[f"eval_{metric}"])
         if prunes and share < 1 and trial.should_prune():
-            raise Hopeless
+            raise optuna.TrialPruned
 
     try:
         with data.without_test_data(), training.told_evaluations(listen):
             recipe(config)
-    except Hopeless:
+    except optuna.TrialPruned:
         trial.set_user_attr("seconds", round(time.monotonic() - began, 3))
         study.tell(trial, state=TrialState.PRUNED)
         return
@@ -87,10 +83,10 @@ def run_until_ready(recipe: Callable[[Any], Any], config: Any) -> None:
     """Does all that comes before the first step, and writes nothing: a mistake in the flags shows here."""
 
     def listen(share: float, scores: Mapping[str, float]) -> None:
-        raise Hopeless
+        raise optuna.TrialPruned
 
     try:
         with data.without_test_data(), training.told_evaluations(listen):
             recipe(config)
-    except Hopeless:
+    except optuna.TrialPruned:
         return
