@@ -87,7 +87,8 @@ def export_model(config: ExportConfig) -> dict[str, Any]:
     saved = Path(model_dir)
     size = sum(file.stat().st_size for file in saved.glob("*.safetensors")) if saved.is_dir() else 0
     exports.write(exported, folder, exports.card(folder.resolve().name, exported, told, size))
-    print(f"{folder}: python recipes/predict.py --model_name_or_path {folder} --runtime onnx")
+    use = cli.command("predict") or "python recipes/predict.py"
+    print(f"{folder}: {use} --model_name_or_path {folder} --runtime onnx")
     return told | {"precision": exported.described.precision, "bytes": len(exported.onnx)}
 
 

@@ -1,6 +1,9 @@
 """What `finetune.predict` says, beside what the evaluation of the same run said."""
 
 import json
+import subprocess
+import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -14,6 +17,7 @@ from transformers import (
     AutoModelForMaskedLM,
     AutoModelForSequenceClassification,
     AutoModelForTokenClassification,
+    AutoTokenizer,
 )
 
 import finetune
@@ -66,6 +70,24 @@ def test_words_get_the_labels_of_the_evaluation(name, ner_runs):
     answers = finetune.predict(folder, evaluated.words, batch_size=7)
     assert [answer["tokens"] for answer in answers] == evaluated.words
     assert [answer["predicted"] for answer in answers] == evaluated.tags
+
+
+def test_a_prediction_loads_nothing_that_only_training_needs(checkpoints, tmp_path):
+    """`datasets` with pandas would add a seventh to the time that the command needs for one sentence."""
+    folder = tmp_path / "model"
+    AutoModelForTokenClassification.from_pretrained(checkpoints["wordpiece"]).save_pretrained(folder)
+    AutoTokenizer.from_pretrained(checkpoints["wordpiece"]).save_pretrained(folder)
+    (tmp_path / "a.txt").write_text("Ada flew to Oslo.\n")
+    code = (
+        "import sys\nfrom recipes import predict\npredict.main(sys.argv[1:])\n"
+        "print([name for name in ('datasets', 'pandas', 'pyarrow', 'sklearn', 'matplotlib') if name in sys.modules])"
+    )
+    flags = ("--model_name_or_path", folder, "--input_format", "text", "--input_file", tmp_path / "a.txt")
+    command = [sys.executable, "-c", code, *map(str, flags)]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, cwd=Path(__file__).parents[1])
+    answer, loaded = done.stdout.splitlines()
+    assert json.loads(answer)["tokens"] == ["Ada", "flew", "to", "Oslo", "."]
+    assert loaded == "[]"
 
 
 def test_scores_are_the_probabilities_of_the_labels(ner_runs):

@@ -23,9 +23,9 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
-from finetune.data.labels import plain_label
 from finetune.data.messages import shown
 from finetune.data.offset_units import UNITS, Unit, positions
+from finetune.data.tags import plain_label
 
 Nested = Literal["outer", "inner", "error"]
 _BREAKS = re.compile(r"[\t\n\r\0]")

@@ -27,7 +27,6 @@ from finetune.arguments import DataArguments
 from finetune.data.columns import find_columns, is_label
 from finetune.data.file_flags import check_delimiter, check_encoding
 from finetune.data.held_out import hold_out
-from finetune.data.labels import plain_label
 from finetune.data.messages import shown
 from finetune.data.readers import (
     as_dataset,
@@ -39,6 +38,7 @@ from finetune.data.readers import (
     tell_of_no_labels,
 )
 from finetune.data.tables import is_text
+from finetune.data.tags import plain_label
 
 logger = logging.getLogger(__name__)
 

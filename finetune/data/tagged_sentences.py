@@ -28,7 +28,6 @@ from finetune.data.columns import find_columns, is_tags, is_words
 from finetune.data.conll import Comments, check_tag
 from finetune.data.file_flags import check_delimiter, check_encoding, names_in
 from finetune.data.held_out import hold_out
-from finetune.data.labels import plain_label
 from finetune.data.messages import listed, shown
 from finetune.data.offset_units import Unit
 from finetune.data.readers import (
@@ -41,7 +40,7 @@ from finetune.data.readers import (
     tell_of_no_labels,
 )
 from finetune.data.span_files import read_spans, span_form
-from finetune.data.tags import SCHEMES, TAG, detect_scheme, runs_to_iob2, to_iob2
+from finetune.data.tags import SCHEMES, TAG, detect_scheme, plain_label, runs_to_iob2, to_iob2
 from finetune.data.word_files import Layout, read_words, word_form
 
 logger = logging.getLogger(__name__)
