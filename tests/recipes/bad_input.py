@@ -930,7 +930,7 @@ GROUPS: dict[str, list[Case]] = {
                  {"name": "default", "template": "x"}, {"name": "../../evil", "template": "x"}])}, "wordpiece"),
     ],
     "During the training": [
-        Case("the loss becomes NaN", f"{MODEL} --learning_rate 1e38 --max_steps 9 "
+        Case("the loss becomes NaN", f"{MODEL} --learning_rate 1e38 --warmup_steps 0 --max_steps 9 "
              "--max_train_samples 20 --max_eval_samples 5",
              "the … is not finite at step 2 (learning rate 8.89e+37); nothing was changed by this step and the "
              "checkpoints before it stay. A lower --learning_rate, more --warmup_steps or a smaller --max_grad_norm "

@@ -230,7 +230,7 @@ def test_steps_are_those_of_plain_torch(kind, checkpoints, tmp_path):
     others = [p for p in plain.parameters() if p.ndim < 2]
     groups = [{"params": decayed, "weight_decay": 0.1}, {"params": others, "weight_decay": 0.0}]
     optimizer = torch.optim.AdamW(groups, lr=1e-3)
-    schedule = get_scheduler("linear", optimizer, 0, 6)
+    schedule = get_scheduler("linear", optimizer, 1, 6)  # warm-up over a tenth, rounded up
     targets = {
         "regression": lambda y: torch.tensor(y, dtype=torch.float32),
         "multi_label_classification": lambda y: torch.tensor([[float(name in own) for name in names] for own in y]),

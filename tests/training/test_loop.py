@@ -220,6 +220,7 @@ def test_a_loss_that_is_not_finite_stops_the_run(checkpoints, tmp_path):
         checkpoints["wordpiece"],
         tmp_path / "run",
         learning_rate=1e30,
+        warmup_steps=0,
         max_grad_norm=0,
         num_train_epochs=5,
         save_strategy="steps",
