@@ -1,12 +1,12 @@
 """What a student gains from a teacher: the same student with and without it over seeds, and words a second of each.
 
-    cd shared        # where data/ is, as the configs name it
     python benchmarks/distil.py --config sentiment/sst2_recurrent --teacher_config sentiment/sst2 \\
         --runs runs/distil_sst2
     python benchmarks/distil.py --config ner/wnut17_recurrent --teacher_config ner/wnut17 --runs runs/distil_wnut17 \\
         --variant 'soft=--distil_alpha 0' --variant 'more=--distil_alpha 0 --unlabeled_file more.txt'
 
-Both configs are configs of the recipes, of the same task. The runs are: `teacher`; for each seed `alone-SEED`, the
+Both configs are configs of the recipes, of the same task; give the command in the folder that holds their data/. The
+runs are: `teacher`; for each seed `alone-SEED`, the
 student by the recipe of the task; and for each variant `NAME-SEED`, the student by recipes/distil.py with the flags
 of the variant. Without `--variant` there is one, `distilled`, with the defaults. `--flags` are for all students. Each
 run is a process. A run that has an all_results.json already is not repeated, so the command may be stopped and given
