@@ -76,7 +76,7 @@ def words_a_second(folders: dict[str, Path], task: str, most: int, rounds: int) 
 def difference(ours: list[float], theirs: list[float]) -> str:
     """The mean of paired differences in points, and half the width of its 95 % interval."""
     gains = 100 * (np.array(ours) - np.array(theirs))
-    if len(gains) < 2:
+    if len(gains) < 3:  # two seeds give no interval: it would be 13 standard deviations wide
         return f"{gains.mean():+.2f}"
     half = stats.t.ppf(0.975, len(gains) - 1) * gains.std(ddof=1) / len(gains) ** 0.5
     return f"{gains.mean():+.2f} ± {half:.2f}"
