@@ -19,10 +19,15 @@ def progress_bar(print_line: Callable[[str], None], total: int, done: int, *, di
         print_line: prints a line on the main process.
         total, done: the number of steps of the whole run, and of those that are done already.
     """
-    in_notebook = "ipykernel" in sys.modules
-    if disable or in_notebook or sys.stderr.isatty():
+    if disable or _in_notebook() or sys.stderr.isatty():
         return tqdm(total=total, initial=done, desc="train", disable=disable, leave=False)
     return _Lines(print_line, total, done)
+
+
+def _in_notebook() -> bool:
+    """Whether this process is the kernel of a notebook. A program that starts kernels has loaded ipykernel, too."""
+    shell = getattr(sys.modules.get("IPython"), "get_ipython", lambda: None)()
+    return hasattr(shell, "kernel")
 
 
 class _Lines:

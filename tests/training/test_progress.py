@@ -2,6 +2,8 @@
 
 import io
 import re
+import sys
+from types import SimpleNamespace
 
 import pytest
 
@@ -15,6 +17,7 @@ RUN |= {"max_train_samples": 40, "max_eval_samples": 4, "per_device_train_batch_
 @pytest.mark.parametrize("every", [60.0, 0.0])
 def test_without_a_terminal_a_line_now_and_then(every, tmp_path, monkeypatch, capfd):
     monkeypatch.setattr(module, "EVERY", every)
+    monkeypatch.setitem(sys.modules, "ipykernel", SimpleNamespace())  # as in a program that starts notebooks
     result = finetune_ner(NerConfig(**RUN, output_dir=str(tmp_path / "run"), logging_steps=1))
     steps = int(result.results["train_steps"])
     assert steps >= 20
@@ -41,3 +44,12 @@ def test_on_a_terminal_a_bar_that_writes_over_itself(monkeypatch):
     bar.close()
     assert "\r" in terminal.getvalue()
     assert "\n" not in terminal.getvalue().strip("\n")
+
+
+def test_a_notebook_has_a_bar(monkeypatch, capfd):
+    shell = SimpleNamespace(kernel=object())  # as ipykernel's shell has it; a terminal's has none
+    monkeypatch.setitem(sys.modules, "IPython", SimpleNamespace(get_ipython=lambda: shell))
+    bar = module.progress_bar(pytest.fail, 3, 0, disable=False)
+    bar.update()
+    bar.close()
+    assert "train:" in capfd.readouterr().err
