@@ -57,6 +57,33 @@ def checkpoints(tmp_path_factory, sample_texts):
     return folders
 
 
+@pytest.fixture(scope="module")
+def short_ner(checkpoints, tmp_path_factory):
+    """Flags of a NER run with a tiny BERT on 20 sentences, which saves what it evaluates."""
+    return {
+        "dataset_name": "samples",
+        "model_name_or_path": str(checkpoints["wordpiece"]),
+        "output_dir": str(tmp_path_factory.mktemp("runs") / "whole"),
+        "max_seq_length": 32,
+        "max_train_samples": 20,
+        "max_eval_samples": 9,
+        "per_device_train_batch_size": 4,
+        "eval_strategy": "steps",
+        "save_strategy": "steps",
+        "disable_tqdm": True,
+        "seed": 5,
+    }
+
+
+@pytest.fixture(scope="module")
+def whole(config):
+    """The folder of a finished NER run. A module has its own `config`."""
+    from recipes.ner import finetune_ner
+
+    finetune_ner(config)
+    return Path(config.output_dir)
+
+
 @pytest.fixture(scope="session", params=KINDS)
 def kind(request):
     return request.param

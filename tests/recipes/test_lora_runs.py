@@ -27,28 +27,16 @@ SHORT |= {"per_device_train_batch_size": 4, "lora_r": RANK, "learning_rate": 5e-
 
 
 @pytest.fixture(scope="module")
-def config(checkpoints, tmp_path_factory):
+def config(short_ner):
     """Ten steps with a checkpoint at 3, 6, 9 and 10."""
     return NerConfig(
-        dataset_name="samples",
-        model_name_or_path=str(checkpoints["wordpiece"]),
-        output_dir=str(tmp_path_factory.mktemp("runs") / "whole"),
         max_steps=10,
-        eval_strategy="steps",
         eval_steps=3,
-        save_strategy="steps",
         save_steps=3,
         save_total_limit=9,
         save_adapter=True,
-        seed=5,
-        **SHORT,
+        **short_ner | SHORT,
     )
-
-
-@pytest.fixture(scope="module")
-def whole(config):
-    finetune_ner(config)
-    return Path(config.output_dir)
 
 
 def weights(folder):

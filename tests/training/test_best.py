@@ -30,34 +30,18 @@ LEFT = {"model.safetensors", "manifest.json"}
 
 
 @pytest.fixture(scope="module")
-def config(checkpoints, tmp_path_factory):
+def config(short_ner):
     """Twelve steps at a high rate, and an evaluation after each second one."""
     return NerConfig(
-        dataset_name="samples",
-        model_name_or_path=str(checkpoints["wordpiece"]),
-        output_dir=str(tmp_path_factory.mktemp("runs") / "whole"),
-        max_seq_length=32,
-        max_train_samples=20,
-        max_eval_samples=9,
+        **short_ner,
         max_steps=12,
-        per_device_train_batch_size=4,
         learning_rate=2e-2,
         lr_scheduler_type="constant",
-        eval_strategy="steps",
         eval_steps=2,
-        save_strategy="steps",
         save_steps=2,
         metric_for_best_model="loss",
         average_checkpoints=4,
-        disable_tqdm=True,
-        seed=5,
     )
-
-
-@pytest.fixture(scope="module")
-def whole(config):
-    finetune_ner(config)
-    return Path(config.output_dir)
 
 
 def results(folder):

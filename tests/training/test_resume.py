@@ -29,33 +29,17 @@ ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture(scope="module")
-def config(checkpoints, tmp_path_factory):
+def config(short_ner):
     """Ten steps with a checkpoint at 3, 6, 9 and 10, the best of which is not the last."""
     return NerConfig(
-        dataset_name="samples",
-        model_name_or_path=str(checkpoints["wordpiece"]),
-        output_dir=str(tmp_path_factory.mktemp("runs") / "whole"),
-        max_seq_length=32,
-        max_train_samples=20,
-        max_eval_samples=9,
+        **short_ner,
         max_steps=10,
-        per_device_train_batch_size=4,
         learning_rate=1e-3,
         logging_steps=2,
-        eval_strategy="steps",
         eval_steps=3,
-        save_strategy="steps",
         save_steps=3,
         save_total_limit=9,
-        disable_tqdm=True,
-        seed=5,
     )
-
-
-@pytest.fixture(scope="module")
-def whole(config):
-    finetune_ner(config)
-    return Path(config.output_dir)
 
 
 @pytest.fixture
