@@ -28,8 +28,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-import numpy as np
-from scipy import stats
+from paired import told_gain
 
 import finetune
 from finetune import data
@@ -73,15 +72,6 @@ def words_a_second(folders: dict[str, Path], task: str, most: int, rounds: int) 
     return {name: words / statistics.median(times) for name, times in seconds.items()}
 
 
-def difference(ours: list[float], theirs: list[float]) -> str:
-    """The mean of paired differences in points, and half the width of its 95 % interval."""
-    gains = 100 * (np.array(ours) - np.array(theirs))
-    if len(gains) < 3:  # two seeds give no interval: it would be 13 standard deviations wide
-        return f"{gains.mean():+.2f}"
-    half = stats.t.ppf(0.975, len(gains) - 1) * gains.std(ddof=1) / len(gains) ** 0.5
-    return f"{gains.mean():+.2f} ± {half:.2f}"
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--config", required=True, help="of the student, such as sentiment/sst2_recurrent")
@@ -123,7 +113,7 @@ def main() -> None:
     for name, runs in results.items():
         scores = [run[score] for run in runs]
         alone = [run[score] for run in results["alone"]]
-        gain = difference(scores, alone) if name in variants else ""
+        gain = told_gain([100 * (a - b) for a, b in zip(scores, alone, strict=True)]) if name in variants else ""
         spread = f"{statistics.stdev(scores):.4f}" if len(scores) > 1 else ""
         parameters = runs[0]["total_parameters"]
         cells = (name, f"{statistics.mean(scores):.4f}", spread, gain, f"{parameters:,}", f"{rates[name]:,.0f}")

@@ -12,8 +12,8 @@ each is a side.
 
 A run's memory is the peak of its process on a CPU, or what the GPU had allocated at its peak. The script prints a
 line for each run. Then it prints, for each side of LoRA, the differences from full training over the seeds: their
-mean, and the 95 % interval of Student's t for pairs. It keeps all runs in benchmarks/lora_<data>.json. Those that it
-has are not made again.
+mean, and with three seeds or more the 95 % interval of Student's t for pairs. It keeps all runs in
+benchmarks/lora_<data>.json. Those that it has are not made again.
 """
 
 import argparse
@@ -25,8 +25,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from quality import BATCH, EPOCHS, TASKS
-from scipy import stats
+from paired import told_gain
+from quality import BATCH, EPOCHS, TASKS, files_of
 
 from finetune import training
 from finetune.arguments import DEFAULT_MODEL
@@ -78,12 +78,7 @@ def run_once(arguments: argparse.Namespace, side: str, seed: int) -> dict[str, A
     """Trains and scores one side with one seed."""
     ner = arguments.task == "ner"
     metric, length, columns = TASKS[arguments.task]
-    ending = "conll" if ner else "tsv"
-    flags: dict[str, Any] = {
-        f"{split}_file": str(arguments.data / f"{name}.{ending}")
-        for split, name in (("train", "train"), ("validation", "dev"), ("test", "test"))
-    }
-    flags |= {
+    flags: dict[str, Any] = files_of(arguments.data, arguments.task) | {
         "model_name_or_path": arguments.model_name_or_path,
         "num_train_epochs": arguments.epochs,
         "per_device_train_batch_size": BATCH,
@@ -136,20 +131,11 @@ def report(runs: list[dict[str, Any]], metric: str) -> list[str]:
     for side in [side for side in sides if side != FULL and FULL in sides]:
         seeds = sorted(sides[side].keys() & sides[FULL].keys())
         differences = [100 * (sides[side][seed][metric] - sides[FULL][seed][metric]) for seed in seeds]
-        lines.append(f"{side} - {FULL}, {metric} in points: {told_interval(differences)}")
+        lines.append(f"{side} - {FULL}, {metric} in points: {told_gain(differences)}  {rounded(differences)}")
         for name in COSTS:
             ratios = [sides[side][seed][name] / sides[FULL][seed][name] for seed in seeds]
             lines.append(f"{side} / {FULL}, {name}: {statistics.geometric_mean(ratios):.3f}  {rounded(ratios)}")
     return lines
-
-
-def told_interval(differences: list[float]) -> str:
-    """The mean, the interval of 95 % if there are two or more, and all of them."""
-    mean = statistics.mean(differences)
-    if len(differences) < 2:
-        return f"{mean:+.2f}  {rounded(differences)}"
-    half = stats.t.ppf(0.975, len(differences) - 1) * statistics.stdev(differences) / len(differences) ** 0.5
-    return f"{mean:+.2f} ({mean - half:+.2f} to {mean + half:+.2f})  {rounded(differences)}"
 
 
 def rounded(numbers: list[float]) -> list[float]:

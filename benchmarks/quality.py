@@ -28,11 +28,8 @@ from pathlib import Path
 from typing import Any
 
 from sklearn.metrics import f1_score
-from stock import stock_ner, stock_texts
+from stock import stock_run
 
-from finetune import data, models
-from finetune.arguments import DEFAULT_MODEL
-from finetune.models.pretrained import resolve
 from finetune.tasks import classification
 from recipes.ner import NerConfig, finetune_ner
 from recipes.sentiment import SentimentConfig, finetune_sentiment
@@ -92,7 +89,6 @@ def run(arguments: argparse.Namespace, side: str, seed: int) -> dict[str, float]
     """Trains and scores one side with one seed."""
     ner = arguments.task == "ner"
     _, length, columns = TASKS[arguments.task]
-    ending = "conll" if ner else "tsv"
     shared = {
         "num_train_epochs": EPOCHS,
         "per_device_train_batch_size": BATCH,
@@ -100,12 +96,9 @@ def run(arguments: argparse.Namespace, side: str, seed: int) -> dict[str, float]
         "warmup_steps": 0,  # as on the stock side
         "seed": seed,
     }
-    files = {
-        f"{split}_file": str(arguments.data / f"{name}.{ending}")
-        for split, name in (("train", "train"), ("validation", "dev"), ("test", "test"))
-    }
     with tempfile.TemporaryDirectory() as folder:
-        common = shared | files | {"output_dir": folder, "max_seq_length": length, "disable_tqdm": True}
+        common = shared | {"output_dir": folder, "max_seq_length": length, "disable_tqdm": True}
+        common |= files_of(arguments.data, arguments.task)
         common["max_train_samples"] = arguments.max_train_samples
         config = NerConfig(**common) if ner else SentimentConfig(**common, **columns)
         if side != "stock":
@@ -116,21 +109,14 @@ def run(arguments: argparse.Namespace, side: str, seed: int) -> dict[str, float]
                 _, right, said, _ = classification.reread(Path(folder), "test")
                 results["test_f1"] = float(f1_score(right, said, pos_label="1"))
             return results
-    tokenizer = models.load_tokenizer(DEFAULT_MODEL, for_words=ner)
-    path = resolve(DEFAULT_MODEL)
-    if ner:
-        splits = data.read_tagged(config)
-        return stock_ner(splits, data.entity_labels(splits["train"]), path, tokenizer, max_length=length, **shared)
-    splits = classification.read(config)
-    return stock_texts(
-        splits,
-        classification.labels(splits),
-        path,
-        tokenizer,
-        max_length=length,
-        problem_type=data.problem_type_of(splits["train"]),
-        **shared,
-    )
+    return stock_run(config, words=ner)
+
+
+def files_of(folder: Path, task: str) -> dict[str, str]:
+    """The flags that name the files of a folder with train, dev and test."""
+    ending = "conll" if task == "ner" else "tsv"
+    stems = {"train": "train", "validation": "dev", "test": "test"}
+    return {f"{split}_file": str(folder / f"{stem}.{ending}") for split, stem in stems.items()}
 
 
 def report(path: Path, arguments: argparse.Namespace, metric: str, run: dict) -> None:

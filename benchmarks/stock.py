@@ -24,7 +24,31 @@ from transformers import (
     set_seed,
 )
 
-from finetune import metrics
+from finetune import data, metrics, models
+from finetune.arguments import DEFAULT_MODEL
+from finetune.models.pretrained import resolve
+from finetune.tasks import classification, tagging
+
+
+def stock_run(config: Any, *, words: bool) -> dict[str, float]:
+    """Trains and scores the default checkpoint with the data, epochs, batch, rate and seed of a recipe's config.
+
+    Args:
+        words: whether it is a config of `recipes/ner.py`; else of `recipes/sentiment.py`.
+    """
+    task: Any = tagging if words else classification
+    splits, tokenizer = task.read(config), models.load_tokenizer(DEFAULT_MODEL, for_words=words)
+    given = (splits, task.labels(splits), resolve(DEFAULT_MODEL), tokenizer)
+    settings = {
+        "max_length": config.max_seq_length,
+        "num_train_epochs": config.num_train_epochs,
+        "per_device_train_batch_size": config.per_device_train_batch_size,
+        "learning_rate": config.learning_rate,
+        "seed": config.seed,
+    }
+    if words:
+        return stock_ner(*given, **settings)
+    return stock_texts(*given, problem_type=data.problem_type_of(splits["train"]), **settings)
 
 
 def tokenize_and_align_labels(examples: dict, tokenizer: Any, max_length: int) -> dict:
