@@ -254,7 +254,7 @@ class TrainingArguments:
     learning_rate: float | None = flag(
         None,
         "Peak learning rate [for a checkpoint as its width asks: 5e-5 for 768 hidden units, more for fewer "
-        "(docs/better_training.md); 5e-4 with --lora_r; 2e-3 for a baseline; in pretraining 1e-4, or 5e-4 for a new "
+        "(docs/practices.md); 5e-4 with --lora_r; 2e-3 for a baseline; in pretraining 1e-4, or 5e-4 for a new "
         "model].",
     )
     head_learning_rate: float | None = flag(None, "Peak learning rate of the head [learning_rate].")

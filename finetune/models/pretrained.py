@@ -61,7 +61,7 @@ def usual_rate(name: str, revision: str) -> float:
     """The learning rate at which a checkpoint is fine-tuned if no flag gives one: 5e-5 for 768 hidden units.
 
     The narrower a model, the larger steps its matrices bear: the rate goes with 1 / width (Yang et al., 2022, "Tensor
-    Programs V", table 3, for Adam). It never exceeds 4e-4. docs/better_training.md has the measurements.
+    Programs V", table 3, for Adam). It never exceeds 4e-4. docs/practices.md has the measurements.
     """
     try:
         config = load_config(resolve(name), name, revision)
