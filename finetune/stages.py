@@ -99,7 +99,7 @@ def with_defaults(config: Any) -> Any:
     baseline = models.is_baseline(config.model_name_or_path)
     config = training.with_defaults(
         config,
-        learning_rate=2e-3 if baseline else rate_of_checkpoint(config),
+        learning_rate=2e-3 if baseline else _rate_of_checkpoint(config),
         num_train_epochs=20 if baseline else 3,
         metric=None,
         warmup_steps=0.0 if baseline else 0.1,
@@ -108,8 +108,11 @@ def with_defaults(config: Any) -> Any:
     return config
 
 
-def rate_of_checkpoint(config: Any) -> float:
-    """The learning rate at which a checkpoint is fine-tuned if no flag gives one."""
+def _rate_of_checkpoint(config: Any) -> float:
+    """The learning rate at which a checkpoint is fine-tuned: what the flag says, or what suits LoRA or its width."""
+    if config.learning_rate is not None:  # then no config of a checkpoint has to be read
+        given: float = config.learning_rate
+        return given
     if config.lora_r is not None:
         return LORA_RATE
     return models.usual_rate(config.model_name_or_path, config.model_revision)

@@ -228,8 +228,7 @@ def word_column(config: PredictConfig, predictor: Any) -> int | str | None:
     if config.word_column is None:
         column: int | str | None = predictor.word_column
         return column
-    number = data.column_number(str(config.word_column))
-    return str(config.word_column) if number is None else number
+    return data.column_asked(str(config.word_column))
 
 
 def in_scheme(answer: dict[str, Any], config: PredictConfig, output_format: str, predictor: Any) -> dict[str, Any]:

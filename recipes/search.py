@@ -32,6 +32,7 @@ from finetune import cli, data, training
 from finetune.comparison import processes
 from finetune.files import printable
 from finetune.from_python import names_of_python
+from recipes.__main__ import COMMANDS
 from recipes.compare import DATA_FLAGS, IDLE_FLAGS, RECIPES, Recipe, digest_of, recipe_of
 
 # Flags that a search cannot try values for: they change what is measured, or nothing that is measured.
@@ -291,10 +292,11 @@ def _for_user(base: Any, config: SearchConfig) -> Any:
 def _recipe_command(recipe: Recipe) -> str:
     """What trains one model, as this search was started, such as `finetune ner`."""
     module = recipe.config.__module__.removeprefix("recipes.")
-    names = {"question_answering": "qa", "language_model": "language-model"}
-    if (command := cli.command(module)) is None or command.endswith(".py"):
-        return command or f"finetune {names.get(module, module)}"
-    return command.removesuffix(module) + names.get(module, module)
+    name = next(name for name, (its, _) in COMMANDS.items() if its == module)
+    command = cli.command(module)
+    if command is not None and command.endswith(".py"):
+        return command
+    return cli.command(name) or f"finetune {name}"
 
 
 def parse(argv: Sequence[str] | None = None) -> SearchConfig:

@@ -20,6 +20,7 @@ from .character_spans import spans_of as spans_of
 from .character_spans import spans_of_tags as spans_of_tags
 from .character_spans import words_and_tags as words_and_tags
 from .conll import CONLL_ENDINGS as CONLL_ENDINGS
+from .conll import column_asked as column_asked
 from .conll import column_number as column_number
 from .conll import conll_sentences as conll_sentences
 from .conll import read_conll as read_conll

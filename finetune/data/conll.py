@@ -35,7 +35,8 @@ from finetune.files import whole_file
 
 logger = logging.getLogger(__name__)
 
-CONLL_ENDINGS = (".conll", ".conll03", ".conllu", ".bio", ".iob", ".iob2", ".iobes", ".txt")
+COLUMN_ENDINGS = (".conll", ".conll03", ".conllu", ".bio", ".iob", ".iob2", ".iobes")
+CONLL_ENDINGS = (*COLUMN_ENDINGS, ".txt")  # where words are expected; elsewhere a .txt file is a text
 Comments = Literal["auto", "before_sentences", "none"]
 COMMENTS: dict[Comments, str] = {
     "auto": "rules 1 to 4 decide",
@@ -379,6 +380,12 @@ def _is_no_word(cell: str, words: int, form: _Form) -> bool:
 def column_number(name: str | None) -> int | None:
     """The column that a flag such as `--text_column_name` means, if its value is a number; else None."""
     return int(name) if name is not None and re.fullmatch(r"-?[0-9]{1,9}", name) else None
+
+
+def column_asked(name: str | None) -> int | str | None:
+    """The column that such a flag means: its number, or its name in the header line; None for a default."""
+    number = column_number(name)
+    return name if number is None else number
 
 
 def write_conll(

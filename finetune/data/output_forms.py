@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from finetune.data.conll import CONLL_ENDINGS
+from finetune.data.conll import COLUMN_ENDINGS
 from finetune.data.messages import listed
 from finetune.data.records import Record
 from finetune.data.treebanks import with_tags
@@ -130,7 +130,7 @@ OUTPUT_FORMS = {
     "jsonl": OutputForm(as_json, endings=(".jsonl", ".json")),
     "conll": OutputForm(
         as_conll,
-        endings=tuple(ending for ending in CONLL_ENDINGS if ending != ".txt"),  # .txt is more often a text
+        endings=COLUMN_ENDINGS,
         tasks=("token-classification",),
         others="this model labels texts, not words; give jsonl",
     ),

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from finetune.data.brat import read_brat
-from finetune.data.conll import CONLL_ENDINGS, column_number
+from finetune.data.conll import COLUMN_ENDINGS, column_asked
 from finetune.data.streams import read_records
 from finetune.data.tables import TextColumns
 from finetune.data.treebanks import is_treebank
@@ -24,7 +24,6 @@ from finetune.data.words import split_words
 
 logger = logging.getLogger(__name__)
 
-_COLUMNS = tuple(ending for ending in CONLL_ENDINGS if ending != ".txt")  # such a file has lines of text here
 _LOOKED_AT = 50  # texts that tell whether a table has a word in each row
 
 
@@ -34,7 +33,7 @@ def labelled_form(path: Path) -> str | None:
         return "brat" if next(path.rglob("*.ann"), None) else None
     if is_treebank(path):
         return "conllu"
-    if path.suffix.lower() in _COLUMNS:
+    if path.suffix.lower() in COLUMN_ENDINGS:
         return "conll"
     return {".csv": "csv", ".tsv": "tsv"}.get(path.suffix.lower())
 
@@ -56,8 +55,7 @@ def texts_of(path: Path, form: str, column: str, column_names: str | None) -> It
             yield 1, [marked.text]
         return
     columns = TextColumns(None if column == "text" else column, names=column_names)
-    number = column_number(column)
-    word_column = None if column in ("text", "tokens") else column if number is None else number
+    word_column = None if column in ("text", "tokens") else column_asked(column)
     with path.open("rb") as file:
         records = (
             record

@@ -4,16 +4,13 @@ import io
 from pathlib import Path
 from typing import Any
 
-from finetune.data.conll import CONLL_ENDINGS, column_number, read_lines
+from finetune.data.conll import column_asked, read_lines
 from finetune.data.file_flags import check_delimiter, check_encoding
 from finetune.data.messages import shown
 from finetune.data.streams import read_records
 from finetune.data.tables import TextColumns
-from finetune.data.treebanks import is_treebank
+from finetune.data.task_texts import labelled_form
 from finetune.data.words import split_words
-
-_TABLES = {".csv": "csv", ".tsv": "tsv"}
-_COLUMNS = tuple(ending for ending in CONLL_ENDINGS if ending != ".txt")  # here, a .txt file has lines of text
 
 Sample = str | tuple[str, str] | list[str]
 
@@ -48,13 +45,8 @@ def read_unlabeled(
         )
     if ending in (".parquet", ".gz", ".zip"):
         raise ValueError(f"--unlabeled_file {path}: give lines of text, a column file, .jsonl, .csv or .tsv")
-    form = {**_TABLES, ".jsonl": "jsonl", ".json": "jsonl"}.get(ending, "text")
-    if is_treebank(file):
-        form = "conllu"
-    elif ending in _COLUMNS:
-        form = "conll"
+    form = labelled_form(file) or ("jsonl" if ending in (".jsonl", ".json") else "text")
     content = "\n".join(read_lines(path, encoding=check_encoding(encoding))).encode()
-    number = column_number(text_column)
     likely = dict.fromkeys((text_column, "text"))
     columns = TextColumns(
         None,
@@ -64,7 +56,7 @@ def read_unlabeled(
         column_names,
     )
     default = not words or text_column == "tokens"
-    word_column = None if default else text_column if number is None else number
+    word_column = None if default else column_asked(text_column)
     stream = io.BytesIO(content)
     records = read_records(stream, path, form, word_column, columns, delimiter=check_delimiter(delimiter))
     found = []

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from finetune.data.conll import CONLL_ENDINGS, Comments, Sentences, column_number, read_conll
+from finetune.data.conll import CONLL_ENDINGS, Comments, Sentences, column_asked, read_conll
 from finetune.data.readers import row_at
 from finetune.data.treebanks import is_treebank, read_treebank
 from finetune.data.word_tables import read_word_table
@@ -33,11 +33,10 @@ class Layout:
 
 def _of_columns(path: Path, layout: Layout) -> Sentences:
     words, tags = layout.asked
-    word, tag = column_number(words), column_number(tags)
     return read_conll(
         path,
-        words if word is None else word,
-        -1 if tags is None else tags if tag is None else tag,
+        column_asked(words),
+        -1 if tags is None else column_asked(tags),
         separator=layout.delimiter,
         comments=layout.comments,
         encoding=layout.encoding,
