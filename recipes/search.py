@@ -18,18 +18,14 @@ from __future__ import annotations  # names of the lazy parts in signatures woul
 
 import argparse
 import os
-import signal
 import sys
-import threading
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from finetune import cli, data, training
-from finetune.comparison import processes
 from finetune.files import printable
 from finetune.from_python import names_of_python
 from recipes.__main__ import COMMANDS
@@ -47,7 +43,6 @@ _FIXED = {
 }
 # Flags that may differ between two commands that share a search.
 _FREE = {*IDLE_FLAGS, "test_file", "test_target_file", "hub_model_id", "dataloader_num_workers"}
-_STOPPED = tuple(f"its process ended with exit code {code}" for code in (143, 130, -15, -2))
 
 
 @dataclass
@@ -104,7 +99,7 @@ def search(config: SearchConfig, data: Mapping[str, Any] | None = None) -> Searc
         seed=base.seed,
         most=config.trials,
         minimize=training.is_better_lower(metric),
-        check=lambda: _check_run(train, replace(base, **first, output_dir=str(folder / "trials" / "000"))),
+        check=lambda: trials.check_run(train, replace(base, **first, output_dir=str(folder / "trials" / "000"))),
     )
     for name, one in ranges.items():
         print(f"{name}: {one}", flush=True)
@@ -112,13 +107,13 @@ def search(config: SearchConfig, data: Mapping[str, Any] | None = None) -> Searc
         print(f"there are only {found.most} combinations of these; each is tried once", flush=True)
 
     # 4. Run trials until there are enough. If one fails, the search goes on.
-    with _sigterm_leaves():
+    with trials.sigterm_leaves():
         while (trial := found.next_trial()) is not None:
             values = ", ".join(f"{name} {trials.shown(value)}" for name, value in trial.params.items())
             print(f"\n=== trial {trial.number} ({trial.number + 1} of {found.most}): {values}", flush=True)
             own = replace(base, **trial.params, output_dir=str(found.folder_of(trial.number)))
             run = partial(trials.run_trial, train, folder, trial.number, metric, config.prune)
-            _end_trial(found, trial, run, replace(own, resume_from_checkpoint="true"))
+            trials.run_in_own_process(found, trial, run, replace(own, resume_from_checkpoint="true"))
             trials.write_results(found, _for_user(base, config), metric, _recipe_command(recipe))
 
     # 5. Tell what was found.
@@ -213,67 +208,6 @@ def _settings(base: Any, ranges: Mapping[str, Any], digest: str) -> dict[str, An
     """What must stay the same if a search is continued."""
     flags = {f"--{name}": value for name, value in asdict(base).items() if name not in _FREE and name not in ranges}
     return {**flags, **{f"the range of {name}": str(one) for name, one in ranges.items()}, "the data": digest[:16]}
-
-
-def _check_run(train: Any, config: Any) -> None:
-    """Loads data and model as a trial does, up to its first step. Raises ValueError for a mistake of the user."""
-    from finetune import trials
-
-    print("=== check: all that comes before the first step, with the values of the first trial", flush=True)
-    reason = processes.train(partial(trials.run_until_ready, train), config)
-    if reason is not None:
-        raise ValueError(reason.removeprefix("ValueError: "))
-
-
-def _end_trial(found: Any, trial: Any, run: Any, config: Any) -> None:
-    """Runs a trial in a process of its own, and notes and prints how it ended.
-
-    Raises:
-        SystemExit, KeyboardInterrupt: after SIGTERM and Ctrl-C. Another process may then go on with the trial.
-    """
-    try:
-        reason = processes.train(run, config)
-        if reason in _STOPPED:  # somebody ended it, who wants the search to stop
-            raise SystemExit(143)
-    except BaseException:
-        if not found.leave(trial):
-            print(f"trial {trial.number} is given back; the same command goes on with it", flush=True)
-        raise
-    state = found.state_of(trial)
-    if not state.state.is_finished():
-        reason = reason or "its process ended without a result"
-        found.fail(trial, reason)
-        print(printable(f"trial {trial.number} failed: {reason}"), flush=True)
-    elif state.state.name == "PRUNED":
-        print(f"trial {trial.number} is ended early: it is worse than half of the others", flush=True)
-    else:
-        best = found.best()
-        told = (
-            "the best so far"
-            if best.number == trial.number
-            else f"the best is trial {best.number}, {best.values[0]:.4f}"
-        )
-        print(f"trial {trial.number}: {config.metric_for_best_model} {state.values[0]:.4f} ({told})", flush=True)
-    found.leave(trial)
-    found.slim()
-
-
-@contextmanager
-def _sigterm_leaves() -> Iterator[None]:
-    """Within it, SIGTERM raises SystemExit, so that the trial can save and is given back."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-
-    def leave(number: int, frame: Any) -> None:
-        signal.signal(number, signal.SIG_IGN)  # a second one changes nothing: the trial is saving already
-        raise SystemExit(128 + number)
-
-    before = signal.signal(signal.SIGTERM, leave)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
 
 
 def _test_flags(config: Any) -> list[str]:

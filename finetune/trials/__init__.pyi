@@ -6,6 +6,9 @@ from .results import shown as shown
 from .results import tell_results as tell_results
 from .results import trials_table as trials_table
 from .results import write_results as write_results
+from .running import check_run as check_run
+from .running import run_in_own_process as run_in_own_process
+from .running import sigterm_leaves as sigterm_leaves
 from .study import Search as Search
 from .study import open_search as open_search
 from .trial import run_trial as run_trial

@@ -23,7 +23,6 @@ from finetune.comparison import processes
 from finetune.trials import claims
 from finetune.trials.study import load_study
 from recipes import ner
-from recipes import search as recipe
 from recipes.ner import NerConfig
 from recipes.search import SearchConfig, parse, search
 from recipes.sentiment import SentimentConfig
@@ -50,7 +49,7 @@ TIMES = ("runtime", "per_second", "memory")
 @pytest.fixture(autouse=True)
 def in_this_process(monkeypatch):
     """Trials run here, without a process for each: it saves seconds. The tests with signals start real commands."""
-    monkeypatch.setattr(recipe.processes, "train", processes._call)
+    monkeypatch.setattr(processes, "train", processes._call)
 
 
 @pytest.fixture(scope="module")
@@ -58,7 +57,7 @@ def whole(tmp_path_factory):
     """A search that was never stopped, without pruning."""
     folder = tmp_path_factory.mktemp("whole") / "search"
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(recipe.processes, "train", processes._call)
+        patch.setattr(processes, "train", processes._call)
         found = search(SearchConfig(NerConfig(**TINY), RANGES, 6, str(folder), prune=False))
     return found
 
