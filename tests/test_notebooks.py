@@ -2,6 +2,7 @@
 
 import itertools
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -24,12 +25,19 @@ TABLES = {
     "baselines_and_attention": ("test_accuracy", ["rnn", "lstm", "gru", "lstm, attention"]),
     "sequence_to_sequence": ("test_bleu", ["lstm2lstm", "lstm2lstm-attention", "transformer"]),
 }
-SHOWN = {  # by the cells that end in a figure, in attention maps, or in a text
-    "ner": ["text/plain", "image/png"],
-    "sentiment": ["text/html"],
-    "pretraining": ["text/plain"],
-    "baselines_and_attention": ["image/png", "image/png", "text/html", "image/png"],
+SHOWN = {  # by the cells that end in a figure or in attention maps
+    "ner": ["image/png", "image/png", "image/png"],
+    "sentiment": ["image/png", "text/html"],
+    "pretraining": ["image/png"],
+    "baselines_and_attention": [*["image/png"] * 5, "text/html", "image/png"],
     "sequence_to_sequence": ["image/png", "image/png", "image/png", "text/html"],
+}
+SAID = {  # among others by the solutions of the exercises
+    "ner": r"^  (\d+) words past 24 subwords(?s:.*)^\1 words are lost$(?s:.*)^F1 by hand (\S+), F1 of the run \2$",
+    "sentiment": r"^only the transformer is right: \d+, only the BiLSTM: \d+, p = \d",
+    "pretraining": r"^[\d,]+ subwords, entropy (\S+) nats; the run says \1$",
+    "baselines_and_attention": r"^largest difference from torch's states: LSTM \de-0[67], GRU \de-0[67]$",
+    "sequence_to_sequence": r"^True ",
 }
 
 
@@ -67,6 +75,9 @@ def test_it_runs_and_ends_with_a_comparison(name, tmp_path, monkeypatch):
     for row, value in table.items():
         results = json.loads((tmp_path / row.replace(", ", "-") / "all_results.json").read_text())
         assert value == pytest.approx(results[column], rel=0.01)
+
+    assert re.search(SAID[name], printed, re.MULTILINE)
+    assert not [output.text for output in outputs if output.output_type == "stream" and output.name == "stderr"]
 
     shown = [output.data for output in outputs if output.output_type == "execute_result"]
     assert [kind for kind, data in zip(SHOWN[name], shown, strict=True) if kind in data] == SHOWN[name]

@@ -4,10 +4,11 @@ All numbers of a report come from `all_results.json`, `history.jsonl` and `predi
 made again without training, and it agrees with the files.
 """
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+from finetune import training
 
 
 @dataclass
@@ -35,9 +36,7 @@ def read_run(config: Any, split: str, task: Any) -> Run:
         ValueError: if the run has no predictions for this split.
     """
     folder = Path(config.output_dir)
-    results = json.loads((folder / "all_results.json").read_text())
-    path = folder / "history.jsonl"
-    history = [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+    told = training.RunResult.read(folder)
     if not any(folder.glob(f"predictions_{split}.*")):
         raise ValueError(f"{folder}: no predictions_{split}; give the runs a {split} split")
     try:
@@ -47,7 +46,7 @@ def read_run(config: Any, split: str, task: Any) -> Run:
             f"{folder}: no {Path(error.filename).name}, because an older version did not write it; remove the "
             "folder, or give --overwrite_output_dir"
         ) from error
-    return Run(config, folder, results, history, *samples)
+    return Run(config, folder, told.results, told.history, *samples)
 
 
 def check_data(run: Run, dataset: Any, task: Any) -> None:

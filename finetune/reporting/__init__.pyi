@@ -16,6 +16,7 @@ from .model_card import told_scores as told_scores
 from .model_card import told_settings as told_settings
 from .model_card import write_model_card as write_model_card
 from .plots import save_png as save_png
+from .runs_plot import training_curves as training_curves
 from .tables import aligned as aligned
 from .tables import results_table as results_table
 from .trials_plot import trials_figure as trials_figure

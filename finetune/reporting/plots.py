@@ -27,7 +27,8 @@ COLOURS = ("#0072B2", "#E69F00", "#009E73", "#D55E00", "#CC79A7", "#56B4E9", "#9
 MARKERS = "osD^vPX*"
 MOST = 20  # largest number of labels in a plot
 _NAME = 30  # largest number of characters of a name in a plot
-_LEVEL = 14  # a longer name under an axis is slanted
+_WIDTH = 5.2  # inches; with text of 10 points it can be read on a phone, 390 pixels wide, without scrolling
+_SCALE = 1.5  # pixels of the page for each point, if there is room
 
 
 def comparison_plots(report: Mapping[str, Any]) -> dict[str, Callable[[], Figure]]:
@@ -109,20 +110,22 @@ def inline_svg(figure: Figure, name: str) -> str:
         figure.savefig(text, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
     svg = re.sub(r"<metadata>.*?</metadata>", "", text.getvalue()[text.getvalue().index("<svg") :], flags=re.DOTALL)
     svg = svg.replace(_INK, "currentColor")
-    svg = re.sub(
-        r'(<svg[^>]*?) width="[^"]*"', r"\1", re.sub(r'(<svg[^>]*?) height="[^"]*"', r"\1", svg, count=1), count=1
-    )
+    pixels = round(_SCALE * 72 * figure.get_figwidth())  # the page makes it smaller where it does not fit
+    svg = re.sub(r'(<svg[^>]*?) height="[^"]*"', r"\1", svg, count=1)
+    svg = re.sub(r'(<svg[^>]*?) width="[^"]*"', rf'\1 width="{pixels}"', svg, count=1)
     # The ids of all figures of a page share one space.
     svg = re.sub(r'\bid="([^"]+)"', rf'id="{name}-\1"', svg)
     svg = re.sub(r'xlink:href="#([^"]+)"', rf'xlink:href="#{name}-\1"', svg)
     return re.sub(r"url\(#([^)]+)\)", rf"url(#{name}-\1)", svg).replace("<svg ", '<svg role="img" ', 1)
 
 
-def _figure(draw: Callable[..., None], title: str, width: float = 7.0, height: float = 3.6, count: int = 1) -> Figure:
-    """`draw` is given the axes of so many plots side by side, which share their y axis."""
+def _figure(
+    draw: Callable[..., None], title: str, width: float = _WIDTH, height: float = 3.4, count: int = 1
+) -> Figure:
+    """`draw` is given the axes of so many plots, one below the other."""
     with rc_context({"text.color": _INK, "axes.edgecolor": _INK, "axes.labelcolor": _INK, "font.size": 10}):
         figure = Figure(figsize=(width, height), layout="constrained")
-        plots = figure.subplots(1, count, sharey=True, squeeze=False)[0]
+        plots = figure.subplots(count, squeeze=False)[:, 0]
         for axes in plots:
             axes.patch.set_alpha(0)
             axes.tick_params(which="both", colors=_INK)
@@ -190,7 +193,7 @@ def _curves(report: Mapping[str, Any]) -> Figure:
         axes.grid(alpha=0.3)
         _legend(axes)
 
-    return _figure(draw, "Learning curves: the mean, the least and the greatest score of the seeds", height=3.9)
+    return _figure(draw, "Learning curves: the mean of the seeds,\nand the least and the greatest score", height=4.0)
 
 
 def _costs(report: Mapping[str, Any]) -> Figure:
@@ -212,11 +215,11 @@ def _costs(report: Mapping[str, Any]) -> Figure:
             axes.xaxis.set_major_formatter(_short)
             axes.xaxis.set_minor_locator(NullLocator())
             axes.set_xlabel(title)
+            axes.set_ylabel(_label(report))
             axes.grid(alpha=0.3)
-        plots[0].set_ylabel(_label(report))
         _legend(plots[0])
 
-    return _figure(draw, "What the quality costs", width=9.0, height=3.7, count=len(costs))
+    return _figure(draw, "What the quality costs", height=0.6 + 2.3 * len(costs), count=len(costs))
 
 
 def _short(value: float, position: int | None = None) -> str:
@@ -245,16 +248,15 @@ def _groups(report: Mapping[str, Any], title: str) -> Figure:
             at = np.arange(len(groups)) + (number - (len(report["models"]) - 1) / 2) * width
             hatch = "///" if number >= len(COLOURS) else None
             values = [scores[group] for group in groups]
-            axes.bar(at, values, width * 0.9, label=_named(name), color=_style(number)["color"], hatch=hatch)
-        names = [f"{_named(group)}\n({found['size'][group]:,})" for group in groups]
-        slanted = {"rotation": 30, "ha": "right"} if max(map(len, names), default=0) > _LEVEL else {}
-        axes.set_xticks(range(len(groups)), names, **slanted)
-        axes.set_xlabel(f"{title} (number of {found['of'].partition(',')[0]}){cut}")
-        axes.set_ylabel(measure)
-        axes.grid(axis="y", alpha=0.3)
+            axes.barh(at, values, width * 0.9, label=_named(name), color=_style(number)["color"], hatch=hatch)
+        axes.set_yticks(range(len(groups)), [f"{_named(group)}\n({found['size'][group]:,})" for group in groups])
+        axes.invert_yaxis()
+        axes.set_xlabel(f"{measure} (in brackets: number of {found['of'].partition(',')[0]})")
+        axes.grid(axis="x", alpha=0.3)
         _legend(axes)
 
-    return _figure(draw, f"{measure} by {title}", width=max(7.0, 1.1 * len(groups)), height=4.1)
+    bar = 0.15 * len(report["models"])
+    return _figure(draw, f"{measure} by {title}{cut}", height=1.4 + len(groups) * max(0.45, 0.15 + bar))
 
 
 def _confusion(report: Mapping[str, Any]) -> Figure:
@@ -282,4 +284,6 @@ def _confusion(report: Mapping[str, Any]) -> Figure:
 
 def _legend(axes: Any) -> None:
     handles, labels = axes.get_legend_handles_labels()  # only of this plot, if the figure has several
-    axes.figure.legend(handles, labels, loc="outside lower center", ncols=min(4, max(len(handles), 1)), frameon=False)
+    columns = 58 // (6 + max(map(len, labels), default=0))  # 58 characters fit, and a marker takes 6 of them
+    columns = min(max(columns, 1), 4, max(len(handles), 1))
+    axes.figure.legend(handles, labels, loc="outside lower center", ncols=columns, frameon=False)

@@ -48,6 +48,21 @@ class RunResult:
     results: dict[str, float]  # all_results.json
     history: list[dict[str, float]] = field(default_factory=list)  # history.jsonl
 
+    @classmethod
+    def read(cls, folder: str | Path) -> "RunResult":
+        """The result of a finished run, from its folder, such as after `notebook_launcher`, which returns nothing.
+
+        Raises:
+            ValueError: if the folder is not that of a finished run.
+        """
+        results, history = Path(folder, "all_results.json"), Path(folder, "history.jsonl")
+        if not results.is_file():
+            raise ValueError(f"{folder}: no finished run; a run's folder has all_results.json")
+        lines = history.read_text(encoding="utf-8").splitlines() if history.is_file() else []
+        return cls(
+            Path(folder), json.loads(results.read_text(encoding="utf-8")), [json.loads(line) for line in lines]
+        )
+
 
 @dataclass
 class Run:

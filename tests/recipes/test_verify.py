@@ -245,6 +245,8 @@ def test_a_changed_setting_of_the_model_is_found(kind, key, value, copy):
     (folder / "config.json").write_text(json.dumps(config | {key: value}))
     report = verified(folder)
     assert [line for line in report.problems if line.startswith(f"config.json has {key} {value}")], report.problems
+    if kind == "several":  # the model is evaluated with the settings that it has, and not with those it should have
+        assert {"eval_f1_micro", "test_f1_micro"} <= set(report.wrong) & report.from_model.keys()
     if kind == "one":  # the answers are the same, and less sure
         assert any("otherwise sure of its answers" in line for line in report.problems)
 

@@ -106,6 +106,9 @@ def test_the_page_sorts_and_filters_in_a_browser(report, tmp_path):
       set("kind", "0"); said.push(shown());
       said.push(document.querySelectorAll("figure svg").length + " plots");
       said.push(document.documentElement.scrollWidth <= window.innerWidth ? "fits" : "too wide");
+      document.body.style.width = "390px";  // of a phone
+      const wide = [...document.querySelectorAll("figure")].filter(one => one.scrollWidth > one.clientWidth);
+      said.push(wide.length + " too wide");
       document.body.textContent = JSON.stringify(said);
     });
     </script>"""
@@ -116,13 +119,13 @@ def test_the_page_sorts_and_filters_in_a_browser(report, tmp_path):
          f"--user-data-dir={tmp_path / 'profile'}", f"file://{test}"],
         capture_output=True, text=True, timeout=120, check=True,
     )  # fmt: skip
-    said = json.loads(re.search(r"<body>(\[.*\])</body>", done.stdout, re.DOTALL).group(1))
+    said = json.loads(re.search(r"<body[^>]*>(\[.*\])</body>", done.stdout, re.DOTALL).group(1))
     assert not [line for line in said if line.startswith("error")]
     assert said == [
         "whole,short", "whole,short", "short,whole",
         "50 of 50", "20 from 1, page 1 of 3", "10 from 41, page 3 of 3", "20 from 21, page 2 of 3",
         "50 of 50", "25 of 50", "20 from 1, page 1 of 2", "25 of 50", "BergenLOC,BergenLOC",
-        "any or none,missed (50)", "50 of 50", "6 plots", "fits",
+        "any or none,missed (50)", "50 of 50", "6 plots", "fits", "0 too wide",
     ]  # fmt: skip
 
 
@@ -179,7 +182,7 @@ def test_without_a_confusion_the_most_frequent_labels_are_plotted(report):
     many = with_labels(report, 70) | {"confusion": {}}
     size = many["breakdowns"]["label"]["size"]
     size |= {label: number for number, label in enumerate(size)}
-    shown = [tick.get_text() for tick in plots.comparison_plots(many)["by_label"]().axes[0].get_xticklabels()]
+    shown = [tick.get_text() for tick in plots.comparison_plots(many)["by_label"]().axes[0].get_yticklabels()]
     assert sorted(" ".join(text.split()[:2]) for text in shown) == [f"label {i}" for i in range(50, 70)]
 
 

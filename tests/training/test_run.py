@@ -69,6 +69,15 @@ def test_a_later_run_finds_what_the_first_one_found(tmp_path, monkeypatch, bars)
     assert settings() == before
 
 
+def test_a_result_comes_back_from_its_folder(tmp_path):
+    result = finetune_ner(NerConfig(**TINY, output_dir=str(tmp_path / "run")))
+    assert len(result.history) == 2
+    assert training.RunResult.read(str(tmp_path / "run")) == result
+    (tmp_path / "run/all_results.json").unlink()
+    with pytest.raises(ValueError, match=r"run: no finished run; a run's folder has all_results\.json$"):
+        training.RunResult.read(tmp_path / "run")
+
+
 def test_float16_on_a_cpu_is_refused(tmp_path, monkeypatch):
     monkeypatch.setenv("ACCELERATE_MIXED_PRECISION", "fp16")
     AcceleratorState._reset_state()
