@@ -5,6 +5,7 @@ import math
 import random
 import re
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -276,6 +277,14 @@ def test_a_student_is_verified(kind, runs, tmp_path):
     report = verified(tmp_path / "run")
     assert report.follows
     assert "test_loss" in report.from_model
+
+
+def test_each_kind_of_finding_means_that_a_run_does_not_follow():
+    report = verification.Report(Path("run"), {"eval_f1": 1.0}, {}, [], from_model={"eval_f1": 1.0})
+    assert report.follows
+    assert not replace(report, from_predictions={"eval_f1": 0.9}).follows
+    assert not replace(report, from_model={"eval_f1": 1.0, "eval_recall": 1.0}).follows, "a score that is not told"
+    assert not replace(report, problems=["README.md says another thing"]).follows
 
 
 def test_numbers_are_compared_by_their_kind():
