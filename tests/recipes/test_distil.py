@@ -6,6 +6,7 @@ import random
 import shutil
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -15,6 +16,8 @@ from safetensors.torch import load_file
 
 import finetune
 from finetune import data, distillation, models, stages, tasks, teachers
+from finetune.models.distilled_loss import number_loss, one_label_loss, several_labels_loss
+from finetune.tasks import taught_texts
 from recipes.distil import DistilConfig, distil
 from recipes.ner import NerConfig, finetune_ner
 from recipes.sentiment import SentimentConfig, finetune_sentiment
@@ -203,6 +206,23 @@ def test_text_without_labels_teaches(kind, texts, classifiers, tmp_path, capfd):
     card = (tmp_path / "False" / "README.md").read_text()
     assert "distilled from `teacher`: " in card
     assert "and on 120 texts without labels" in card
+
+
+@pytest.mark.parametrize("loss", [one_label_loss, several_labels_loss, number_loss])
+def test_a_text_without_labels_has_no_part_of_the_labels_in_its_loss(checkpoints, loss):
+    problem = {one_label_loss: "single_label_classification", several_labels_loss: "multi_label_classification"}
+    L = 1 if loss is number_loss else 3
+    cut = SimpleNamespace(max_seq_length=8, long_texts="cut")
+    encoded = taught_texts.encode(["a day", "home"], models.load_tokenizer(str(checkpoints["wordpiece"])), cut)
+    rows = taught_texts.unlabeled(encoded, problem.get(loss, "regression"), L)
+    torch.manual_seed(0)
+    logits, teacher = torch.randn(2, L), torch.randn(2, 1, L)
+    labels = torch.from_numpy(rows.samples["labels"])
+    labels = labels if labels.is_floating_point() else labels.long()  # as batches have them
+    arguments = (logits[:, 0] if loss is number_loss else logits, labels, teacher)
+    heat = () if loss is number_loss else (2.0,)
+    # `alpha`, the share of the labels, changes nothing.
+    assert loss(*arguments, *heat, 0.0).item() == pytest.approx(loss(*arguments, *heat, 1.0).item())
 
 
 def kept(cache):
