@@ -5,8 +5,8 @@
 `--data` is a folder with the column files train.*, dev.* and test.*. Both sides have the same rate, epochs and rows.
 A run that has found entities of the development split by the end of epoch 2 is not lost, and is stopped there. Any
 other run goes on to its end. Prints a row of Markdown for each seed: F1 on the development split where each run
-stopped (with the epoch, if it is not 2), and how often it began again. A run whose row is in RUNS/lost_runs.json is not
-run again.
+stopped (with the epoch, if it is not 2), and how often it began again. A run whose row is in RUNS/lost_runs.json is
+not run again.
 """
 
 import argparse
