@@ -53,6 +53,17 @@ class DataArguments:
 
 
 @dataclass
+class FoldArguments:
+    """One run of a cross-validation."""
+
+    fold: str | None = flag(
+        None,
+        "Cross-validation, such as 2/5: the second of five parts of the training data is the test split, the others "
+        "are the training split. finetune compare --folds 5 trains all five.",
+    )
+
+
+@dataclass
 class TextFileArguments:
     """How text files are written."""
 

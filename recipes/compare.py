@@ -5,8 +5,9 @@ python recipes/compare.py --config recipes/configs/compare/wnut17.yaml --output_
 python recipes/compare.py --task sentiment --train_file train.csv --validation_file dev.csv --test_file test.csv \\
     --models svm,bilstm,sentence-transformers/all-MiniLM-L6-v2 --seeds 0,1,2 --output_dir runs/compared
 
-`--jobs 2` trains two runs at a time, each in a process of its own with its share of the cores. `--part 2/8` trains
-only the second of eight parts of the runs, for an array job of a cluster (docs/clusters.md).
+`--folds 5` is a cross-validation of the training data. `--jobs 2` trains two runs at a time, each in a process of its
+own with its share of the cores. `--part 2/8` trains only the second of eight parts of the runs, for an array job of a
+cluster (docs/clusters.md).
 
 You may add all flags of the task's recipe; they hold for every model. A YAML file may give each model its own flags,
 under `models:`. A finished run is not run again. A run that was killed continues from its newest checkpoint.
@@ -19,23 +20,20 @@ report = compare(CompareConfig({name: NerConfig(model_name_or_path=name) for nam
 from __future__ import annotations  # names of the lazy parts in signatures would import torch
 
 import argparse
-import hashlib
 import importlib
-import json
 import os
 import re
 import shlex
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, fields, replace
-from functools import partial
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
 from finetune import cli, models, reporting
-from finetune.arguments import DataArguments, TextFileArguments, WordFileArguments
-from finetune.comparison import processes
-from finetune.files import printable, write_text
+from finetune.comparison.finished import check_same_data
+from finetune.comparison.missing import train_missing
+from finetune.comparison.runs import RunName
 from finetune.from_python import names_of_python
 from recipes import language_model, ner, question_answering, sentiment, seq2seq, simple_baselines
 
@@ -93,27 +91,6 @@ RECIPES = {
         {},
     ),
 }
-# Flags that do not change a run's weights and scores.
-IDLE_FLAGS = (
-    "output_dir",
-    "overwrite_output_dir",
-    "resume_from_checkpoint",
-    "disable_tqdm",
-    "report_to",
-    "push_to_hub",
-)
-# Flags that say which data a run reads.
-_COLUMNS = (
-    *("text_column_name", "text_pair_column_name", "label_column_name", "problem_type", "label_separator"),
-    *("question_column_name", "context_column_name", "answer_column_name"),
-    *("source_column_name", "target_column_name"),
-    *("train_target_file", "validation_target_file", "test_target_file"),
-    *("sentences", "validation_split_percentage"),
-)
-_FILES = (field.name for kind in (DataArguments, TextFileArguments, WordFileArguments) for field in fields(kind))
-DATA_FLAGS = (*(name for name in _FILES if name != "max_seq_length"), *_COLUMNS)
-_METRIC = "metric_for_best_model"
-_DIGEST = "data.sha256"  # a file in a run's folder: the digest of the data that the run saw
 _TAKEN = ("", ".", "..", "plots", "tables", "comparison.json", "comparison.md", "report.html")
 
 
@@ -126,6 +103,7 @@ class CompareConfig:
     output_dir: str = "runs/comparison"
     recipe: Recipe | None = None  # [the recipe that the configs belong to]
     jobs: int = 1  # runs that train at a time
+    folds: int | None = None  # cross-validation of the training data with so many folds; other splits are not read
     part: tuple[int, int] | None = None  # (2, 8): train only the second of eight parts of the runs, write no report
 
 
@@ -141,78 +119,26 @@ def compare(config: CompareConfig, data: Mapping[str, Any] | None = None) -> dic
 
     Raises:
         ValueError: if there is nothing to compare, if the models have different data, if the data changed after a
-            run, for less than one job, for a part that does not exist, or if every run failed; with `part`, if one
-            of its runs failed.
+            run, for less than one job, for a part that does not exist, for folds that the data does not have, or if
+            every run failed; with `part`, if one of its runs failed.
     """
-    # 1. One run for each model and seed. Each run has its own folder.
-    if not config.models or not config.seeds or len(set(map(type, config.models.values()))) > 1:
-        raise ValueError("--models, --seeds: give at least one model and one seed; all models need the same task")
-    if config.jobs < 1:
-        raise ValueError(f"--jobs {config.jobs}: give a number of runs that train at a time, at least 1")
-    if config.jobs > 1 and os.environ.get("WORLD_SIZE", "1") != "1":
-        raise ValueError(
-            f"--jobs {config.jobs}: `accelerate launch` with several processes trains one run after the other; leave "
-            "--jobs out, or start without several processes"
-        )
+    # 1. One run for each model and seed; of a cross-validation, for each fold, too. Each run has its own folder.
+    _check(config)
     recipe = config.recipe or recipe_of(next(iter(config.models.values())))
     folder = Path(config.output_dir)
-    chosen = {name: _without_idle_flags(name, own) for name, own in config.models.items()}
-    names = {name: name.rstrip("/").rpartition("/")[2] for name in config.models}
-    if len(set(names.values())) < len(names):
-        raise ValueError(f"--models {','.join(names)}: the last parts of these names must differ")
-    for name in names.values():
-        if name in _TAKEN:
-            raise ValueError(f"--models: the report has a file or folder named {name!r}; give the model another name")
-    runs = {
-        (names[name], seed): run_of(
-            recipe, replace(own, seed=seed, output_dir=str(folder / names[name] / f"seed-{seed}"))
-        )
-        for name, own in chosen.items()
-        for seed in (config.seeds[:1] if own.model_name_or_path in recipe.others else config.seeds)
-    }
-
+    runs = _planned(config, recipe)
     if config.part is not None:
         runs = _part_of(runs, *config.part)
 
     # 2. Read the data, which is the same for all models. Train the missing runs. If one fails, the others still run.
-    given = {} if data is None else {"data": data}
-    splits = _read_data([own for _, own in runs.values()], recipe.module, data)
-    split = "test" if "test" in splits else "eval"
-    digest = digest_of(splits)
-    states = {key: _state(own, digest, recipe.module.headline(splits["train"])) for key, (_, own) in runs.items()}
-    reasons: dict[tuple[str, int], str] = {}
-    todo = {
-        (name, seed): (partial(train, **given), own if new else replace(own, resume_from_checkpoint="true"))
-        for (name, seed), (train, own) in runs.items()
-        if (new := states[name, seed] == "new") or states[name, seed] == "begun"
-    }
-
-    def tell(name: str, seed: int) -> None:
-        number, state = list(runs).index((name, seed)) + 1, states[name, seed]
-        print(
-            f"\n=== {name}, seed {seed} ({number} of {len(runs)}{'' if state == 'new' else ', ' + state})", flush=True
-        )
-
-    def ended(key: tuple[str, int], reason: str | None) -> None:
-        if reason is not None:
-            print(printable(f"failed: {reason}"), flush=True)
-            reasons[key] = reason
-        elif os.environ.get("RANK", "0") == "0":
-            write_text(Path(runs[key][1].output_dir) / _DIGEST, digest)
-
-    if config.jobs == 1:
-        for key in runs:
-            tell(*key)
-            if key in todo:
-                ended(key, processes.train(*todo[key]))
-    else:
-        for key in runs.keys() - todo.keys():
-            tell(*key)
-        processes.train_side_by_side(todo, config.jobs, tell, ended)
-    failed = [key for key in runs if key in reasons]
-    failures = [{"model": name, "seed": seed, "reason": reasons[name, seed]} for name, seed in failed]
-    finished = {key: own for key, (_, own) in runs.items() if key not in failed}
-    if not finished:
+    splits = _read_data(recipe, runs, data)
+    reasons = train_missing(runs, splits, recipe.module, config.jobs, {} if data is None else {"data": data})
+    failures = [
+        {"model": name.model, "seed": name.seed, "reason": reasons[name]} | ({"fold": name.fold} if name.fold else {})
+        for name in runs
+        if name in reasons
+    ]
+    if len(failures) == len(runs):
         raise ValueError(f"every run failed; the first one said: {failures[0]['reason']}")
     if config.part is not None:
         if failures:
@@ -224,17 +150,76 @@ def compare(config: CompareConfig, data: Mapping[str, Any] | None = None) -> dic
     # 3. Compute statistics, breakdowns and costs from the predictions of the runs.
     from finetune import comparison
 
-    report = comparison.comparison_of(finished, splits, split, recipe.module)
+    whole = {(name.model, name.seed) for name in runs} - {(name.model, name.seed) for name in reasons}
+    if not whole:
+        raise ValueError(f"no model has all folds; the first run that failed said: {failures[0]['reason']}")
+    finished = {name: own for name, (_, own) in runs.items() if (name.model, name.seed) in whole}
+    if config.folds is None:
+        split = "test" if "test" in splits[None] else "eval"
+        configs: Any = {(name.model, name.seed): own for name, own in finished.items()}
+        report = comparison.comparison_of(configs, splits[None], split, recipe.module)
+    else:
+        configs = {}
+        for name, own in finished.items():
+            configs.setdefault((name.model, name.seed), []).append(own)
+        report = comparison.comparison_of(configs, list(splits.values()), "test", recipe.module)
     report |= {"failures": failures, "command": _command(), "machine": reporting.machine()}
     report |= {"jobs": config.jobs} if config.jobs > 1 else {}
 
     # 4. Write the report, and add the results to each model's card.
     if os.environ.get("RANK", "0") == "0":
         reporting.write_comparison(folder, report)
-        for (name, _), own in finished.items():
-            reporting.add_comparison_to_card(Path(own.output_dir), report, name)
+        for name, own in finished.items():
+            reporting.add_comparison_to_card(Path(own.output_dir), report, name.model)
         print(f"\n{reporting.comparison_table(report)}\n\nreport: {folder / 'report.html'}", flush=True)
     return report
+
+
+def _check(config: CompareConfig) -> None:
+    """Raises ValueError for what can be known to be wrong before any data is read."""
+    if not config.models or not config.seeds or len(set(map(type, config.models.values()))) > 1:
+        raise ValueError("--models, --seeds: give at least one model and one seed; all models need the same task")
+    if config.jobs < 1:
+        raise ValueError(f"--jobs {config.jobs}: give a number of runs that train at a time, at least 1")
+    if config.jobs > 1 and os.environ.get("WORLD_SIZE", "1") != "1":
+        raise ValueError(
+            f"--jobs {config.jobs}: `accelerate launch` with several processes trains one run after the other; leave "
+            "--jobs out, or start without several processes"
+        )
+    if config.folds is None:
+        return
+    if config.folds < 2:
+        raise ValueError(f"--folds {config.folds}: must be at least 2")
+    for own in config.models.values():
+        if not hasattr(own, "fold"):
+            raise ValueError(
+                f"--folds {config.folds}: not for this task; tags of words, labels of texts, questions and text to "
+                "text have it"
+            )
+        if own.fold is not None:
+            raise ValueError(
+                f"--fold {own.fold}: --folds {config.folds} gives each run its fold; leave one of them out"
+            )
+
+
+def _planned(config: CompareConfig, recipe: Recipe) -> dict[RunName, tuple[Callable[[Any], Any], Any]]:
+    """What trains each run, and its config."""
+    chosen = {name: _without_idle_flags(name, own) for name, own in config.models.items()}
+    names = {name: name.rstrip("/").rpartition("/")[2] for name in config.models}
+    if len(set(names.values())) < len(names):
+        raise ValueError(f"--models {','.join(names)}: the last parts of these names must differ")
+    for name in names.values():
+        if name in _TAKEN:
+            raise ValueError(f"--models: the report has a file or folder named {name!r}; give the model another name")
+    runs = {}
+    for given, own in chosen.items():
+        for seed in config.seeds[:1] if own.model_name_or_path in recipe.others else config.seeds:
+            for fold in (None,) if config.folds is None else range(1, config.folds + 1):
+                run = RunName(names[given], seed, fold)
+                more: dict[str, Any] = {} if fold is None else {"fold": f"{fold}/{config.folds}"}
+                more |= {"seed": seed, "output_dir": str(Path(config.output_dir) / run.folder)}
+                runs[run] = run_of(recipe, replace(own, **more))
+    return runs
 
 
 def _part_of(runs: Mapping[Any, Any], number: int, parts: int) -> dict[Any, Any]:
@@ -268,67 +253,23 @@ def run_of(recipe: Recipe, config: Any) -> tuple[Callable[[Any], Any], Any]:
     return recipe.others.get(config.model_name_or_path, recipe.run), recipe.resolved(config)
 
 
-def _state(config: Any, digest: str, metric: str) -> str:
-    """`finished` or `begun` if the folder holds a run of this config, else `new`.
-
-    If the folder holds a run of another config, `start_run` refuses the new run later.
-
-    Raises:
-        ValueError: if a finished run saw other data.
-    """
-    folder = Path(config.output_dir)
-    try:
-        there = cli.read_settings(folder / "run.yaml")
-    except (OSError, ValueError):
-        return "new"
-    # A flag that is missing in run.yaml did not exist at that time. The run behaved as its default does.
-    did = {field.name: there.get(field.name, field.default) for field in fields(config)}
-    passed_over = {*IDLE_FLAGS, *models.flags_without_use(config)}
-    # If no flag names a metric, a run takes the metric of its task and writes its name to run.yaml.
-    did, asked = ({**own, _METRIC: own.get(_METRIC) or metric} for own in (did, asdict(config)))
-    if any(did[name] != value for name, value in asked.items() if name not in passed_over):
-        return "new"
-    if config.overwrite_output_dir:
-        return "new"
-    if not (folder / "all_results.json").exists():
-        return "begun"
-    seen = folder / _DIGEST
-    if not seen.exists():  # the run was not started by a comparison
-        return "finished, on training data that is not checked"
-    if seen.read_text() != digest:
-        raise ValueError(
-            f"{folder}: the data files have changed since this run; remove its folder, or give --overwrite_output_dir"
-        )
-    return "finished"
-
-
-def _read_data(configs: Sequence[Any], task: Any, given: Mapping[str, Any] | None) -> Any:
-    """The splits of all runs.
+def _read_data(
+    recipe: Recipe, runs: Mapping[RunName, Any], given: Mapping[str, Any] | None
+) -> dict[int | None, Mapping[str, Any]]:
+    """The splits of each fold; of runs without folds, those of None.
 
     Raises:
         ValueError: if the runs have different data, or no split to compare on. Nothing is trained before this check.
     """
-    first, *others = configs
-    for own in others:
-        for name in DATA_FLAGS:
-            values = [getattr(config, name, None) for config in (first, own)]
-            if values[0] != values[1]:
-                raise ValueError(
-                    f"--{name} is {values[0]} for one model and {values[1]} for another; compare on one data set"
-                )
-    splits = task.read(first) if given is None else task.read(first, given)
-    if not splits.keys() & {"test", "validation"}:
-        raise ValueError("a comparison needs test data or validation data; give --test_file or --validation_file")
-    return splits
-
-
-def digest_of(splits: Mapping[str, Any]) -> str:
-    """SHA-256 of all rows. With it, a later comparison checks that a finished run saw the same data."""
-    whole = hashlib.sha256()
-    for name, rows in sorted(splits.items()):
-        # A row may move to another line or file; that is not a change of the data.
-        whole.update(json.dumps([name, rows.remove_columns(["source", "line"]).to_dict()]).encode())
-    return whole.hexdigest()
+    task = recipe.module
+    found: dict[int | None, Mapping[str, Any]] = {}
+    for fold in dict.fromkeys(name.fold for name in runs):
+        configs = [own for name, (_, own) in runs.items() if name.fold == fold]
+        check_same_data(configs)
+        found[fold] = task.read(configs[0]) if given is None else task.read(configs[0], given)
+        if not found[fold].keys() & {"test", "validation"}:
+            raise ValueError("a comparison needs test data or validation data; give --test_file or --validation_file")
+    return found
 
 
 def _command() -> str:
@@ -360,13 +301,23 @@ def parse(argv: Sequence[str] | None = None) -> CompareConfig:
     parser.add_argument("--output_dir", default="runs/comparison", help="The folder for all runs and the report.")
     parser.add_argument("--jobs", type=int, default=1, help="The number of runs that train at a time.")
     parser.add_argument(
+        "--folds",
+        type=int,
+        help="Cross-validation: the training data in so many parts, each of which is the test split of one run.",
+    )
+    parser.add_argument(
         "--part", metavar="I/N", help="Train only the I-th of N parts of the runs, and write no report."
     )
     parser.add_argument(
         "--config", action="append", default=[], metavar="FILE.yaml", help="A file with flags; others override it."
     )
     words = list(sys.argv[1:] if argv is None else argv)
-    known = {field.name for recipe in RECIPES.values() for field in fields(recipe.config)} | {"task", "seeds", "jobs"}
+    known = {field.name for recipe in RECIPES.values() for field in fields(recipe.config)} | {
+        "task",
+        "seeds",
+        "jobs",
+        "folds",
+    }
     general: list[str] = []
     models: dict[str, list[str]] = {}
     try:
@@ -399,6 +350,7 @@ def parse(argv: Sequence[str] | None = None) -> CompareConfig:
     return CompareConfig(
         *(configs, tuple(map(int, seeds)), arguments.output_dir),
         jobs=arguments.jobs,
+        folds=arguments.folds,
         part=(int(part[1]), int(part[2])) if arguments.part else None,
     )
 

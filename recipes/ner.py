@@ -19,6 +19,7 @@ from typing import Any
 from finetune import cli, models, stages, training
 from finetune.arguments import (
     DataArguments,
+    FoldArguments,
     LossArguments,
     ModelArguments,
     TagArguments,
@@ -39,6 +40,7 @@ class NerConfig(
     TagArguments,
     WordFileArguments,
     TextFileArguments,
+    FoldArguments,
     DataArguments,
 ):
     """All flags of this recipe."""

@@ -18,13 +18,13 @@ from dataclasses import dataclass
 from typing import Any
 
 from finetune import cli, models, stages, training
-from finetune.arguments import DataArguments, ModelArguments, TrainingArguments, flag
+from finetune.arguments import DataArguments, FoldArguments, ModelArguments, TrainingArguments, flag
 from finetune.from_python import documented, names_of_python
 
 
 @documented
 @dataclass
-class QuestionConfig(TrainingArguments, ModelArguments, DataArguments):
+class QuestionConfig(TrainingArguments, ModelArguments, FoldArguments, DataArguments):
     """All flags of this recipe."""
 
     question_column_name: str = flag("question", "The column of a table that holds the questions.")

@@ -26,10 +26,11 @@ from pathlib import Path
 from typing import Any
 
 from finetune import cli, data, training
+from finetune.comparison.finished import DATA_FLAGS, IDLE_FLAGS, digest_of
 from finetune.files import printable
 from finetune.from_python import names_of_python
 from recipes.__main__ import COMMANDS
-from recipes.compare import DATA_FLAGS, IDLE_FLAGS, RECIPES, Recipe, digest_of, recipe_of
+from recipes.compare import RECIPES, Recipe, recipe_of
 
 # Flags that a search cannot try values for: they change what is measured, or nothing that is measured.
 _FIXED = {

@@ -19,6 +19,7 @@ from typing import Any, Literal
 from finetune import cli, models, stages, training
 from finetune.arguments import (
     DataArguments,
+    FoldArguments,
     LossArguments,
     ModelArguments,
     TextFileArguments,
@@ -30,7 +31,9 @@ from finetune.from_python import documented, names_of_python
 
 @documented
 @dataclass
-class SentimentConfig(TrainingArguments, LossArguments, ModelArguments, TextFileArguments, DataArguments):
+class SentimentConfig(
+    TrainingArguments, LossArguments, ModelArguments, TextFileArguments, FoldArguments, DataArguments
+):
     """All flags of this recipe."""
 
     text_column_name: str = flag("text", "Column of the texts.")

@@ -18,14 +18,14 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from finetune import cli, models, stages, training
-from finetune.arguments import DataArguments, TrainingArguments, flag
+from finetune.arguments import DataArguments, FoldArguments, TrainingArguments, flag
 from finetune.from_python import documented, names_of_python
 from finetune.models.seq2seq_arguments import Seq2SeqModelArguments
 
 
 @documented
 @dataclass
-class Seq2SeqConfig(TrainingArguments, Seq2SeqModelArguments, DataArguments):
+class Seq2SeqConfig(TrainingArguments, Seq2SeqModelArguments, FoldArguments, DataArguments):
     """All flags of this recipe."""
 
     train_target_file: str | None = flag(None, "Of two files of lines, the targets; --train_file has the sources.")

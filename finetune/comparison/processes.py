@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping
 from multiprocessing import connection
 from typing import Any
 
+from finetune.comparison.runs import RunName
 from finetune.files import printable
 
 
@@ -33,12 +34,12 @@ def train(recipe: Callable[[Any], Any], config: Any) -> str | None:
 
 
 def train_side_by_side(
-    todo: Mapping[tuple[str, int], tuple[Callable[[Any], Any], Any]],
+    todo: Mapping[RunName, tuple[Callable[[Any], Any], Any]],
     jobs: int,
-    tell: Callable[[str, int], None],
-    ended: Callable[[tuple[str, int], str | None], None],
+    tell: Callable[[RunName], None],
+    ended: Callable[[RunName, str | None], None],
 ) -> None:
-    """Runs so many recipes at a time. Each line of their output begins with the model and the seed.
+    """Runs so many recipes at a time. Each line of their output begins with the name of its run.
 
     An error or Ctrl-C here ends the processes: each finishes its step and saves, so that it can be continued.
 
@@ -47,7 +48,7 @@ def train_side_by_side(
         ended: is called when a run has ended, with the reason if it failed.
     """
     waiting = list(todo)
-    running: dict[Any, tuple[tuple[str, int], int, Any, Any, threading.Thread]] = {}  # by what its result arrives at
+    running: dict[Any, tuple[RunName, int, Any, Any, threading.Thread]] = {}  # by what its result arrives at
     free = list(range(jobs))  # a run takes a place, and with it a GPU
     own_threads = {"OMP_NUM_THREADS": str(max(1, (os.cpu_count() or 1) // jobs))}
     threads = {} if "OMP_NUM_THREADS" in os.environ else own_threads
@@ -56,15 +57,15 @@ def train_side_by_side(
         while waiting or running:
             while waiting and free:
                 key, place = waiting.pop(0), free.pop(0)
-                tell(*key)
-                running_at = _start(*todo[key], {**threads, **_gpu_of(place)}, f"[{key[0]}, seed {key[1]}] ")
+                tell(key)
+                running_at = _start(*todo[key], {**threads, **_gpu_of(place)}, f"[{key}] ")
                 running[running_at[1]] = (key, place, *running_at)
             for receiver in connection.wait(list(running)):
                 key, place, process, _, printer = running.pop(receiver)
                 reason = _reason(process, receiver)
                 printer.join(10)  # a worker of the run may hold its output for longer
                 free.append(place)
-                print(f"\n=== {key[0]}, seed {key[1]}: {'ended' if reason is None else 'failed'}", flush=True)
+                print(f"\n=== {key}: {'ended' if reason is None else 'failed'}", flush=True)
                 ended(key, reason)
     finally:
         for _, _, process, _, _ in running.values():

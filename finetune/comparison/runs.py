@@ -1,14 +1,31 @@
-"""Reads the files of finished runs.
+"""Names the runs of a comparison, and reads the files of finished ones.
 
 All numbers of a report come from `all_results.json`, `history.jsonl` and `predictions_<split>`. So a report can be
 made again without training, and it agrees with the files.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from finetune import training
+
+
+@dataclass(frozen=True)
+class RunName:
+    """Which run of a comparison it is."""
+
+    model: str
+    seed: int
+    fold: int | None = None  # of a cross-validation, from 1 on
+
+    def __str__(self) -> str:
+        return f"{self.model}, seed {self.seed}" + ("" if self.fold is None else f", fold {self.fold}")
+
+    @property
+    def folder(self) -> str:
+        """The path of its folder in that of the comparison."""
+        return f"{self.model}/seed-{self.seed}" + ("" if self.fold is None else f"/fold-{self.fold}")
 
 
 @dataclass
@@ -23,6 +40,14 @@ class Run:
     gold: list[Any]  # the correct answer for each sample, in the form of the task's `reread`
     predicted: list[Any]
     scores: list[float]  # of each prediction; empty if the run did not write them
+    # Of a cross-validation, the run of each fold. Then the samples and scores are those of all folds, one after the
+    # other, and config, folder and history are those of the first one.
+    folds: list["Run"] = field(default_factory=list)
+
+    @property
+    def parts(self) -> list["Run"]:
+        """The runs of the folds, or this run."""
+        return self.folds or [self]
 
 
 def read_run(config: Any, split: str, task: Any) -> Run:

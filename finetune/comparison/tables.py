@@ -4,6 +4,7 @@ Shapes: S seeds of a model, N samples of the split.
 """
 
 import math
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, fields
 from pathlib import Path
@@ -13,7 +14,8 @@ import numpy as np
 
 from finetune import metrics, models, stages, training
 from finetune.arguments import DataArguments, TextFileArguments, WordFileArguments
-from finetune.comparison.runs import Run, check_data, read_run
+from finetune.comparison.cross_validation import joined
+from finetune.comparison.runs import Run, RunName, check_data, read_run
 from finetune.tasks.samples import each
 
 TOLD = (
@@ -33,7 +35,7 @@ TOLD = (
 # Flags of the data (the report describes it elsewhere), and flags that do not change a score.
 _FILES = (DataArguments, TextFileArguments, WordFileArguments)
 _NOT_TOLD = {field.name for kind in _FILES for field in fields(kind)} | {
-    "output_dir", "overwrite_output_dir", "resume_from_checkpoint", "seed", "train_sampling_strategy",
+    "fold", "output_dir", "overwrite_output_dir", "resume_from_checkpoint", "seed", "train_sampling_strategy",
     "text_column_name", "text_pair_column_name", "label_column_name", "source_column_name", "target_column_name",
     "train_target_file", "validation_target_file", "test_target_file", "disable_tqdm", "report_to", "push_to_hub",
     "hub_model_id", "logging_steps", "save_strategy", "save_steps", "save_total_limit", "dataloader_num_workers",
@@ -52,22 +54,29 @@ _LIMITS = {
 
 
 def comparison_of(
-    runs: Mapping[tuple[str, int], Any], splits: Mapping[str, Any], split: str, task: Any
+    runs: Mapping[tuple[str, int], Any],
+    splits: Mapping[str, Any] | Sequence[Mapping[str, Any]],
+    split: str,
+    task: Any,
 ) -> dict[str, Any]:
     """Statistics, costs and breakdowns of finished runs.
 
     Args:
-        runs: (model, seed) -> config; all runs have the same task and the same data.
-        splits: the data as the task reads it.
+        runs: (model, seed) -> config; all runs have the same task and the same data. Of a cross-validation: a list
+            with the config of each fold.
+        splits: the data as the task reads it. Of a cross-validation: a list with the splits of each fold.
         split: which predictions to compare: `test` or `eval`.
         task: a module of `finetune.tasks`.
 
     Raises:
         ValueError: if a run has no predictions for this split, or predictions for other samples than the first run.
     """
+    folds = [] if isinstance(splits, Mapping) else list(splits)
+    data = [splits] if isinstance(splits, Mapping) else folds
     found: dict[str, dict[int, Run]] = {}
     for (name, seed), config in runs.items():
-        found.setdefault(name, {})[seed] = read_run(config, split, task)
+        parts = [read_run(own, split, task) for own in (config if folds else [config])]
+        found.setdefault(name, {})[seed] = joined(parts, folds, task) if folds else parts[0]
     some = next(iter(next(iter(found.values())).values()))
     for (name, seed), run in each(found):
         if run.words != some.words or run.gold != some.gold:
@@ -75,8 +84,9 @@ def comparison_of(
                 f"{run.folder}: {name} with seed {seed} was evaluated on other sentences than {some.folder}; compare "
                 "runs with the same data"
             )
-    check_data(some, splits["test" if split == "test" else "validation"], task)
-    compared = task.compared(found, splits)
+    for part, own in zip(some.parts, data, strict=True):
+        check_data(part, own["test" if split == "test" else "validation"], task)
+    compared = task.compared(found, {**data[0], "folds": folds} if folds else data[0])
     counts, metric, score = (compared.pop(key) for key in ("counts", "metric", "score"))
     for name, seeds in found.items():
         for run, table in zip(seeds.values(), counts[name], strict=True):
@@ -95,17 +105,18 @@ def comparison_of(
         "split": split,
         "data": {
             "name": _data_name(some.config),
-            "splits": {name: _describe(dataset, task) for name, dataset in splits.items()},
+            "splits": _described_folds(folds, task) if folds else _described(data[0], task),
         },
+        **({"folds": [len(own["test"]) for own in folds]} if folds else {}),
         "models": {
             name: _model(list(seeds.values()), list(seeds), split, metric, told) for name, seeds in found.items()
         },
         "pairs": [asdict(pair) for pair in pairs],
         "collapses": [
-            f"{name}, seed {seed}: {sentence}"
-            for name, seeds in found.items()
-            for seed, run in seeds.items()
-            for sentence in training.told_collapses(run.config, run.results)
+            f"{RunName(name, seed, fold)}: {sentence}"
+            for (name, seed), run in each(found)
+            for fold, part in (enumerate(run.folds, start=1) if run.folds else [(None, run)])
+            for sentence in training.told_collapses(part.config, part.results)
         ],
         **{"labels": [], "confusion": {}, "breakdowns": {}, "examples": []},
         **compared,
@@ -115,6 +126,20 @@ def comparison_of(
 def _data_name(config: Any) -> str:
     file = Path(config.train_file or "data from Python")
     return config.dataset_name or file.parent.name or file.name
+
+
+def _described(splits: Mapping[str, Any], task: Any) -> dict[str, Any]:
+    return {name: _describe(dataset, task) for name, dataset in splits.items()}
+
+
+def _described_folds(folds: Sequence[Mapping[str, Any]], task: Any) -> dict[str, Any]:
+    """The test splits of all folds, which are all samples."""
+    each_fold = [_describe(own["test"], task) for own in folds]
+    labels: Counter[str] = Counter()
+    for own in each_fold:
+        labels.update(own["labels"])
+    sums = {key: sum(own[key] for own in each_fold) for key in ("sentences", "words")}
+    return {"test": sums | {"labels": dict(sorted(labels.items()))}}
 
 
 def _describe(dataset: Any, task: Any) -> dict[str, Any]:
@@ -181,12 +206,12 @@ def _model(runs: Sequence[Run], seeds: Sequence[int], split: str, metric: str, t
         "settings": {key: getattr(config, key) for key in told if getattr(config, key) is not None},
         "scores": scores,
         "cost": cost,
-        "curve": _curve([run.history for run in runs], f"eval_{metric}"),
+        "curve": _curve([part.history for run in runs for part in run.parts], f"eval_{metric}"),
     }
 
 
 def _curve(histories: Sequence[Sequence[Mapping[str, float]]], key: str) -> list[dict[str, float]]:
-    """The mean, the least and the greatest score over the seeds, at each evaluation that all seeds have."""
+    """The mean, the least and the greatest score over the runs, at each evaluation that all of them have."""
     lines = [{line["epoch"]: line[key] for line in history if key in line} for history in histories]
     common = sorted(set.intersection(*(set(line) for line in lines))) if lines else []
     found = []

@@ -41,6 +41,7 @@ from .labelled_texts import read_labelled as read_labelled
 from .labels import check_labels as check_labels
 from .labels import class_labels as class_labels
 from .labels import class_weights as class_weights
+from .labels import declared as declared
 from .labels import entity_labels as entity_labels
 from .labels import label_counts as label_counts
 from .labels import plain_labels as plain_labels

@@ -1,15 +1,20 @@
-"""A validation split that is taken from the training split, where the data has none.
+"""What is taken out of the training split: a fold of a cross-validation as the test split, and a validation split
+where the data has none.
 
-Which rows are held out depends on the rows alone: not on `--seed`, so that runs with different seeds are compared on
+Which rows these are depends on the rows alone: not on `--seed`, so that runs with different seeds are compared on
 the same split, and not on the order of the file.
 """
 
 import hashlib
 import logging
+import re
 from collections import Counter
-from collections.abc import Hashable, Iterable, Sequence
+from collections.abc import Callable, Hashable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
+
+from finetune.data.folds import fold_of
+from finetune.data.readers import splits_to_read
 
 logger = logging.getLogger(__name__)
 
@@ -24,48 +29,82 @@ def hold_out(
     *,
     together: str = "equal ones on one side",
 ) -> None:
-    """Moves a share of the training split into a validation split, and says so in one line.
+    """Moves the rows of a fold into a test split, and a share of the others into a validation split. Tells of both.
 
-    Nothing happens if there is a validation split, if the config asks for no evaluation, or for a share of 0.
+    There is a fold if the config has a `fold`. No validation split is made if there is one, if the config asks for no
+    evaluation, or for a share of 0.
 
     Args:
         splits: columns by split. A column is a list with an item for each row; other values hold for all rows.
         unit: what a row is called: texts, sentences.
         texts: the text of each training row. Rows with the same text stay on one side.
-        labels: what the model may learn from each row. Something of each label is always left to learn from.
+        labels: what the model may learn from each row. Of each label, something is left to learn from when a
+            validation split is made.
         documents: the document of each row, where they are known. The rows of a document stay on one side.
         together: how the line says which rows stay on one side, where no documents are known.
 
     Raises:
-        ValueError: if the share is not a percentage, or if nothing can be held out.
+        ValueError: if the share is not a percentage, for a fold that does not exist, or if nothing can be held out.
     """
     percentage = getattr(config, "validation_split_percentage", 0)
     if not 0 <= percentage < 100:
         raise ValueError(f"--validation_split_percentage {percentage}: from 0 to below 100")
+    known = documents if documents is not None and len(set(documents)) > 1 else None
+    train = splits["train"]
+    name = train["source"] if isinstance(train["source"], Path) else "the data set"
+    if getattr(config, "fold", None) is not None:
+        number, folds = fold_asked(config.fold)
+        of_row = fold_of(texts, folds, known)
+        outside = [row for row, own in enumerate(of_row.tolist()) if own != number - 1]
+        inside = set(range(len(texts))) - set(outside)
+        logger.warning(
+            "%s: fold %d of %d is the test split, %s of its %s %s (%s)",
+            *(name, number, folds, f"{len(inside):,}", f"{len(texts):,}", unit),
+            "texts that are nearly equal on one side" if known is None else "whole documents",
+        )
+        _move(splits, "test", inside.__contains__)
+        if "test" not in splits_to_read():
+            del splits["test"]
+        texts, labels = [texts[row] for row in outside], [labels[row] for row in outside]
+        known = None if known is None else [known[row] for row in outside]
     if "validation" in splits or not percentage or getattr(config, "eval_strategy", "no") == "no":
         return
-    train = splits["train"]
-    known = documents is not None and len(set(documents)) > 1
-    held = _chosen(texts, labels, documents if known else None, percentage / 100)
-    name = train["source"] if isinstance(train["source"], Path) else "the data set"
+    held = _chosen(texts, labels, known, percentage / 100)
     if not held:
         raise ValueError(
             f"{name}: none of its {len(texts):,} {unit} can be held out for validation, since equal ones stay "
             "together and training needs something of each label; give a --validation_file, or --eval_strategy no"
         )
-    for split, wanted in (("validation", True), ("train", False)):
+    _move(splits, "validation", held.__contains__)
+    logger.warning(
+        "%s: there is no validation data, so %s of its %s %s are held out (%s, the same for every --seed); "
+        "--validation_split_percentage says how many",
+        *(name, f"{len(held):,}", f"{len(texts):,}", unit, together if known is None else "whole documents"),
+    )
+
+
+def fold_asked(text: str) -> tuple[int, int]:
+    """The number of a fold, from 1 on, and the number of folds, from `2/5`.
+
+    Raises:
+        ValueError: for another form, and for a fold that does not exist.
+    """
+    found = re.fullmatch(r"([0-9]{1,9})/([0-9]{1,9})", text)
+    if found is None or not 1 <= int(found[1]) <= int(found[2]):
+        raise ValueError(f"--fold {text}: give the number of a fold and the number of folds, such as 2/5")
+    return int(found[1]), int(found[2])
+
+
+def _move(splits: dict[str, dict[str, Any]], target: str, is_moved: Callable[[int], bool]) -> None:
+    """Moves rows of the training split into another split."""
+    train = splits["train"]
+    for split, wanted in ((target, True), ("train", False)):
         splits[split] = {
-            key: [item for row, item in enumerate(column) if (row in held) is wanted]
+            key: [item for row, item in enumerate(column) if is_moved(row) is wanted]
             if isinstance(column, list)
             else column
             for key, column in train.items()
         }
-    whole = "whole documents" if known else together
-    logger.warning(
-        "%s: there is no validation data, so %s of its %s %s are held out (%s, the same for every --seed); "
-        "--validation_split_percentage says how many",
-        *(name, f"{len(held):,}", f"{len(texts):,}", unit, whole),
-    )
 
 
 def _chosen(

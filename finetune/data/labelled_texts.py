@@ -31,6 +31,7 @@ from finetune.data.messages import shown
 from finetune.data.readers import (
     as_dataset,
     check_different,
+    declared_names,
     has_no_label,
     read_columns,
     row_at,
@@ -121,7 +122,14 @@ def read_labelled(
         splits[split] = {"text": columns[text], "label": labels, "line": lines, "source": source}
         if text_pair:
             splits[split]["text_pair"] = columns[text_pair]
+    named = (
+        set() if kind == "regression" or len(flags) > 1 else set(map(_name, declared_names(sources["train"], label)))
+    )
+    if getattr(config, "fold", None) is not None and kind != "regression":
+        cells = splits["train"]["label"]
+        named |= {own for cell in cells for own in ([cell] if isinstance(cell, str) else cell)}
     _hold_out(splits, config, kind)
+    splits["train"]["declared"] = sorted(named)
     features = {"text": pa.string(), "label": _TYPES[kind or "single_label_classification"]}
     features |= {"text_pair": pa.string()} if text_pair else {}
     return {name: as_dataset(name, split, features, config) for name, split in splits.items()}

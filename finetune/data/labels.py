@@ -1,5 +1,10 @@
-"""Finds the labels of the training split. Their order does not depend on the order of its rows."""
+"""Finds the labels of the training split. Their order does not depend on the order of its rows.
 
+The labels are those that occur, and those that are declared: by a data set with `ClassLabel`, or by a fold of a
+cross-validation, whose other folds may have labels that it lacks.
+"""
+
+import json
 import logging
 import math
 import re
@@ -15,6 +20,8 @@ from finetune.data.tags import TAG, plain_label
 
 logger = logging.getLogger(__name__)
 
+_DECLARED = "labels: "  # how the description of a data set begins that has declared labels
+
 
 def entity_labels(train: datasets.Dataset) -> list[str]:
     """`["O", "B-LOC", "I-LOC", "B-ORG", ...]` for the entity types of column `ner_tags`, sorted.
@@ -28,7 +35,7 @@ def entity_labels(train: datasets.Dataset) -> list[str]:
                 raise ValueError(
                     f"{_where(train, row, word)}: {shown(tag)} is no tag; tags are O, B-TYPE, I-TYPE (or IOBES)"
                 )
-    types = sorted({tag[2:] for tag in _distinct(train, "ner_tags") if tag != "O"})
+    types = sorted({tag[2:] for tag in (*_distinct(train, "ner_tags"), *declared(train)) if tag != "O"})
     if not types:
         raise ValueError(f"{_where(train, 0)}: the training split has no entity, only O tags")
     return ["O"] + [f"{prefix}-{kind}" for kind in types for prefix in "BI"]
@@ -36,10 +43,10 @@ def entity_labels(train: datasets.Dataset) -> list[str]:
 
 def plain_labels(train: datasets.Dataset) -> list[str]:
     """The tags of column `ner_tags`, sorted."""
-    labels = sorted(_distinct(train, "ner_tags"))
+    labels = _distinct(train, "ner_tags")
     if len(labels) < 2:
         raise ValueError(f"{_where(train, 0)}: every word has the tag {shown(labels[0])}; two tags are needed")
-    return labels
+    return sorted({*labels, *declared(train)})
 
 
 def class_labels(train: datasets.Dataset) -> list[str]:
@@ -55,9 +62,22 @@ def class_labels(train: datasets.Dataset) -> list[str]:
             raise ValueError(f"{_where(train, 0)}: no training text has a label; at least one label is needed")
     elif len(labels) < 2:
         raise ValueError(f"{_where(train, 0)}: every training row has the label {shown(labels[0])}; two are needed")
+    labels = list({*labels, *declared(train)})
     if all(re.fullmatch(r"-?\d{1,4000}", label) for label in labels):  # Python reads no longer numbers
         return sorted(labels, key=lambda label: (int(label), label))
     return sorted(labels)
+
+
+def declare(dataset: datasets.Dataset, names: Sequence[str]) -> None:
+    """Makes names labels of a training split, whether they occur in it or not."""
+    dataset.info.description = _DECLARED + json.dumps(sorted(names))
+
+
+def declared(dataset: datasets.Dataset) -> list[str]:
+    """The names that were given to `declare`, sorted; none: []."""
+    text = dataset.info.description
+    names: list[str] = json.loads(text.removeprefix(_DECLARED)) if text.startswith(_DECLARED) else []
+    return names
 
 
 def class_weights(

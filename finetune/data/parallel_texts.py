@@ -140,6 +140,10 @@ def _check_pairs(table: Any, sources: list[Any], targets: list[Any], lines: list
 
 def _samples(config: Any) -> dict[str, datasets.Dataset]:
     """Pairs of the number game, all different."""
+    if getattr(config, "fold", None) is not None:
+        raise ValueError(
+            f"--fold {config.fold}: the samples of text to text are made, not divided; give --train_file"
+        )
     pairs = number_game(sum(_GAME.values()))
     splits, begin = {}, 0
     for split, size in _GAME.items():

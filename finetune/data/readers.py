@@ -22,7 +22,7 @@ from finetune.arguments import DataArguments
 from finetune.cli import did_you_mean
 from finetune.data.conll import read_lines
 from finetune.data.json_lines import json_file_rows
-from finetune.data.labels import tell_of_lost_labels
+from finetune.data.labels import declare, tell_of_lost_labels
 from finetune.data.messages import listed, shown
 
 logger = logging.getLogger(__name__)
@@ -85,6 +85,11 @@ def sources_of(
         if given is not None:
             raise ValueError("data: no training data; give data['train']")
         raise ValueError("no training data: give --train_file, or a --dataset_name with a train split")
+    fold = getattr(config, "fold", None)
+    if fold is not None:
+        if left := sorted(sources.keys() - {"train"}):
+            logger.warning("--fold %s: the folds are of the training data; not read: %s", fold, listed(left))
+        return {"train": sources["train"]}
     return {split: sources[split] for split in splits_to_read() if split in sources}
 
 
@@ -293,6 +298,24 @@ def _read_dataset(
     return columns, [-row for row in range(1, len(dataset) + 1)]
 
 
+def declared_names(source: Path | datasets.Dataset, column: str) -> list[str]:
+    """The names that a data set or a Parquet file declares for a column of labels (`ClassLabel`), or []."""
+    if isinstance(source, Path) and source.is_dir():
+        features = load_saved_split(source).features
+    elif isinstance(source, datasets.Dataset):
+        features = source.features
+    elif source.suffix.lower() == ".parquet":
+        try:
+            features = datasets.Features.from_arrow_schema(open_parquet(source).schema_arrow)
+        except Exception as error:  # errors of datasets if it does not know the features
+            raise ValueError(f"{source}: not read: {_reason(error)}") from error
+    else:
+        return []
+    feature = features.get(column)
+    inner = getattr(feature, "feature", feature)
+    return list(inner.names) if isinstance(inner, datasets.ClassLabel) else []
+
+
 def _read_jsonl(path: Path, names: Sequence[str], encoding: str) -> tuple[dict[str, list[Any]], list[int]]:
     columns: dict[str, list[Any]] = {name: [] for name in names}
     lines = []
@@ -406,7 +429,7 @@ def row_at(source: Path | datasets.Dataset, line: int) -> str:
 def as_dataset(
     split: str, columns: dict[str, Any], types: dict[str, pa.DataType], config: DataArguments
 ) -> datasets.Dataset:
-    """The rows that the config asks for.
+    """The rows that the config asks for. A list of labels under the key `declared` is kept as `declare` keeps it.
 
     Args:
         columns: the columns that `types` names, the `source` of all rows, and the `line` of each row. If the rows are
@@ -419,6 +442,8 @@ def as_dataset(
     of_words = bool(columns["line"]) and isinstance(columns["line"][0], list)
     arrays["line"] = pa.array(columns["line"], type=pa.list_(pa.int64()) if of_words else pa.int64())
     dataset = datasets.Dataset(pa.table(arrays))
+    if columns.get("declared"):
+        declare(dataset, columns["declared"])
     flag = "max_train_samples" if split == "train" else "max_eval_samples"
     limit = getattr(config, flag)
     if limit is None or limit >= len(dataset):

@@ -33,6 +33,7 @@ from finetune.data.offset_units import Unit
 from finetune.data.readers import (
     as_dataset,
     check_different,
+    declared_names,
     has_no_label,
     read_columns,
     row_at,
@@ -91,7 +92,8 @@ def read_tagged(
         given: rows from Python, as `given_splits` takes them.
 
     Returns:
-        The splits that the config names, among `train`, `validation` and `test`.
+        The splits that the config names, among `train`, `validation` and `test`. `declared` gives the labels that the
+        data of the training split declares.
 
     Raises:
         ValueError: naming file and line (or column, or flag), for anything that cannot be read.
@@ -104,6 +106,7 @@ def read_tagged(
         *(sentence_column, config.column_names),
     )
     numbers = names_in(label_names) if label_names is not None else None
+    declared = set(numbers or ())
     sources = sources_of(config, "ner", given)
     forms = {split: word_form(source, file_format) for split, source in sources.items()}
     asked = {"text_column_name": (words, "tokens", is_words), "label_column_name": (tags, "ner_tags", is_tags)}
@@ -131,6 +134,7 @@ def read_tagged(
             columns = read_words(source, form, layout, split)
         else:
             columns = _read(source, words, tags, layout, numbers, split, document_column)
+            declared |= set(map(plain_label, declared_names(source, tags))) if split == "train" else set()
         if columns is None:
             tell_of_no_labels(split)
             continue
@@ -138,7 +142,7 @@ def read_tagged(
             _name_numbers(columns, numbers)
         splits[split] = columns
         if split == "train":
-            found = _distinct(columns)
+            found = _distinct(columns) | declared
             bare = not any(tag != "O" and TAG.fullmatch(tag) for tag in found) and all(map(_PLAIN.fullmatch, found))
             if kind == "auto":
                 kind = "plain" if bare and found - {"O"} else "entities"
@@ -157,6 +161,7 @@ def read_tagged(
     if keep_documents:
         _name_documents(splits)
     train = splits["train"]
+    labels = _labels_of(declared, kind, runs) | (_distinct(train) if getattr(config, "fold", None) else set())
     texts = [" ".join(sentence) for sentence in train["tokens"]]
     hold_out(
         splits,
@@ -166,6 +171,7 @@ def read_tagged(
         train["ner_tags"],
         train.pop("documents", None),
     )
+    splits["train"]["declared"] = sorted(labels)
     named_documents = {"document": pa.string()}
     return {
         name: as_dataset(name, split, features | (named_documents if "document" in split else {}), config)
@@ -243,6 +249,14 @@ def _check_flags_of_spans(form: str | None, tagging: Tagging, encoding: str) -> 
         raise ValueError(f"--tagging plain: the spans of --file_format {form} are entities")
     if form is not None and encoding != "utf-8":
         raise ValueError(f"--encoding {encoding}: files of --file_format {form} are in UTF-8; convert them")
+
+
+def _labels_of(declared: set[str], kind: Tagging, runs: bool) -> set[str]:
+    """The tags that declared names stand for; of entities one for each type, and names such as [PAD] for none."""
+    if kind == "plain":
+        return {name for name in declared if _PLAIN.fullmatch(name)}
+    tags = set(runs_to_iob2(sorted(declared))) if runs else {name for name in declared if TAG.fullmatch(name)}
+    return {f"B-{tag[2:]}" for tag in tags if tag != "O"}
 
 
 def _distinct(columns: dict[str, Any]) -> set[str]:

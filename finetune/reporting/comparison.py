@@ -135,6 +135,7 @@ def add_comparison_to_card(folder: Path, report: Mapping[str, Any], name: str) -
     if not card.exists():
         return
     score, best = words.score_of(report, name), f"{report['split']}_{report['metric']}"
+    best += f" of a cross-validation with {len(report['folds'])} folds" if "folds" in report else ""
     lines = [
         f"{best} over {len(score['values'])} seed(s): {words.with_spread(score)}"
         f"{words.interval(score)}. Other models, on the same data ({report['data']['name']}):",
@@ -163,6 +164,7 @@ def _markdown(report: Mapping[str, Any], figures: Sequence[str]) -> str:
         f"# {report['data']['name']}: {', '.join(report['models'])}",
         "",
         words.in_short(report),
+        *(["", words.folds_told(report)] if "folds" in report else []),
         "",
         "```sh",
         report["command"],
@@ -184,7 +186,7 @@ def _markdown(report: Mapping[str, Any], figures: Sequence[str]) -> str:
     ]
     lines += [f"- {sentence}" for sentence in report.get("collapses", ())]
     for failure in report["failures"]:
-        lines.append(f"- **failed**: {failure['model']}, seed {failure['seed']}: {failure['reason']}")
+        lines.append(f"- **failed**: {words.failure_told(failure)}")
     if report["pairs"]:
         lines += [
             "",

@@ -22,7 +22,31 @@ COSTS_TOLD = (
 
 def measure_of(report: Mapping[str, Any]) -> str:
     """The name of the score that models are compared by, such as `test F1`."""
-    return f"{report['split'].replace('eval', 'dev')} {MEASURES.get(report['metric'], report['metric'])}"
+    name = MEASURES.get(report["metric"], report["metric"])
+    if "folds" in report:
+        return f"{name} over {len(report['folds'])} folds"
+    return f"{report['split'].replace('eval', 'dev')} {name}"
+
+
+def folds_told(report: Mapping[str, Any]) -> str:
+    """That a report is of a cross-validation, and what this means; nothing for another report."""
+    if "folds" not in report:
+        return ""
+    sizes = report["folds"]
+    return (
+        f"This is a cross-validation with {len(sizes)} folds of {min(sizes):,} to {max(sizes):,} samples. For each "
+        f"seed, each of the {sum(sizes):,} samples is scored once, by a model that has not seen it; a score is "
+        "computed from all of them together. A document is in one fold; without documents, nearly equal texts are in "
+        "one fold. The models of the folds learn from mostly the same samples. So scores with other training "
+        "data may differ by more than the intervals and p-values say (Bengio and Grandvalet, 2004). Costs are means "
+        "over the folds."
+    )
+
+
+def failure_told(failure: Mapping[str, Any]) -> str:
+    """Which run failed, and why."""
+    fold = f", fold {failure['fold']}" if "fold" in failure else ""
+    return f"{failure['model']}, seed {failure['seed']}{fold}: {failure['reason']}"
 
 
 def score_of(report: Mapping[str, Any], name: str) -> Mapping[str, Any]:

@@ -11,13 +11,15 @@ _MOST = 200_000  # weights of a map in a report; above that, it has the mean of 
 
 
 def maps_of_runs(read: Runs) -> dict[str, Any]:
-    """The maps of each model's first seed for the samples that `samples_to_show` gives.
+    """The maps of each model's first seed for the samples that `samples_to_show` gives. Of a cross-validation, they
+    are those of the first fold.
 
     Returns:
         `maps`: model -> a list of `sentence` (the number of the sample), `words` (the source), `said`, and `weights`
         (L, A, R, W) as nested lists, rounded. `missing`: model -> why it has no maps, in a sentence.
     """
     found: dict[str, Any] = {"maps": {}, "missing": {}}
+    read = {name: {seed: run.parts[0] for seed, run in seeds.items()} for name, seeds in read.items()}
     chosen = samples_to_show(read)
     for name, seeds in read.items():
         run = next(iter(seeds.values()))

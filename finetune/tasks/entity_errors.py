@@ -15,16 +15,20 @@ from finetune.tasks.samples import Runs, by_error, each, first_run, in_order
 
 
 def compared(read: Runs, splits: Mapping[str, Any]) -> dict[str, Any]:
-    """Compares models by the predictions of their runs: counts for the scores, breakdowns, confusions and errors."""
+    """Compares models by the predictions of their runs: counts for the scores, breakdowns, confusions and errors.
+
+    Args:
+        splits: of a cross-validation, `folds` has the splits of each fold, in the order of the samples.
+    """
     some = first_run(read)
     gold = [metrics.entity_spans(tags) for tags in some.gold]
     spans = {key: [metrics.entity_spans(tags) for tags in run.predicted] for key, run in each(read)}
     types = sorted({span[2] for said in (gold, *spans.values()) for sentence in said for span in sentence})
-    seen = {
-        (*words[begin:end], kind)
-        for words, tags in zip(splits["train"]["tokens"], splits["train"]["ner_tags"], strict=True)
-        for begin, end, kind in metrics.entity_spans(tags)
-    }
+    folds = splits.get("folds") or [splits]
+    seen = [_seen_in(own["train"]) for own in folds]
+    fold = np.zeros(len(gold), np.int64)
+    if len(folds) > 1:  # a sentence without words is no sample
+        fold = np.repeat(np.arange(len(folds)), [sum(map(bool, own["test"]["tokens"])) for own in folds])
     in_spans = {
         name: {seed: replace(run, gold=gold, predicted=spans[name, seed]) for seed, run in seeds.items()}
         for name, seeds in read.items()
@@ -38,7 +42,7 @@ def compared(read: Runs, splits: Mapping[str, Any]) -> dict[str, Any]:
         "label": lambda sentence, span: span[2],
         "sentence length": lambda sentence, span: metrics.length_group(len(some.words[sentence])),
         "seen in training": lambda sentence, span: (
-            "seen" if (*surface(sentence, span), span[2]) in seen else "unseen"
+            "seen" if (*surface(sentence, span), span[2]) in seen[fold[sentence]] else "unseen"
         ),
     }
     scorers: dict[str, Callable[[Any], list[Any]]] = {
@@ -83,6 +87,15 @@ def compared(read: Runs, splits: Mapping[str, Any]) -> dict[str, Any]:
         "examples": by_error(
             in_spans, lambda right, said: len(set(right) ^ set(said)), shown=list, kinds=error_kinds
         ),
+    }
+
+
+def _seen_in(train: Any) -> set[tuple[str, ...]]:
+    """The words and the type of each entity of a training split."""
+    return {
+        (*words[begin:end], kind)
+        for words, tags in zip(train["tokens"], train["ner_tags"], strict=True)
+        for begin, end, kind in metrics.entity_spans(tags)
     }
 
 

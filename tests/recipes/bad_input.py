@@ -711,6 +711,22 @@ GROUPS: dict[str, list[Case]] = {
              "--output_dir other: this folder holds something that is no run; give another",
              {"other": lambda folder: (folder.mkdir(), (folder / "thesis.txt").touch())}),
     ],
+    "A cross-validation": [
+        Case("a fold that there is not", "ner --dataset_name samples --fold 6/5",
+             "--fold 6/5: give the number of a fold and the number of folds, such as 2/5"),
+        Case("more folds than the data can have", "ner --train_file a.conll --fold 1/3",
+             "--folds 3: the data has only 2 groups of texts that are not nearly equal; give fewer folds",
+             {"a.conll": "Ada B-PER\n\nOslo B-LOC\n"}),
+        Case("a fold of samples that are made", "seq2seq --dataset_name samples --model_name_or_path lstm --fold 1/3",
+             "--fold 1/3: the samples of text to text are made, not divided; give --train_file"),
+        Case("one fold", "compare --task ner --dataset_name samples --models dictionary --folds 1",
+             "--folds 1: must be at least 2"),
+        Case("folds and one of them", "compare --task ner --dataset_name samples --models dictionary --folds 3 --fold 1/3",
+             "--fold 1/3: --folds 3 gives each run its fold; leave one of them out"),
+        Case("folds of a task that has none",
+             "compare --task language_model --dataset_name samples --models unigram --folds 3",
+             "--folds 3: not for this task; tags of words, labels of texts, questions and text to text have it"),
+    ],
     "A search": [
         Case("a flag that does not exist", SEARCH, "search.yaml:2: unknown flag 'learning_rat'; did you mean "
              "learning_rate?", {"search.yaml": "search:\n  learning_rat: [1]\n"}, status=2),

@@ -22,6 +22,7 @@ from bad_input import ERRORS, GROUPS, OTHERS, Case, document
 from finetune import data, files
 from finetune.arguments import DataArguments
 from recipes import (
+    compare,
     distil,
     language_model,
     ner,
@@ -37,7 +38,13 @@ from recipes.ner import NerConfig, finetune_ner
 
 ROOT = Path(__file__).parents[2]
 RECIPES = {"ner": ner, "pretrain": pretrain, "question_answering": question_answering, "sentiment": sentiment}
-RECIPES |= {"seq2seq": seq2seq, "language_model": language_model, "search": search, "distil": distil}
+RECIPES |= {
+    "seq2seq": seq2seq,
+    "language_model": language_model,
+    "search": search,
+    "distil": distil,
+    "compare": compare,
+}
 TRAINING = set(RECIPES)  # these write to an output_dir
 RECIPES |= {"serve": serve, "verify": verify}
 CASES = [pytest.param(case, id=f"{group}: {case.what}") for group, cases in GROUPS.items() for case in cases]

@@ -152,7 +152,7 @@ def test_parts_train_each_run_once_and_the_whole_writes_the_report(tmp_path, mon
         trained.append(config.output_dir)
         return processes._call(run, config)  # here, without a process of its own
 
-    monkeypatch.setattr(recipe.processes, "train", train)
+    monkeypatch.setattr(processes, "train", train)
     own = NerConfig(**TINY | {"num_train_epochs": 1})
     models = {name: replace(own, model_name_or_path=name) for name in ("rnn", "dictionary")}
     config = CompareConfig(models, seeds=(0, 1), output_dir=str(tmp_path / "out"))

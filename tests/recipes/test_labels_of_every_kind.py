@@ -21,8 +21,9 @@ from transformers import AutoModelForSequenceClassification, AutoTokenizer, get_
 import finetune
 from finetune import training
 from finetune.comparison import comparison_of
+from finetune.comparison.finished import state_of
 from finetune.tasks import classification
-from recipes.compare import RECIPES, CompareConfig, _state, compare, run_of
+from recipes.compare import RECIPES, CompareConfig, compare, run_of
 from recipes.ner import NerConfig, finetune_ner
 from recipes.sentiment import SentimentConfig, finetune_sentiment
 from recipes.simple_baselines import train_svm
@@ -402,4 +403,4 @@ def test_a_run_that_chose_by_another_score_is_not_gone_on_from(files, tmp_path):
     assert not (tmp_path / "other").exists()
     for asked, state in ((None, "new"), ("loss", "finished, on training data that is not checked")):
         config = NerConfig(**own | {"metric_for_best_model": asked}, output_dir=str(tmp_path / "run"))
-        assert _state(run_of(RECIPES["ner"], config)[1], "", "accuracy") == state
+        assert state_of(run_of(RECIPES["ner"], config)[1], "", "accuracy") == state
