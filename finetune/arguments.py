@@ -27,7 +27,9 @@ class DataArguments:
     """Where the data is, and how long an input may be."""
 
     dataset_name: str | None = flag(
-        None, "A data set: its name on the Hub, a folder written by save_to_disk, or samples (comes with finetune)."
+        None,
+        "A data set: its name on the Hub, a folder written by save_to_disk, a folder laid out as a data set of the "
+        "Hub is, or samples (comes with finetune).",
     )
     dataset_config_name: str | None = flag(
         None, "The configuration of a data set on the Hub. For pretraining on samples: ner or sentiment."

@@ -70,6 +70,7 @@ class Job:
     splits: dict[str, Any]
     labels: list[str]
     settings: dict[str, Any]
+    unlabelled: dict[str, Any] = field(default_factory=dict)  # splits that are predicted and not scored
     encoded: dict[str, Any] = field(default_factory=dict)
     gold: dict[str, Any] = field(default_factory=dict)
     tokenizer: Any = None
@@ -134,12 +135,14 @@ def begin(config: Any, task: Any, given: Mapping[str, Any] | None = None) -> Job
         ValueError: for a mistake that the user can correct.
     """
     run = training.start_run(config, metrics=task.METRICS)
-    splits = task.read(run.config) if given is None else task.read(run.config, given)
+    with data.keeping_unlabelled() as unlabelled:
+        splits = task.read(run.config) if given is None else task.read(run.config, given)
     if run.config.metric_for_best_model is None:
         run.config = replace(run.config, metric_for_best_model=task.headline(splits["train"]))
         training.check_metric(run.checkpoint, run.config.metric_for_best_model)
     check_splits(run.config, splits)
-    job = Job(run, task, splits, task.labels(splits), asked(task, "settings", splits, run.config))
+    settings = asked(task, "settings", splits, run.config)
+    job = Job(run, task, splits, task.labels(splits), settings, unlabelled=unlabelled)
     if hasattr(task, "inputs") and (seen := told_of_seen_texts(config.model_name_or_path, splits, task)):
         run.print(seen)
         job.events.append(seen)
@@ -191,6 +194,9 @@ def encode(job: Job, model: Any, tokenizer: Any, extended: Callable[[Any], Any] 
             job.encoded[split] = extended(job.encoded[split])
         job.gold[split] = job.task.gold(dataset, job.labels)
         job.run.print(f"{split}: {job.encoded[split]}")
+    for split, dataset in job.unlabelled.items():
+        job.encoded[split] = job.task.encode(dataset, tokenizer, job.labels, job.config)
+        job.run.print(f"{split}, without labels: {job.encoded[split]}")
     if getattr(job.config, "compact_vocabulary", False) and job.run.holds_whole_parameters:
         seen = [encoded.rows.tokens["input_ids"] for encoded in job.encoded.values()]
         rows, whole = models.compact_vocabulary(model, tokenizer, seen)
@@ -294,6 +300,22 @@ def evaluate(
     return said, {f"{name}_{key}": value for key, value in scores.items()}
 
 
+def predict(job: Job, model: Any, split: str) -> Any:
+    """The model's answers for a split without labels."""
+    nothing: dict[str, float] = {}
+    found = collect(
+        job.run.accelerator,
+        model,
+        job.tokenizer,
+        job.encoded[split].rows,
+        job.task,
+        job.settings,
+        job.config.per_device_eval_batch_size,
+        lambda inputs: nothing,
+    )
+    return job.task.decode(job.encoded[split], found.arrays)
+
+
 def tuned(job: Job, said: Any) -> dict[str, Any]:
     """The settings that the answers for the validation split choose. What a flag says is not tuned."""
     found = asked(job.task, "tune", job.gold["validation"], said)
@@ -350,12 +372,19 @@ def report(job: Job, outcome: training.TrainOutcome) -> training.RunResult:
             results |= scores
             shown = dict.fromkeys((task.headline(job.splits[split]), *task.SHOWN))
             run.print(f"{name}: {_line(scores, name, list(shown))}  rows {len(job.splits[split]):,}")
+    for split, dataset in job.unlabelled.items():
+        said[split] = predict(job, outcome.model, split)
+        results[f"unlabelled_{split}_rows"] = len(dataset)
+        told = f"the {split} split has no labels; its {len(dataset):,} rows were predicted and not scored"
+        run.print(f"{told}: predictions_{split}")
+        job.events.append(f"{told[0].upper()}{told[1:]}.")
     run.accelerator.unwrap_model(outcome.model).config.update(job.settings)
     run.save_model(outcome.model, job.tokenizer, job.adapter)
     if run.accelerator.is_main_process:
         for split, name in SPLITS:
             if split in said:
-                task.write(run.file, name, job.splits[split], said[split], job.labels, job.settings)
+                dataset = (job.splits | job.unlabelled)[split]
+                task.write(run.file, name, dataset, said[split], job.labels, job.settings)
         write_card(job, outcome.model, results)
     result = run.finish(results, outcome.history)
     if hasattr(task, "answer"):

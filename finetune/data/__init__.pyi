@@ -69,6 +69,7 @@ from .pretraining import PretrainingRows as PretrainingRows
 from .pretraining import pretraining_rows as pretraining_rows
 from .pretraining import template_of as template_of
 from .questions import read_questions as read_questions
+from .readers import keeping_unlabelled as keeping_unlabelled
 from .readers import without_test_data as without_test_data
 from .records import Record as Record
 from .report import AlignmentReport as AlignmentReport

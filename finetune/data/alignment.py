@@ -98,7 +98,7 @@ def align(
 
     Args:
         dataset: columns `tokens` (list of str) and `ner_tags` (list of str), as `read_tagged` returns them; for a
-            `context` also `document` (str, null where it is not known).
+            `context` also `document` (str, null where it is not known). Without tags, see `align_words`.
         tokenizer: a fast tokenizer of any kind.
         labels: index -> tag. `labels[0]` is the tag of words without a subword.
         max_seq_length: the largest number of subwords in a window, with the special tokens; at least 8.
@@ -110,7 +110,7 @@ def align(
         ValueError: for a window that is too short, or that shares too much with its neighbour.
     """
     words, sentence_offsets = flatten_words(dataset)
-    gold, _ = tag_ids(dataset, labels)
+    gold = tag_ids(dataset, labels)[0] if "ner_tags" in dataset.column_names else None
     inside = _inside(labels) if label_all_tokens else None
     known = context != "none" and "document" in dataset.column_names
     return align_words(

@@ -314,6 +314,14 @@ def _holds(tag_column: int | None) -> str:
     return f"the word{'' if tag_column is None else ', its tag'}, and the same number of columns as the others"
 
 
+def columns_of_first_row(lines: Iterable[tuple[int, str]], separator: str | None, comments: Comments) -> int:
+    """How many columns the first row has; 0 if there is no row. The arguments are as for `conll_sentences`."""
+    first = _until_first_row(iter(lines), False, comments)[1]
+    if first is None:
+        return 0
+    return len(_cells(first[1], separator or ("\t" if "\t" in first[1] else " ")))
+
+
 def _until_first_row(
     lines: Iterator[tuple[int, str]], only_words: bool, rule: Comments
 ) -> tuple[list[tuple[int, str]], tuple[int, str] | None]:

@@ -30,6 +30,7 @@ from finetune.data.messages import listed
 from finetune.data.readers import (
     commit_of,
     given_splits,
+    is_saved,
     load_hub,
     load_saved,
     load_saved_split,
@@ -255,7 +256,7 @@ def _data_set(config: Any) -> dict[str, list[Corpus]]:
     name, column, sentences = str(config.dataset_name), config.text_column_name, config.sentences
     digest = _digest(Path(name)) if Path(name).is_dir() else None
     if digest is not None:
-        loaded = load_saved(name)
+        loaded = load_saved(name) if is_saved(Path(name)) else load_hub(name, config.dataset_config_name)
         splits = dict(loaded) if isinstance(loaded, datasets.DatasetDict) else {"train": loaded}
     else:
         splits = dict(load_hub(name, config.dataset_config_name, streaming=config.streaming))

@@ -33,10 +33,11 @@ from finetune.data.readers import (
     check_different,
     declared_names,
     has_no_label,
+    has_none_of,
+    keep_unlabelled,
     read_columns,
     row_at,
     sources_of,
-    tell_of_no_labels,
 )
 from finetune.data.tables import is_text
 from finetune.data.tags import plain_label
@@ -105,13 +106,19 @@ def read_labelled(
     flags = [label] if len(flags) == 1 else flags
     names = [text, *([text_pair] if text_pair else []), *flags]
     for split, source in sources.items():
-        columns, lines = read_columns(source, names, config.column_names, **form)
+        asked_for = names
+        if split != "train" and has_none_of(source, flags, config.column_names, **form):
+            asked_for = [name for name in names if name not in flags]
+        columns, lines = read_columns(source, asked_for, config.column_names, **form)
         for name in (text, text_pair):
             for value, line in zip(columns.get(name or "", []), lines, strict=False):
                 if not isinstance(value, str):
                     raise ValueError(f"{row_at(source, line)}: column {name!r} holds {shown(value)}, not a text")
-        if split != "train" and all(has_no_label(columns[flag]) for flag in flags):
-            tell_of_no_labels(split)
+        blank = kind != "multi_label_classification"  # where an empty cell is a text without a label
+        if split != "train" and all(_has_none(columns.get(flag), blank) for flag in flags):
+            own = {"text": columns[text], "line": lines, "source": source}
+            own |= {"text_pair": columns[text_pair]} if text_pair else {}
+            keep_unlabelled(split, own, dict.fromkeys(own.keys() & {"text", "text_pair"}, pa.string()), config)
             continue
         if kind is None:
             kind = _detected(columns[label], row_at(source, lines[0]))
@@ -133,6 +140,11 @@ def read_labelled(
     features = {"text": pa.string(), "label": _TYPES[kind or "single_label_classification"]}
     features |= {"text_pair": pa.string()} if text_pair else {}
     return {name: as_dataset(name, split, features, config) for name, split in splits.items()}
+
+
+def _has_none(column: list[Any] | None, blank: bool) -> bool:
+    """Whether a split has no labels: no such column, or only missing ones, or if `blank` also only empty cells."""
+    return column is None or has_no_label([None if blank and cell == "" else cell for cell in column])
 
 
 def _hold_out(splits: dict[str, dict[str, Any]], config: DataArguments, kind: ProblemType | None) -> None:

@@ -29,9 +29,11 @@ logger = logging.getLogger(__name__)
 
 SPLITS = ("train", "validation", "test")
 _OTHER_NAMES = ("dev", "valid", "val", "devel", "development")  # of a data set's validation split
+_HUB_FILES = (".csv", ".tsv", ".json", ".jsonl", ".parquet")
 _FORMS = "a .conll, .jsonl, .csv, .tsv or .parquet file, or a folder written by save_to_disk"
 
 _test_is_read: ContextVar[bool] = ContextVar("test_is_read", default=True)
+_unlabelled: ContextVar[dict[str, datasets.Dataset] | None] = ContextVar("unlabelled", default=None)
 
 
 @contextmanager
@@ -42,6 +44,17 @@ def without_test_data() -> Iterator[None]:
         yield
     finally:
         _test_is_read.reset(token)
+
+
+@contextmanager
+def keeping_unlabelled() -> Iterator[dict[str, datasets.Dataset]]:
+    """While this lasts, a test split without labels comes into the dictionary. Otherwise it is left out."""
+    kept: dict[str, datasets.Dataset] = {}
+    token = _unlabelled.set(kept)
+    try:
+        yield kept
+    finally:
+        _unlabelled.reset(token)
 
 
 def splits_to_read() -> tuple[str, ...]:
@@ -67,7 +80,7 @@ def sources_of(
         if not folder.is_dir():
             raise ValueError(f"--dataset_name samples: there are none for {samples}; give --train_file")
         sources.update({path.stem: path for path in folder.iterdir() if path.stem in SPLITS})
-    elif config.dataset_name is not None and Path(config.dataset_name).is_dir():
+    elif config.dataset_name is not None and is_saved(Path(config.dataset_name)):
         saved = load_saved(config.dataset_name)
         if not isinstance(saved, datasets.DatasetDict):
             saved = datasets.DatasetDict(train=saved)
@@ -149,6 +162,14 @@ def _splits_of(dataset: datasets.DatasetDict, name: str) -> dict[str, datasets.D
     return {split: dataset[own] for split, own in taken.items()}
 
 
+def is_saved(folder: Path) -> bool:
+    """Whether `save_to_disk` has written a folder. Otherwise it has files, laid out as a data set of the Hub is."""
+    if not folder.is_dir():
+        return False
+    files = [path for place in (folder, folder / "data") if place.is_dir() for path in place.iterdir()]
+    return (folder / "dataset_dict.json").is_file() or not any(path.suffix.lower() in _HUB_FILES for path in files)
+
+
 def load_saved(folder: str | Path) -> Any:
     """A data set that `save_to_disk` wrote."""
     if not any((Path(folder) / name).is_file() for name in ("dataset_info.json", "dataset_dict.json")):
@@ -168,7 +189,7 @@ def load_saved_split(folder: str | Path) -> datasets.Dataset:
 
 
 def load_hub(name: str, config_name: str | None, *, streaming: bool = False) -> Any:
-    """The splits of a data set of the Hub. With `streaming`, they are streams."""
+    """The splits of a data set of the Hub, or of a folder that is laid out like one. With `streaming`, streams."""
     try:
         return datasets.load_dataset(name, config_name, streaming=streaming)
     except Exception as error:  # errors of the network, of the Hub, or of a file
@@ -264,6 +285,21 @@ def names_of(
         return []
     names: list[str] = (load_saved_split(source) if isinstance(source, Path) else source).column_names
     return names
+
+
+def has_none_of(
+    source: Path | datasets.Dataset,
+    names: Sequence[str],
+    column_names: str | None,
+    *,
+    encoding: str = "utf-8",
+    delimiter: str | None = None,
+) -> bool:
+    """Whether a table has none of these columns; of JSON, in no row. The arguments are as for `names_of`."""
+    if isinstance(source, Path) and source.is_file() and _kind(source, delimiter) in (".json", ".jsonl"):
+        rows = (row for _, row in json_file_rows(source, encoding))
+        return not any(isinstance(row, dict) and not row.keys().isdisjoint(names) for row in rows)
+    return set(names).isdisjoint(names_of(source, column_names, encoding=encoding, delimiter=delimiter))
 
 
 def _read_dataset(
@@ -409,9 +445,20 @@ def has_no_label(column: list[Any]) -> bool:
     return bool(labels) and all(label in (None, -1) for label in labels)
 
 
-def tell_of_no_labels(split: str) -> None:
-    """Says that a split is left out."""
-    logger.warning("the %s split has no labels; it is left out", split)
+def keep_unlabelled(
+    split: str, columns: dict[str, Any], types: dict[str, pa.DataType], config: DataArguments
+) -> None:
+    """Keeps a test split without labels if it is wanted (`keeping_unlabelled`), and says what becomes of the split.
+
+    Args:
+        columns, types: as `as_dataset` takes them, without labels.
+    """
+    kept = _unlabelled.get()
+    if kept is None or split != "test":
+        logger.warning("the %s split has no labels; it is left out", split)
+        return
+    kept[split] = as_dataset(split, columns, types, config)
+    logger.warning("the test split has no labels; it is predicted and not scored")
 
 
 def _reason(error: BaseException) -> str:
@@ -449,6 +496,6 @@ def as_dataset(
     if limit is None or limit >= len(dataset):
         return dataset
     column = "label" if "label" in types else "ner_tags"
-    if not pa.types.is_floating(types[column]):
+    if column in types and not pa.types.is_floating(types[column]):
         tell_of_lost_labels(dataset, name, limit, column, f"--{flag}")
     return dataset.select(range(limit))

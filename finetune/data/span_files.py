@@ -132,8 +132,8 @@ def read_spans(
     nested: Nested = "outer",
     unit: Unit = "auto",
     split_sentences: bool = False,
-) -> dict[str, Any] | None:
-    """The rows of a split; None if no text of an evaluation split is annotated.
+) -> dict[str, Any]:
+    """The rows of a split.
 
     Args:
         form: of `SPAN_READERS`.
@@ -142,7 +142,8 @@ def read_spans(
     Returns:
         Lists with an item for each row: `tokens`, `ner_tags` in IOB2, `document` (the name or id of the text),
         `sources` (its file), `line` (of each word: where its span stands, or the text); `source`, as it was given;
-        and with `split_sentences` also `documents` (the number of the text, from 1 on).
+        and with `split_sentences` also `documents` (the number of the text, from 1 on). If no text of an evaluation
+        split is annotated, it has all texts, and None in the place of the tags.
 
     Raises:
         ValueError: naming file and line or record.
@@ -152,15 +153,14 @@ def read_spans(
     texts = SPAN_READERS[form](source)
     check_unit(texts, unit)
     annotated = sum(text.annotated for text in texts)
-    if not annotated and split != "train":
-        return None
-    if not annotated:
+    bare = not annotated and split != "train"
+    if not annotated and not bare:
         raise ValueError(f"{source}: no text is annotated, of {len(texts):,}")
-    told = Counter({"texts without annotation, left out": len(texts) - annotated})
+    told = Counter({"texts without annotation, left out": 0 if bare else len(texts) - annotated})
     columns: dict[str, Any] = {key: [] for key in ("tokens", "ner_tags", "line", "sources", "document", "documents")}
     kept, number = 0, 0
     for marked in texts:
-        if not marked.annotated:
+        if not marked.annotated and not bare:
             continue
         spans = spans_of(marked, nested, unit, told)
         number += len(spans)
@@ -184,7 +184,7 @@ def read_spans(
     _tell(source, told, sum((text.others for text in texts), Counter()))
     if not columns["tokens"]:
         raise ValueError(f"{source}: no text with a word in this file")
-    return columns | {"source": source}
+    return columns | {"source": source} | ({"ner_tags": None} if bare else {})
 
 
 def _sentences(

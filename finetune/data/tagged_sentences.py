@@ -35,10 +35,11 @@ from finetune.data.readers import (
     check_different,
     declared_names,
     has_no_label,
+    has_none_of,
+    keep_unlabelled,
     read_columns,
     row_at,
     sources_of,
-    tell_of_no_labels,
 )
 from finetune.data.span_files import read_spans, span_form
 from finetune.data.tags import SCHEMES, TAG, detect_scheme, plain_label, runs_to_iob2, to_iob2
@@ -99,6 +100,7 @@ def read_tagged(
         ValueError: naming file and line (or column, or flag), for anything that cannot be read.
     """
     splits: dict[str, dict[str, Any]] = {}
+    unlabelled: dict[str, dict[str, Any]] = {}  # evaluation splits
     kind, runs = tagging, False
     check_different(words, tags)
     layout = Layout(
@@ -115,6 +117,9 @@ def read_tagged(
         split: None if forms[split] or (named and file_format == "auto") else span_form(source, file_format)
         for split, source in sources.items()
     }
+    for split, source in sources.items():  # texts without a span do not tell the form
+        if spans[split] is None and forms[split] is None and _of_one_kind(source, sources["train"], words):
+            spans[split] = spans["train"]
     _check_flags_of_spans(spans["train"], tagging, layout.encoding)
     if document_column is not None and (forms["train"] or spans["train"]):
         raise ValueError(
@@ -135,8 +140,8 @@ def read_tagged(
         else:
             columns = _read(source, words, tags, layout, numbers, split, document_column)
             declared |= set(map(plain_label, declared_names(source, tags))) if split == "train" else set()
-        if columns is None:
-            tell_of_no_labels(split)
+        if columns["ner_tags"] is None:
+            unlabelled[split] = columns
             continue
         if numbers is not None:
             _name_numbers(columns, numbers)
@@ -159,7 +164,7 @@ def read_tagged(
     else:
         _rewrite(splits, runs, tagging_scheme)
     if keep_documents:
-        _name_documents(splits)
+        _name_documents(splits | unlabelled)
     train = splits["train"]
     labels = _labels_of(declared, kind, runs) | (_distinct(train) if getattr(config, "fold", None) else set())
     texts = [" ".join(sentence) for sentence in train["tokens"]]
@@ -173,6 +178,9 @@ def read_tagged(
     )
     splits["train"]["declared"] = sorted(labels)
     named_documents = {"document": pa.string()}
+    for name, columns in unlabelled.items():
+        kinds = {"tokens": features["tokens"]} | (named_documents if "document" in columns else {})
+        keep_unlabelled(name, columns, kinds, config)
     return {
         name: as_dataset(name, split, features | (named_documents if "document" in split else {}), config)
         for name, split in splits.items()
@@ -192,24 +200,26 @@ def _read(
     numbers: Sequence[str] | None,
     split: str,
     documents: str | None,
-) -> dict[str, Any] | None:
-    """The columns of a split of lists as they are, with unchecked tags; None if it has no tags."""
+) -> dict[str, Any]:
+    """The columns of a split of lists as they are, with unchecked tags, or None in their place if it has none."""
     names = [words, tags] if documents is None else [words, tags, documents]
     if documents in (words, tags):
         raise ValueError(f"--document_column {documents}: this column has the words or the tags; name another one")
-    found, lines = read_columns(
-        source, names, layout.column_names, encoding=layout.encoding, delimiter=layout.delimiter
-    )
-    if split != "train" and has_no_label(found[tags]):
-        return None
-    if numbers is not None:  # whole numbers, which get their names later
+    how: Any = {"encoding": layout.encoding, "delimiter": layout.delimiter}
+    if split != "train" and has_none_of(source, [tags], layout.column_names, **how):
+        names.remove(tags)
+    found, lines = read_columns(source, names, layout.column_names, **how)
+    bare = tags not in names or (split != "train" and has_no_label(found[tags]))
+    if bare:
+        found[tags] = [["O"] * len(row) if isinstance(row, list) else row for row in found[words]]
+    if numbers is not None and not bare:  # whole numbers, which get their names later
         found[tags] = [
             [str(tag) if type(tag) is int else tag for tag in row] if isinstance(row, list) else row
             for row in found[tags]
         ]
     _check_lists(source, found[words], found[tags], words, tags, lines)
     plain = [[plain_label(tag) for tag in row] for row in found[tags]]
-    columns = {"tokens": found[words], "ner_tags": plain, "line": lines, "source": source}
+    columns = {"tokens": found[words], "ner_tags": None if bare else plain, "line": lines, "source": source}
     return columns if documents is None else columns | {"documents": _numbered(source, found, documents, lines)}
 
 
@@ -241,6 +251,13 @@ def _name_documents(splits: dict[str, dict[str, Any]]) -> None:
                 "#begin document, # newdoc), name a --document_column, or give --context none"
             )
         logger.warning("%s: no document is marked, so its sentences have no context", name)
+
+
+def _of_one_kind(source: Any, train: Any, words: str) -> bool:
+    """Whether a split may have texts in the form of the training split: a folder of texts, or JSON without words."""
+    if not isinstance(source, Path) or not isinstance(train, Path) or source.suffix.lower() != train.suffix.lower():
+        return False
+    return next(source.rglob("*.txt"), None) is not None if source.is_dir() else has_none_of(source, [words], None)
 
 
 def _check_flags_of_spans(form: str | None, tagging: Tagging, encoding: str) -> None:

@@ -47,7 +47,7 @@ def encode_texts(
     """Tokenises column `text`, and `text_pair` where there is one; of a pair the longer side is cut first.
 
     Args:
-        dataset: as `read_labelled` returns.
+        dataset: as `read_labelled` returns, or without labels.
         tokenizer: a fast tokenizer.
         labels: as `label_targets` takes them.
         max_seq_length: special tokens included; at least 8.
@@ -57,7 +57,7 @@ def encode_texts(
         list(dataset["text"]),
         list(dataset["text_pair"]) if "text_pair" in dataset.column_names else None,
         tokenizer,
-        label_targets(dataset, labels),
+        label_targets(dataset, labels) if "label" in dataset.column_names else None,
         max_seq_length=max_seq_length,
         windows=windows,
     )

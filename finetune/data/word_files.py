@@ -1,16 +1,26 @@
 """Text files of words, in the forms that people have: which form a file has, and its sentences."""
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from finetune.data.conll import CONLL_ENDINGS, Comments, Sentences, column_asked, read_conll
+from finetune.data.conll import (
+    CONLL_ENDINGS,
+    Comments,
+    Sentences,
+    column_asked,
+    columns_of_first_row,
+    read_conll,
+    read_lines,
+)
 from finetune.data.readers import row_at
 from finetune.data.treebanks import is_treebank, read_treebank
 from finetune.data.word_tables import read_word_table
 
 _BLANK = "_"  # an unknown value in CoNLL-U
+_WITH_TAG = re.compile(r".+[;,|:/](O|[A-Z]-.+)").fullmatch
 
 
 @dataclass(frozen=True)
@@ -31,12 +41,12 @@ class Layout:
         return None if self.words == "tokens" else self.words, None if self.tags == "ner_tags" else self.tags
 
 
-def _of_columns(path: Path, layout: Layout) -> Sentences:
-    words, tags = layout.asked
+def _of_columns(path: Path, layout: Layout, *, tags: bool = True) -> Sentences:
+    words, asked = layout.asked
     return read_conll(
         path,
         column_asked(words),
-        -1 if tags is None else column_asked(tags),
+        None if not tags else -1 if asked is None else column_asked(asked),
         separator=layout.delimiter,
         comments=layout.comments,
         encoding=layout.encoding,
@@ -87,18 +97,29 @@ def word_form(source: Any, file_format: str = "auto") -> str | None:
     return "table" if source.suffix.lower() in (".csv", ".tsv") else None  # its cells hold no lists
 
 
-def read_words(source: Path, form: str, layout: Layout, split: str) -> dict[str, Any] | None:
-    """The columns of a split as they are, with unchecked tags; None if an evaluation split has no tags.
+def read_words(source: Path, form: str, layout: Layout, split: str) -> dict[str, Any]:
+    """The columns of a split as they are, with unchecked tags; None in the place of the tags if it has none.
+
+    An evaluation split has none if all are blank, or in a column file if there is one column and no flag names
+    another one.
 
     Args:
         form: of `WORD_READERS`.
     """
-    found = WORD_READERS[form](source, layout)
+    bare = split != "train" and form == "conll" and layout.tags == "ner_tags" and _has_one_column(source, layout)
+    found = _of_columns(source, layout, tags=False) if bare else WORD_READERS[form](source, layout)
     columns = {"tokens": found.words, "ner_tags": found.tags, "line": found.lines, "source": source}
     columns["documents"] = found.documents
-    if {tag for tags in found.tags for tag in tags} in ({_BLANK}, {""}):
+    if bare or {tag for tags in found.tags for tag in tags} in ({_BLANK}, {""}):
         if split != "train":
-            return None
+            return columns | {"ner_tags": None}
         empty = found.tags[0][0]
         raise ValueError(f"{row_at(source, found.lines[0][0])}: every tag is {empty!r}, which is no tag")
     return columns
+
+
+def _has_one_column(path: Path, layout: Layout) -> bool:
+    """Whether a column file has words alone. A word with a tag and another delimiter between them is not one."""
+    lines = read_lines(path, encoding=layout.encoding)
+    numbered = enumerate(lines, start=1)
+    return columns_of_first_row(numbered, layout.delimiter, layout.comments) == 1 and not any(map(_WITH_TAG, lines))

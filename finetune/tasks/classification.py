@@ -325,10 +325,12 @@ def write(
 ) -> None:
     """Writes `predictions_<name>.tsv`: the texts, what is right, what the model says, and its score.
 
-    Several labels are a list in JSON; the score is then that of the least certain label.
+    Several labels are a list in JSON; the score is then that of the least certain label. A label that is not known is
+    an empty cell.
     """
     predicted, scores = spoken(said, labels, settings)
-    right, predicted = (list(map(written, side)) for side in (dataset["label"], predicted))
+    known = dataset["label"] if "label" in dataset.column_names else [""] * len(dataset)
+    right, predicted = (list(map(written, side)) for side in (known, predicted))
     header = [*_columns(dataset), "label", "predicted", "score"]
     told = ["" if math.isnan(own) else own for own in scores]
     rows = zip(*(dataset[column] for column in _columns(dataset)), right, predicted, told, strict=True)

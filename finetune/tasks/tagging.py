@@ -122,7 +122,7 @@ def _labels_of(train: Any) -> list[str]:
         return found
     numbers = label_numbers(train)
     found = data.plain_labels(train)
-    first = "O" if "O" in numbers else max(found, key=lambda label: numbers[label])
+    first = "O" if "O" in found else max(found, key=lambda label: numbers.get(label, 0))
     found.sort(key=lambda label: label != first)
     return found
 
@@ -317,10 +317,14 @@ def write(
     labels: Sequence[str],
     settings: Mapping[str, Any],
 ) -> None:
-    """Writes `predictions_<name>.conll`. Its columns are the word, the correct tag and the model's tag."""
+    """Writes `predictions_<name>.conll`. Its columns are the word, the correct tag (`_` if it is not known) and the
+    model's tag.
+    """
     offsets = np.concatenate([[0], np.cumsum([len(row) for row in dataset["tokens"]])])
     predicted = ([labels[tag] for tag in said.tags[a:b]] for a, b in itertools.pairwise(offsets))
-    data.write_conll(file(f"predictions_{name}.conll"), dataset["tokens"], dataset["ner_tags"], predicted)
+    known = "ner_tags" in dataset.column_names
+    right = dataset["ner_tags"] if known else (["_"] * len(words) for words in dataset["tokens"])
+    data.write_conll(file(f"predictions_{name}.conll"), dataset["tokens"], right, predicted)
 
 
 def reread(folder: Path, name: str) -> tuple[list[list[str]], list[Any], list[Any], list[float]]:
