@@ -29,6 +29,7 @@ logger = logging.getLogger(__name__)
 
 SPLITS = ("train", "validation", "test")
 _OTHER_NAMES = ("dev", "valid", "val", "devel", "development")  # of a data set's validation split
+_SAVED = ("dataset_info.json", "dataset_dict.json")  # one of them is in a folder of save_to_disk
 _HUB_FILES = (".csv", ".tsv", ".json", ".jsonl", ".parquet")
 _FORMS = "a .conll, .jsonl, .csv, .tsv or .parquet file, or a folder written by save_to_disk"
 
@@ -167,12 +168,13 @@ def is_saved(folder: Path) -> bool:
     if not folder.is_dir():
         return False
     files = [path for place in (folder, folder / "data") if place.is_dir() for path in place.iterdir()]
-    return (folder / "dataset_dict.json").is_file() or not any(path.suffix.lower() in _HUB_FILES for path in files)
+    hub = any(path.suffix.lower() in _HUB_FILES for path in files)
+    return any((folder / name).is_file() for name in _SAVED) or not hub
 
 
 def load_saved(folder: str | Path) -> Any:
     """A data set that `save_to_disk` wrote."""
-    if not any((Path(folder) / name).is_file() for name in ("dataset_info.json", "dataset_dict.json")):
+    if not any((Path(folder) / name).is_file() for name in _SAVED):
         raise ValueError(f"{folder}: this is not a folder that save_to_disk wrote")
     try:
         return datasets.load_from_disk(str(folder))

@@ -67,7 +67,8 @@ def test_every_form_of_several_labels_is_read_as_it_was_written(tmp_path_factory
         assert train.features["label"] == datasets.List(datasets.Value("string"))
         assert data.problem_type_of(train) == SEVERAL
         if counts:
-            assert sorted(data.class_labels(train)) == sorted(counts)
+            names = NAMES if train is found[2] else counts  # a ClassLabel declares all of its names
+            assert sorted(data.class_labels(train)) == sorted(names)
             for label, count in counts.items():
                 assert f"{label!r} {count}" in data.label_counts(train, "label")
         else:
