@@ -379,3 +379,7 @@ def _rewrite(splits: dict[str, dict[str, Any]], runs: bool, asked: str) -> None:
     if len(set(schemes.values())) > 1:
         told = ", ".join(f"{split} {scheme}" for split, scheme in schemes.items())
         logger.warning("the splits have different tagging schemes; each split is read in its own scheme: %s", told)
+    elif set(schemes.values()) - {"IOB2"}:
+        logger.warning(
+            "the tags are read as %s, by their prefixes (else give --tagging_scheme)", *set(schemes.values())
+        )

@@ -335,4 +335,9 @@ def test_each_split_has_a_scheme_of_its_own(tmp_path, caplog):
     caplog.clear()
     data.write_conll(tmp_path / "test.conll", [["w"]], [["O"]])  # no scheme, so no other one
     data.read_tagged(DataArguments(train_file=files["train_file"], test_file=files["test_file"]))
-    assert not caplog.records
+    assert [record.message for record in caplog.records] == [
+        "the tags are read as IOB1, by their prefixes (else give --tagging_scheme)"
+    ]
+    caplog.clear()
+    data.read_tagged(DataArguments(train_file=files["validation_file"]))
+    assert not caplog.records  # IOB2 is the usual one
