@@ -82,6 +82,15 @@ def labelled(path: Path):
     return split
 
 
+def as_test_split(path: Path, read, train: bytes):
+    """A test split beside a training file of the same ending. It may have no labels."""
+    beside = path.with_name(f"train{path.suffix}")
+    beside.write_bytes(train)
+    with data.keeping_unlabelled() as kept:
+        splits = read(DataArguments(train_file=str(beside), test_file=str(path)))
+    return kept.get("test") or splits["test"]
+
+
 def headless(path: Path):
     return data.read_labelled(DataArguments(train_file=str(path), column_names="text,label"))["train"]
 
@@ -128,6 +137,8 @@ def text_of_brat(path: Path):
     return spans(folder, "brat")
 
 
+words_to_predict = partial(as_test_split, read=data.read_tagged)
+texts_to_predict = partial(as_test_split, read=data.read_labelled)
 # A name -> the file's name, its reader, what it holds.
 FORMS = {
     "column file": ("a.conll", tagged, "# id\nAda NNP B-PER\nran VB O\n\n-DOCSTART- -X- O\n\né NN I-LOC\n".encode()),
@@ -152,6 +163,26 @@ FORMS = {
     "CSV without header": ("a.csv", headless, b'good,pos\n"bad",neg\n'),
     "TSV": ("a.tsv", labelled, 'text\tlabel\nso "good\tpos\nbad é\tneg\n'.encode()),
     "labelled Parquet": ("a.parquet", labelled, _parquet({"text": ["good", "bad é"], "label": ["pos", "neg"]})),
+    "words to predict": (
+        "a.conll",
+        partial(words_to_predict, train=b"Ada B-PER\n"),
+        "# id 1\nAda\né\n\nran\n".encode(),
+    ),
+    "lines to predict": (
+        "a.jsonl",
+        partial(words_to_predict, train=_lines(TAGGED)),
+        _lines([{"tokens": row["tokens"]} for row in TAGGED]),
+    ),
+    "spans to predict": (
+        "a.jsonl",
+        partial(words_to_predict, train=_lines(SPACY)),
+        _lines([{"text": MARKED}, {"text": "Ada", "meta": {}}]),
+    ),
+    "texts to predict": (
+        "a.csv",
+        partial(texts_to_predict, train=b"text,label\ngood,x\nbad,y\n"),
+        'text\n"so ""good"""\nbad é\n'.encode(),
+    ),
     "brat marks": ("a.ann", marks_of_brat, MARKS.encode()),
     "brat text": ("brat-text", text_of_brat, MARKED.encode()),
     "doccano": ("a.jsonl", partial(spans, form="doccano"), _lines(DOCCANO)),
