@@ -460,7 +460,7 @@ def keep_unlabelled(
         logger.warning("the %s split has no labels; it is left out", split)
         return
     kept[split] = as_dataset(split, columns, types, config)
-    logger.warning("the test split has no labels; it is predicted and not scored")
+    logger.warning("the test split has no labels, so it is not scored")
 
 
 def _reason(error: BaseException) -> str:

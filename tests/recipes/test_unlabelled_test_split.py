@@ -63,7 +63,7 @@ def test_words_without_tags_are_kept_if_wanted_in_each_form(train, test, tmp_pat
     assert list(splits) == ["train"]
     assert kept["test"]["tokens"][:] == WORDS
     assert "ner_tags" not in kept["test"].column_names
-    assert "the test split has no labels; it is predicted and not scored" in caplog.text
+    assert "the test split has no labels, so it is not scored" in caplog.text
     assert list(tagging.read(config)) == ["train"]
     assert "the test split has no labels; it is left out" in caplog.text
 
