@@ -30,7 +30,7 @@ BASES = {
     "Protocol",
 }
 FLAGS = {"TrainingArguments", "ModelArguments", "DataArguments", "Seq2SeqModelArguments", "LossArguments"}
-FLAGS |= {"TextFileArguments", "WordFileArguments", "TeacherArguments", "TagArguments"}
+FLAGS |= {"TextFileArguments", "WordFileArguments", "TeacherArguments", "TagArguments", "FoldArguments"}
 
 
 def modules(folder):
