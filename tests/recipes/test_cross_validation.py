@@ -30,15 +30,15 @@ TOWNS = ("Oslo", "Bergen", "Turku", "Malmö", "Riga")
 
 @pytest.fixture(scope="module")
 def column_file(tmp_path_factory):
-    """Twelve documents, whose sentences share most of their words; the last one alone has an entity of type RARE."""
+    """Twelve documents that share most of their words. Each has a name of its own, the last one a type of its own."""
     path = tmp_path_factory.mktemp("documents") / "train.conll"
     lines = []
     for document in range(12):
         lines.append("-DOCSTART- O\n")
         for i in range(2 + document % 3):
             town = TOWNS[(document + i) % 5]
-            lines.append(f"d{document} O\nAda B-PER\nof O\n{town} B-LOC\n{'ran' if i else 'slept'} O\n")
-    lines.append("d11 O\nH2O B-RARE\n")
+            lines.append(f"d{document} B-PER\nAda B-PER\nof O\n{town} B-LOC\n{'ran' if i else 'slept'} O\n")
+    lines.append("d11 B-PER\nH2O B-RARE\n")
     path.write_text("\n".join(lines))
     return path
 
@@ -132,7 +132,7 @@ def test_an_entity_is_seen_if_the_training_part_of_its_own_fold_has_it(crossed, 
             for word, tag in zip(row["tokens"], row["ner_tags"], strict=True):
                 if tag != "O":  # each entity here is one word
                     seen["seen" if (word, tag) in known else "unseen"] += 1
-    assert seen["unseen"] >= 1  # the one of type RARE
+    assert min(seen["seen"], seen["unseen"]) > 10
     assert report["breakdowns"]["seen in training"]["size"] == dict(sorted(seen.items()))
 
 
