@@ -24,8 +24,8 @@ def demo(folder: str = "runs/demo") -> dict[str, Any]:
     models = {name: NerConfig(dataset_name="samples", **own) for name, own in MODELS.items()}
     print(
         # Measured: 2 min 13 s on two free cores; 33 min where other programs left it a quarter of one core.
-        f"Training three models into {folder}: about 2 minutes on two free cores. Beside other work it may take half an "
-        "hour. What is finished stays.",
+        f"Training three models into {folder}: about 2 minutes on two free cores. Beside other work it may take half "
+        "an hour. What is finished stays.",
         flush=True,
     )
     report = compare(CompareConfig(models, seeds=(0, 1), output_dir=folder))
