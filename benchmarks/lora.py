@@ -48,7 +48,7 @@ def main() -> None:
     parser.add_argument("--lora_alpha", type=int)
     parser.add_argument("--lora_dropout", type=float, default=0.0)
     parser.add_argument("--lora_target_modules")
-    parser.add_argument("--rates", default="5e-4", help="comma-separated learning rates of LoRA")
+    parser.add_argument("--rates", default="1e-3", help="comma-separated learning rates of LoRA")
     parser.add_argument("--max_train_samples", type=int)
     parser.add_argument("--max_eval_samples", type=int)
     parser.add_argument("--output_file", type=Path, help="default: benchmarks/lora_<data>.json")

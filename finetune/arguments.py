@@ -267,8 +267,8 @@ class TrainingArguments:
     learning_rate: float | None = flag(
         None,
         "Peak learning rate [for a checkpoint as its width asks: 5e-5 for 768 hidden units, more for fewer "
-        "(docs/practices.md); 5e-4 with --lora_r; 2e-3 for a baseline; in pretraining 1e-4, or 5e-4 for a new "
-        "model].",
+        "(docs/practices.md); ten times that with --lora_r; 2e-3 for a baseline; in pretraining 1e-4, or 5e-4 for a "
+        "new model].",
     )
     head_learning_rate: float | None = flag(None, "Peak learning rate of the head [learning_rate].")
     layerwise_lr_decay: float = flag(1.0, "Learning rate of a layer, as a multiple of the rate of the layer above.")

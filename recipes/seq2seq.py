@@ -49,7 +49,7 @@ class Seq2SeqConfig(TrainingArguments, Seq2SeqModelArguments, FoldArguments, Dat
 def resolved(config: Seq2SeqConfig) -> Seq2SeqConfig:
     """The config with the defaults of its model. Raises ValueError for flags that this model has no use for."""
     new = models.is_new_seq2seq(config.model_name_or_path) and config.model_name_or_path not in models.WARM_STARTED
-    rate = 5e-5 if config.lora_r is None else stages.LORA_RATE
+    rate = 5e-5 if config.lora_r is None else stages.LORA_TIMES * 5e-5
     config = training.with_defaults(
         config, learning_rate=1e-3 if new else rate, num_train_epochs=20 if new else 3, metric=None
     )

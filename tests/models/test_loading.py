@@ -330,6 +330,8 @@ def test_a_checkpoint_warms_up_and_a_baseline_does_not(tmp_path):
     BertConfig(hidden_size=384, num_attention_heads=4).save_pretrained(tmp_path)
     checkpoint = stages.with_defaults(NerConfig(model_name_or_path=str(tmp_path)))
     assert (checkpoint.learning_rate, checkpoint.warmup_steps) == (pytest.approx(1e-4), 0.1)
+    lora = stages.with_defaults(NerConfig(model_name_or_path=str(tmp_path), lora_r=8))
+    assert (lora.learning_rate, lora.warmup_steps) == (pytest.approx(1e-3), 0.1)
     baseline = stages.with_defaults(NerConfig(model_name_or_path="bilstm"))
     assert (baseline.learning_rate, baseline.warmup_steps) == (2e-3, 0.0)
     own = stages.with_defaults(NerConfig(model_name_or_path=str(tmp_path), learning_rate=3e-5, warmup_steps=0))
