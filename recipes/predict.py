@@ -36,6 +36,7 @@ from __future__ import annotations  # names of the lazy parts in signatures woul
 
 import contextlib
 import io
+import itertools
 import os
 import re
 import stat
@@ -53,6 +54,7 @@ from finetune.arguments import flag
 from finetune.files import printable, remove, whole_file
 
 CHUNK = 256  # largest number of records that are labelled together, sorted by length
+SENTENCES = 1000  # of a file, which show the scheme of its tags
 PATIENCE = 0.02  # seconds: if the input is not a file, how long a chunk waits for more records
 
 
@@ -101,8 +103,10 @@ class PredictConfig:
     delimiter: str | None = flag(
         None, "Column files: what stands between two columns [a tab if the first row has one, else spaces]."
     )
-    tagging_scheme: Literal["IOB1", "IOB2", "IOE1", "IOE2", "IOBES", "BILOU", "BMES"] = flag(
-        "IOB2", "Column files and treebanks: the scheme in which the labels of entities are written."
+    tagging_scheme: Literal["IOB1", "IOB2", "IOE1", "IOE2", "IOBES", "BILOU", "BMES"] | None = flag(
+        None,
+        "Column files and treebanks: the scheme in which the labels of entities are written [that of the tags in the "
+        "input file: of its last column, or of --tag_column in a treebank; else IOB2].",
     )
     span_offsets: Literal["auto", "code_points", "utf16", "graphemes"] = flag(
         "auto", "What offsets of spans count. auto: code points; files that seem to count something else are refused."
@@ -153,9 +157,6 @@ def predict_stream(config: PredictConfig) -> int:
         predictor = loaded(config)
         form = data.output_form(output_format, predictor.task.PIPELINE)
 
-        def write(record: data.Record, answer: Any) -> Any:
-            return form.made(record, in_scheme(answer, config, output_format, predictor))
-
         if predictor.promise and rank == 0:
             print(predictor.promise, file=sys.stderr)
 
@@ -164,6 +165,13 @@ def predict_stream(config: PredictConfig) -> int:
         where = text_columns(config, predictor), config.tag_column, data.check_delimiter(config.delimiter)
         own_word_column = word_column(config, predictor)
         key = predictor.document_column
+        scheme = scheme_of_labels(config, predictor, name, (input_format, output_format), own_word_column, where)
+
+        def write(record: data.Record, answer: Any) -> Any:
+            if scheme != "IOB2":
+                answer = answer | {"predicted": data.from_iob2(answer["predicted"], scheme)}
+            return form.made(record, answer)
+
         records = data.read_records(file, name, input_format, own_word_column, *where, document_key=key)
         records = checked(data.with_head(records, name) if form.table else records, predictor, name)
         patience = None if stat.S_ISREG(os.fstat(file.fileno()).st_mode) else PATIENCE
@@ -231,13 +239,37 @@ def word_column(config: PredictConfig, predictor: Any) -> int | str | None:
     return data.column_asked(str(config.word_column))
 
 
-def in_scheme(answer: dict[str, Any], config: PredictConfig, output_format: str, predictor: Any) -> dict[str, Any]:
-    """The answer with its labels in the scheme that `--tagging_scheme` names, for files of columns."""
-    if config.tagging_scheme == "IOB2" or output_format not in ("conll", "conllu"):
-        return answer
-    if not all(re.fullmatch(r"O|[BI]-.+", label, re.DOTALL) for label in predictor.labels):
-        raise ValueError(f"--tagging_scheme {config.tagging_scheme}: the labels of this model are not IOB2")
-    return answer | {"predicted": data.from_iob2(answer["predicted"], config.tagging_scheme)}
+def scheme_of_labels(
+    config: PredictConfig, predictor: Any, name: str, formats: tuple[str, str], column: Any, where: Any
+) -> str:
+    """The scheme in which the labels are written: what the flag says, or that of the tags in the input file.
+
+    Raises:
+        ValueError: if the flag names a scheme, and the labels of the model are not those of entities.
+    """
+    source, target = formats
+    if target not in ("conll", "conllu"):
+        return "IOB2"
+    is_iob2 = all(re.fullmatch(r"O|[BI]-.+", label, re.DOTALL) for label in predictor.labels)
+    if config.tagging_scheme is not None:
+        if config.tagging_scheme != "IOB2" and not is_iob2:
+            raise ValueError(f"--tagging_scheme {config.tagging_scheme}: the labels of this model are not IOB2")
+        return config.tagging_scheme
+    if not is_iob2 or not Path(config.input_file).is_file() or source not in ("conll", "conllu"):
+        return "IOB2"
+    with opened_input(config.input_file) as file:
+        try:
+            first = list(itertools.islice(data.read_records(file, name, source, column, *where), SENTENCES))
+        except ValueError:  # it is told when the records are labelled
+            return "IOB2"
+    sentences = [one.sentence for one in first if one.sentence is not None]
+    found = data.written_scheme([one.last_cells if source == "conll" else one.tags for one in sentences])
+    if found != "IOB2" and os.environ.get("RANK", "0") == "0":
+        print(
+            f"{name}: the labels are written in {found}, as its tags are (else give --tagging_scheme)",
+            file=sys.stderr,
+        )
+    return found
 
 
 def loaded(config: PredictConfig) -> finetune.prediction.Predictor:

@@ -97,6 +97,7 @@ from .tags import invalid_iob2 as invalid_iob2
 from .tags import runs_to_iob2 as runs_to_iob2
 from .tags import tags_of_labels as tags_of_labels
 from .tags import to_iob2 as to_iob2
+from .tags import written_scheme as written_scheme
 from .task_texts import told_of_texts as told_of_texts
 from .texts import Encoded as Encoded
 from .texts import encode_strings as encode_strings

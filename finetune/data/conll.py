@@ -82,6 +82,14 @@ class Sentence:
         """The line of each word."""
         return [self.begin + place for place, is_word in self.rows.items() if is_word]
 
+    @property
+    def last_cells(self) -> list[str]:
+        """The last column of each word; nothing if there is only one column."""
+        rows = [
+            self.lines[place].rstrip().rsplit(self.separator, 1) for place, is_word in self.rows.items() if is_word
+        ]
+        return [row[-1] for row in rows if len(row) > 1]
+
     def with_column(self, cells: Iterable[str]) -> str:
         """All lines. Each row gets one more column: the next cell if it is a word, else `_`."""
         lines, following = list(self.lines), iter(cells)

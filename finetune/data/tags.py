@@ -121,6 +121,19 @@ def detect_scheme(sentences: Iterable[Sequence[str]]) -> Scheme:
     return "IOB1" if starts_with_i and not starts_with_b else "IOB2"
 
 
+def written_scheme(sentences: Sequence[Sequence[str]]) -> str:
+    """The name in `SCHEMES` of the scheme that sentences are written in; IOB2 if these are no tags of entities."""
+    found = {tag for tags in sentences for tag in tags}
+    if not all(map(TAG.fullmatch, found)):
+        return "IOB2"
+    scheme, letters = detect_scheme(sentences), {tag[0] for tag in found}
+    if scheme == "IOBES":
+        return "BILOU" if letters & set("LU") else "BMES" if "M" in letters else "IOBES"
+    if scheme == "IOE":
+        return "IOE2" if all(from_iob2(to_iob2(tags, "IOE"), "IOE2") == list(tags) for tags in sentences) else "IOE1"
+    return scheme
+
+
 def to_iob2(tags: Sequence[str], scheme: Scheme) -> list[str]:
     """Rewrites the tags of one sentence to IOB2, with the same entities.
 

@@ -9,7 +9,16 @@ from hypothesis import strategies as st
 from seqeval.metrics.sequence_labeling import get_entities
 
 from finetune.arguments import DataArguments
-from finetune.data import detect_scheme, from_iob2, invalid_iob2, read_tagged, tags_of_labels, to_iob2, write_conll
+from finetune.data import (
+    detect_scheme,
+    from_iob2,
+    invalid_iob2,
+    read_tagged,
+    tags_of_labels,
+    to_iob2,
+    write_conll,
+    written_scheme,
+)
 from finetune.metrics import entity_spans
 
 LETTERS = {
@@ -126,6 +135,15 @@ def test_iob2_is_written_in_every_scheme(scheme):
         back = from_iob2(tags, scheme)
         read_as = {"IOE1": "IOE", "IOE2": "IOE", "BILOU": "IOBES"}.get(scheme, scheme)
         assert entity_spans(to_iob2(back, read_as)) == entity_spans(tags), (tags, back)
+
+
+@pytest.mark.parametrize("scheme", ["IOB1", "IOB2", "IOE1", "IOE2", "IOBES", "BILOU", "BMES"])
+def test_the_scheme_of_a_file_is_known(scheme):
+    """By a file with every kind of sentence."""
+    sentences = [from_iob2(write(spans, 4, "IOB2"), scheme) for spans in all_spans(4)]
+    assert written_scheme(sentences) == scheme
+    assert written_scheme([*sentences, ["NOUN", "B-PER"]]) == "IOB2", "no tags of entities"
+    assert written_scheme([[], ["O"]]) == "IOB2"
 
 
 def test_the_scheme_that_is_asked_for_is_used(tmp_path):

@@ -136,3 +136,26 @@ def test_columns_come_back_with_one_more(tmp_path):
     first = back.read_bytes()
     predict.main([*flags, *map(str, asked[:-2])])
     assert back.read_bytes() == first
+
+
+@pytest.mark.parametrize("name", ["a.conllu", "a.conll"])
+def test_labels_come_back_in_the_scheme_of_the_input(name, tmp_path, capsys):
+    """Not in IOB2, in which the model gives them, unless the flag asks for it."""
+    train(tmp_path, "a.conllu")
+    file, back = tmp_path / name, tmp_path / f"back_{name}"
+    if name == "a.conllu":
+        text = file.read_text(encoding="utf-8").replace("NER=B-LOC", "NER=S-LOC")
+        file.write_text(
+            text.replace("NER=B-PER\n", "NER=S-PER\n").replace("NER=I-PER", "NER=E-PER"), encoding="utf-8"
+        )
+    else:
+        data.write_conll(file, WORDS, [data.from_iob2(tags, "IOBES") for tags in TAGS])
+    asked = ["--input_file", file, "--input_format", name.removeprefix("a.")]
+    flags = ["--model_name_or_path", str(tmp_path / "run"), "--output_file", str(back), *map(str, asked)]
+    predict.main(flags)
+    assert f"{file}: the labels are written in IOBES, as its tags are" in capsys.readouterr().err
+    by_itself = back.read_bytes()
+    for scheme, same in (("IOBES", True), ("IOB2", False)):
+        predict.main([*flags, "--tagging_scheme", scheme])
+        assert (back.read_bytes() == by_itself) is same
+        assert "are written in" not in capsys.readouterr().err
