@@ -280,16 +280,7 @@ def evaluate(
         also: what the task's `collect` should keep, too.
         tune: False: the settings stay as they are.
     """
-    found = collect(
-        job.run.accelerator,
-        model,
-        job.tokenizer,
-        job.encoded[split].rows,
-        job.task,
-        job.settings | {"also": tuple(also)},
-        job.config.per_device_eval_batch_size,
-        job.targets,
-    )
+    found = _collect(job, model, split, job.targets, also)
     said = job.task.decode(job.encoded[split], found.arrays)
     if split == "validation" and tune:
         job.settings |= tuned(job, said)
@@ -303,17 +294,22 @@ def evaluate(
 def predict(job: Job, model: Any, split: str) -> Any:
     """The model's answers for a split without labels."""
     nothing: dict[str, float] = {}
-    found = collect(
+    found = _collect(job, model, split, lambda inputs: nothing)
+    return job.task.decode(job.encoded[split], found.arrays)
+
+
+def _collect(job: Job, model: Any, split: str, targets: Any, also: Sequence[str] = ()) -> Any:
+    """What the task keeps of the model's outputs for a split."""
+    return collect(
         job.run.accelerator,
         model,
         job.tokenizer,
         job.encoded[split].rows,
         job.task,
-        job.settings,
+        job.settings | {"also": tuple(also)},
         job.config.per_device_eval_batch_size,
-        lambda inputs: nothing,
+        targets,
     )
-    return job.task.decode(job.encoded[split], found.arrays)
 
 
 def tuned(job: Job, said: Any) -> dict[str, Any]:

@@ -35,7 +35,6 @@ the input. An input that arrives slowly is labelled line by line.
 from __future__ import annotations  # names of the lazy parts in signatures would import torch
 
 import contextlib
-import io
 import itertools
 import os
 import re
@@ -45,13 +44,12 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from types import SimpleNamespace
-from typing import Any, BinaryIO, Literal
+from typing import Any, Literal
 
 import finetune
 from finetune import cli, data
 from finetune.arguments import flag
-from finetune.files import printable, remove, whole_file
+from finetune.opened_files import opened_input, opened_output
 
 CHUNK = 256  # largest number of records that are labelled together, sorted by length
 SENTENCES = 1000  # of a file, which show the scheme of its tags
@@ -420,81 +418,6 @@ def refuse_to_overwrite(record: data.Record, answer: dict[str, Any], name: str) 
             raise ValueError(
                 f"{name}:{record.line}: the answer needs the {what} {key!r}; rename this {what} in the input"
             )
-
-
-@contextlib.contextmanager
-def opened_input(name: str) -> Iterator[BinaryIO]:
-    """A file, or the standard input."""
-    try:
-        # Not sys.stdin: a thread that waits for a line holds its lock, and the interpreter needs that lock to end.
-        file = open(0 if name == "-" else name, "rb", closefd=name != "-")  # noqa: SIM115
-    except OSError as error:
-        raise ValueError(f"--input_file {name}: {error.strerror}") from error
-    yield file
-    file.close()  # after an error it stays open, because a thread may still read it
-
-
-@contextlib.contextmanager
-def opened_output(name: str, folder: bool = False) -> Iterator[Any]:
-    """The standard output, or a file or a folder that appears whole or not at all.
-
-    Args:
-        folder: whether the form is one of several files. Then `write` takes their names and contents.
-    """
-    if folder:
-        with opened_folder(name) as several:
-            yield several
-        return
-    if name == "-":
-        if isinstance(sys.stdout, io.TextIOWrapper):
-            sys.stdout.reconfigure(encoding="utf-8", newline="\n")
-        if sys.stdout.isatty():  # a terminal obeys control characters, so they are escaped; files get every character
-            terminal: Any = SimpleNamespace(
-                write=lambda text: sys.stdout.write(printable(text)), flush=sys.stdout.flush
-            )
-            yield terminal
-            return
-        yield sys.stdout
-        return
-    path = Path(os.path.realpath(name))  # if it is a link: the file that it points to
-    if not name or path.is_dir():
-        raise ValueError(f"--output_file {name}: {'give a file' if not name else 'this is a folder; give a file'}")
-    if path.exists() and not path.is_file():  # a pipe or a device is written to directly
-        with path.open("w", encoding="utf-8", newline="\n") as file:
-            yield file
-        return
-    with contextlib.ExitStack() as stack:
-        try:
-            whole = stack.enter_context(whole_file(path))
-        except OSError as error:
-            raise ValueError(f"--output_file {name}: {error.strerror}") from error
-        yield whole
-
-
-@contextlib.contextmanager
-def opened_folder(name: str) -> Iterator[Any]:
-    """A new folder. `write({"a.txt": "...", ...})` makes files in it. It gets its name when all are written."""
-    path = Path(name)
-    if name in ("", "-") or path.is_symlink() or (path.exists() and not (path.is_dir() and not any(path.iterdir()))):
-        raise ValueError(f"--output_file {name}: this form has several files; give a new or an empty folder")
-    beside = path.with_name(f".{path.name}.writing")
-    try:
-        remove(beside)  # a process that was killed may have left one
-        beside.mkdir()
-    except OSError as error:
-        raise ValueError(f"--output_file {name}: {error.strerror}") from error
-
-    def write(files: dict[str, str]) -> None:
-        for own, text in files.items():
-            if Path(own).name != own or (beside / own).exists():
-                raise ValueError(f"--output_file {name}: {own!r} is no name of a new file in it")
-            (beside / own).write_text(text, encoding="utf-8", newline="\n")
-
-    try:
-        yield SimpleNamespace(write=write, flush=lambda: None)
-        beside.replace(path)
-    finally:
-        remove(beside)
 
 
 def main(argv: Sequence[str] | None = None) -> None:

@@ -23,7 +23,7 @@ from transformers import (
 import finetune
 from finetune import data, metrics
 from finetune.tasks import classification
-from finetune.tasks.tagging import decode_entities
+from finetune.tasks.words_of_texts import decode_entities
 from recipes.ner import NerConfig, finetune_ner
 from recipes.sentiment import SentimentConfig, finetune_sentiment
 
