@@ -293,8 +293,7 @@ def evaluate(
 
 def predict(job: Job, model: Any, split: str) -> Any:
     """The model's answers for a split without labels."""
-    nothing: dict[str, float] = {}
-    found = _collect(job, model, split, lambda inputs: nothing)
+    found = _collect(job, model, split, lambda inputs: {})
     return job.task.decode(job.encoded[split], found.arrays)
 
 
