@@ -11,7 +11,8 @@ data lies under `--data_dir` in the folders that recipes/README.md names.
 `--table` prints a row for each practice and data set. The gain is the mean over the seeds of the score with the
 practice minus the score of what it is compared with, with the same seed. Its 95 % interval and its p are Student's,
 of these differences; Holm's correction is over all rows. So the interval says what other seeds would give on the same
-test split. It does not say what other test splits would give.
+test split. It does not say what other test splits would give. Both runs of a pair are of one machine, and so is their
+time.
 """
 
 import argparse
@@ -27,6 +28,7 @@ from typing import Any
 
 import finetune  # noqa: F401  # before torch: it sets how threads wait
 from finetune import cli, metrics
+from finetune.arguments import DEFAULT_MODEL
 from recipes.ner import NerConfig, finetune_ner
 from recipes.sentiment import SentimentConfig, finetune_sentiment
 
@@ -35,6 +37,8 @@ EPOCHS = 3  # the batch has 16 rows on both sides
 # The recipe, the measure, and the flags that say what is in the files.
 DATA: dict[str, tuple[str, str, list[str]]] = {
     "wnut17": ("ner", "f1", ["--max_seq_length", "128"]),
+    # Swahili; give a multilingual checkpoint with it.
+    "swa": ("ner", "f1", ["--max_seq_length", "128", "--max_train_samples", "2000"]),
     "ncbi": ("ner", "f1", ["--max_seq_length", "128", "--file_format", "conll"]),
     # NCBI as documents, with four types. The epochs make `document` and `side-by-side` see as many subwords as this.
     "abstracts": (
@@ -73,6 +77,7 @@ DATA: dict[str, tuple[str, str, list[str]]] = {
 }
 FILES = {
     "wnut17": "wnut17/{}.conll,train,dev,test",
+    "swa": "masakhaner/swa/{}.conll,train,dev,test",
     "ncbi": "ncbi_disease/conll/{}.tsv,train,devel,test",
     "abstracts": "ncbi_disease/brat/{},train,devel,test",
     "sst2": "sst2/{}.tsv,train,dev,test",
@@ -90,6 +95,7 @@ PRACTICES: dict[str, tuple[str, list[str]]] = {
     "six-epochs": ("defaults", ["--num_train_epochs", "6"]),
     "average": ("defaults", ["--average_checkpoints", "3"]),
     "crf": ("defaults", ["--head", "crf"]),
+    "lora": ("defaults", ["--lora_r", "8"]),
     "document": ("defaults", ["--context", "document", "--context_size", "32", "--num_train_epochs", "2"]),
     "side-by-side": ("defaults", ["--context", "side_by_side", "--per_device_train_batch_size", "6"]),
 }
@@ -101,6 +107,7 @@ def main() -> None:
     parser.add_argument("--practices", default="stock,defaults", help="of " + ", ".join(PRACTICES))
     parser.add_argument("--seeds", default="0,1,2,3,4")
     parser.add_argument("--data_dir", default="data", type=Path)
+    parser.add_argument("--model_name_or_path", default=DEFAULT_MODEL, help="the checkpoint of all these runs")
     parser.add_argument("--table", action="store_true", help="train nothing; print the table")
     arguments = parser.parse_args()
     if arguments.table:
@@ -109,21 +116,31 @@ def main() -> None:
     for name in arguments.data.split(","):
         for seed in map(int, arguments.seeds.split(",")):
             for practice in arguments.practices.split(","):
-                if (name, practice, seed) not in read():
+                if (name, practice, seed, machine()) not in read():
+                    given = (name, practice, seed, arguments.data_dir, arguments.model_name_or_path)
                     with multiprocessing.get_context("spawn").Pool(1) as fresh:
-                        line = fresh.apply(run, (name, practice, seed, arguments.data_dir))
+                        line = fresh.apply(run, given)
                     print(json.dumps(line), flush=True)
                     with FILE.open("a", encoding="utf-8") as lines:
                         lines.write(json.dumps(line) + "\n")
 
 
-def read() -> dict[tuple[str, str, int], dict[str, Any]]:
+def machine() -> str:
+    """The name of the processor, or an empty one where it is not told. Older lines have none."""
+    file = Path("/proc/cpuinfo")
+    lines = file.read_text(encoding="utf-8").splitlines() if file.exists() else []
+    return next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), "")
+
+
+def read() -> dict[tuple[str, str, int, str], dict[str, Any]]:
     """The runs that were made."""
     lines = FILE.read_text(encoding="utf-8").splitlines() if FILE.exists() else []
-    return {(one["data"], one["practice"], one["seed"]): one for one in map(json.loads, lines)}
+    return {
+        (one["data"], one["practice"], one["seed"], one.get("machine", "")): one for one in map(json.loads, lines)
+    }
 
 
-def run(name: str, practice: str, seed: int, data_dir: Path) -> dict[str, Any]:
+def run(name: str, practice: str, seed: int, data_dir: Path, checkpoint: str) -> dict[str, Any]:
     """Trains and scores one practice with one seed."""
     from stock import stock_run  # here, because it loads torch
 
@@ -131,7 +148,17 @@ def run(name: str, practice: str, seed: int, data_dir: Path) -> dict[str, Any]:
     form, *splits = FILES[name].split(",")
     for split, stem in zip(("train", "validation", "test"), splits, strict=True):
         flags = [*flags, f"--{split}_file", str(data_dir / form.format(stem))]
-    flags = ["--num_train_epochs", str(EPOCHS), *flags, "--seed", str(seed), "--disable_tqdm", "true"]
+    flags = [
+        "--model_name_or_path",
+        checkpoint,
+        "--num_train_epochs",
+        str(EPOCHS),
+        *flags,
+        "--seed",
+        str(seed),
+        "--disable_tqdm",
+        "true",
+    ]
     began = time.process_time()
     with tempfile.TemporaryDirectory() as folder:
         flags = [*flags, "--output_dir", folder, *PRACTICES[practice][1]]
@@ -145,20 +172,24 @@ def run(name: str, practice: str, seed: int, data_dir: Path) -> dict[str, Any]:
     score = results.get(f"test_{metric}_tuned", results[f"test_{metric}"])
     line = {"data": name, "practice": practice, "seed": seed, "metric": metric, "score": round(score, 6)}
     line |= {"seconds": round(time.process_time() - began, 1)}  # of the processor, whole run
-    line |= {"precision": os.environ.get("ACCELERATE_MIXED_PRECISION", "no")}
+    line |= {"precision": os.environ.get("ACCELERATE_MIXED_PRECISION", "no"), "machine": machine()}
+    if checkpoint != DEFAULT_MODEL:
+        line |= {"checkpoint": Path(checkpoint).name}
     return line | {key: results[key] for key in ("restarts", "averaged_checkpoints") if key in results}
 
 
-def table(runs: dict[tuple[str, str, int], dict[str, Any]]) -> str:
+def table(runs: dict[tuple[str, str, int, str], dict[str, Any]]) -> str:
     """The rows, as Markdown."""
     rows = []
     for practice, (against, _) in PRACTICES.items():
         for name in DATA:
-            with_it = {seed: one for (its, kind, seed), one in runs.items() if (its, kind) == (name, practice)}
-            without = {seed: one for (its, kind, seed), one in runs.items() if (its, kind) == (name, against)}
-            seeds = sorted(with_it.keys() & without.keys())
-            if len(seeds) >= 3:
-                rows.append((practice, against, name, [with_it[s] for s in seeds], [without[s] for s in seeds]))
+            pairs = {}  # by seed; of a seed that two machines have run, the first pair counts
+            for (its, kind, seed, where), one in runs.items():
+                other = runs.get((name, against, seed, where))
+                if (its, kind) == (name, practice) and other:
+                    pairs.setdefault(seed, (one, other))
+            if len(pairs) >= 3:
+                rows.append((practice, against, name, *zip(*pairs.values(), strict=True)))
     gains = [[100 * (a["score"] - b["score"]) for a, b in zip(row[3], row[4], strict=True)] for row in rows]
     over = [metrics.over_seeds(gain) for gain in gains]
     corrected = metrics.holm([p_of(gain) for gain in gains])

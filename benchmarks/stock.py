@@ -25,20 +25,19 @@ from transformers import (
 )
 
 from finetune import data, metrics, models
-from finetune.arguments import DEFAULT_MODEL
 from finetune.models.pretrained import resolve
 from finetune.tasks import classification, tagging
 
 
 def stock_run(config: Any, *, words: bool) -> dict[str, float]:
-    """Trains and scores the default checkpoint with the data, epochs, batch, rate and seed of a recipe's config.
+    """Trains and scores with the checkpoint, data, epochs, batch, rate and seed of a recipe's config.
 
     Args:
         words: whether it is a config of `recipes/ner.py`; else of `recipes/sentiment.py`.
     """
     task: Any = tagging if words else classification
-    splits, tokenizer = task.read(config), models.load_tokenizer(DEFAULT_MODEL, for_words=words)
-    given = (splits, task.labels(splits), resolve(DEFAULT_MODEL), tokenizer)
+    splits, tokenizer = task.read(config), models.load_tokenizer(config.model_name_or_path, for_words=words)
+    given = (splits, task.labels(splits), resolve(config.model_name_or_path), tokenizer)
     settings = {
         "max_length": config.max_seq_length,
         "num_train_epochs": config.num_train_epochs,
