@@ -12,12 +12,10 @@ If a tag of the training split has a prefix, as in `B-PER`, the tags are those o
 prefix that is not `O` is refused. If no tag has a prefix, the tags are plain, as parts of speech are.
 """
 
-import itertools
 import logging
-import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import datasets
 import pyarrow as pa
@@ -25,10 +23,10 @@ import pyarrow as pa
 from finetune.arguments import DataArguments
 from finetune.data.character_spans import Nested
 from finetune.data.columns import find_columns, is_tags, is_words
-from finetune.data.conll import Comments, check_tag
+from finetune.data.conll import Comments
 from finetune.data.file_flags import check_delimiter, check_encoding, names_in
 from finetune.data.held_out import hold_out
-from finetune.data.messages import listed, shown
+from finetune.data.messages import shown
 from finetune.data.offset_units import Unit
 from finetune.data.readers import (
     as_dataset,
@@ -41,14 +39,21 @@ from finetune.data.readers import (
     row_at,
     sources_of,
 )
-from finetune.data.span_files import read_spans, span_form
-from finetune.data.tags import SCHEMES, TAG, detect_scheme, plain_label, runs_to_iob2, to_iob2
+from finetune.data.span_files import SPAN_READERS, read_spans, span_form
+from finetune.data.tag_columns import (
+    Kind,
+    Tagging,
+    check_tags,
+    distinct,
+    kind_of,
+    labels_of,
+    name_numbers,
+    to_one_scheme,
+)
+from finetune.data.tags import plain_label
 from finetune.data.word_files import Layout, read_words, word_form
 
 logger = logging.getLogger(__name__)
-
-Tagging = Literal["auto", "plain", "entities"]
-_PLAIN = re.compile(r"[^\t\n\r\0]+")
 
 
 def read_tagged(
@@ -99,91 +104,101 @@ def read_tagged(
     Raises:
         ValueError: naming file and line (or column, or flag), for anything that cannot be read.
     """
-    splits: dict[str, dict[str, Any]] = {}
-    unlabelled: dict[str, dict[str, Any]] = {}  # evaluation splits
-    kind, runs = tagging, False
     check_different(words, tags)
     layout = Layout(
         *(words, tags, comment_lines, check_encoding(encoding), check_delimiter(delimiter)),
         *(sentence_column, config.column_names),
     )
     numbers = names_in(label_names) if label_names is not None else None
-    declared = set(numbers or ())
     sources = sources_of(config, "ner", given)
-    forms = {split: word_form(source, file_format) for split, source in sources.items()}
     asked = {"text_column_name": (words, "tokens", is_words), "label_column_name": (tags, "ner_tags", is_tags)}
     named = any(value != default for value, default, _ in asked.values())
-    spans = {
-        split: None if forms[split] or (named and file_format == "auto") else span_form(source, file_format)
-        for split, source in sources.items()
-    }
-    for split, source in sources.items():  # texts without a span do not tell the form
-        if spans[split] is None and forms[split] is None and _of_one_kind(source, sources["train"], words):
-            spans[split] = spans["train"]
-    _check_flags_of_spans(spans["train"], tagging, layout.encoding)
-    if document_column is not None and (forms["train"] or spans["train"]):
+    forms = _forms_of(sources, file_format, words, named)
+    of_spans = forms["train"] in SPAN_READERS
+    if of_spans:
+        _check_flags_of_spans(forms["train"], tagging, layout.encoding)
+    if document_column is not None and forms["train"] is not None:
         raise ValueError(
             f"--document_column {document_column}: only tables with a list of words in each row have it; a "
             "table with a word in each row takes --sentence_column document,sentence"
         )
-    if forms["train"] is None and spans["train"] is None:
+    if forms["train"] is None:
         words, tags = find_columns(
             sources["train"], asked, config.column_names, (), encoding=layout.encoding
         ).values()
-    for split, source in sources.items():
-        form, of_spans = forms[split], spans[split]
-        if of_spans is not None:
-            how: Any = {"nested": nested, "unit": span_offsets, "split_sentences": split_sentences}
-            columns = read_spans(source, of_spans, split, **how)
-        elif form is not None:
-            columns = read_words(source, form, layout, split)
-        else:
-            columns = _read(source, words, tags, layout, numbers, split, document_column)
-            declared |= set(map(plain_label, declared_names(source, tags))) if split == "train" else set()
-        if columns["ner_tags"] is None:
-            unlabelled[split] = columns
-            continue
-        if numbers is not None:
-            _name_numbers(columns, numbers)
-        splits[split] = columns
-        if split == "train":
-            found = _distinct(columns) | declared
-            bare = not any(tag != "O" and TAG.fullmatch(tag) for tag in found) and all(map(_PLAIN.fullmatch, found))
-            if kind == "auto":
-                kind = "plain" if bare and found - {"O"} else "entities"
-                if kind == "plain":
-                    _tell_of_plain_tags(columns, found)
-            else:
-                runs = kind == "entities" and bare
-        _check_tags(columns, kind == "plain" or runs)
-    features = {"tokens": pa.list_(pa.string()), "ner_tags": pa.list_(pa.string())}
-    if kind == "plain":
-        features["plain"] = pa.bool_()
+
+    def read(split: str) -> dict[str, Any]:
+        source, form = sources[split], forms[split]
+        if form in SPAN_READERS:
+            return read_spans(source, form, split, nested=nested, unit=span_offsets, split_sentences=split_sentences)
+        if form is not None:
+            return read_words(source, form, layout, split)
+        return _read(source, words, tags, layout, numbers, split, document_column)
+
+    columns = {split: read(split) for split in sources}
+    unlabelled = {split: columns.pop(split) for split in sources if columns[split]["ner_tags"] is None}
+    if numbers is not None:
+        for own in columns.values():
+            name_numbers(own, numbers)
+    declared = set(numbers or ())
+    if forms["train"] is None:
+        declared |= set(map(plain_label, declared_names(sources["train"], tags)))
+    kind = kind_of(columns["train"], declared, tagging)
+    for own in columns.values():
+        check_tags(own, kind)
+    if not kind.plain:
+        to_one_scheme(columns, kind.runs, tagging_scheme)
+    if keep_documents:
+        _name_documents(columns | unlabelled)
+    labels = labels_of(declared, kind)
+    if getattr(config, "fold", None):  # a label that only the test fold has is known, too
+        labels |= distinct(columns["train"])
+    _hold_out(columns, config, "texts" if of_spans and not split_sentences else "sentences")
+    columns["train"]["declared"] = sorted(labels)
+    return _as_datasets(columns, unlabelled, kind, config)
+
+
+def _forms_of(sources: Mapping[str, Any], file_format: str, words: str, named: bool) -> dict[str, str | None]:
+    """The form of each split, of `WORD_READERS` or `SPAN_READERS`; None for tables and JSON with lists of words.
+
+    Args:
+        named: whether flags name the columns; then only `file_format` makes it a file with spans.
+    """
+
+    def form_of(source: Any) -> str | None:
+        of_words = word_form(source, file_format)
+        return of_words or (None if named and file_format == "auto" else span_form(source, file_format))
+
+    forms = {split: form_of(source) for split, source in sources.items()}
+    train = forms["train"]
+    for split, source in sources.items():  # texts without a span do not tell the form
+        if forms[split] is None and train in SPAN_READERS and _of_one_kind(source, sources["train"], words):
+            forms[split] = train
+    return forms
+
+
+def _hold_out(splits: dict[str, dict[str, Any]], config: DataArguments, unit: str) -> None:
+    """Takes a validation split, or a fold, from the training split if the config asks for it."""
+    train = splits["train"]
+    texts = [" ".join(sentence) for sentence in train["tokens"]]
+    hold_out(splits, config, unit, texts, train["ner_tags"], train.pop("documents", None))
+
+
+def _as_datasets(
+    splits: dict[str, dict[str, Any]], unlabelled: dict[str, dict[str, Any]], kind: Kind, config: DataArguments
+) -> dict[str, datasets.Dataset]:
+    """The data sets of the splits that have labels. `keep_unlabelled` gets the others."""
+    strings, document = pa.list_(pa.string()), {"document": pa.string()}
+    for name, columns in unlabelled.items():
+        keep_unlabelled(name, columns, {"tokens": strings} | (document if "document" in columns else {}), config)
+    types = {"tokens": strings, "ner_tags": strings}
+    if kind.plain:
+        types["plain"] = pa.bool_()
         for columns in splits.values():
             columns["plain"] = [True] * len(columns["tokens"])
-    else:
-        _rewrite(splits, runs, tagging_scheme)
-    if keep_documents:
-        _name_documents(splits | unlabelled)
-    train = splits["train"]
-    labels = _labels_of(declared, kind, runs) | (_distinct(train) if getattr(config, "fold", None) else set())
-    texts = [" ".join(sentence) for sentence in train["tokens"]]
-    hold_out(
-        splits,
-        config,
-        "sentences" if spans["train"] is None or split_sentences else "texts",
-        texts,
-        train["ner_tags"],
-        train.pop("documents", None),
-    )
-    splits["train"]["declared"] = sorted(labels)
-    named_documents = {"document": pa.string()}
-    for name, columns in unlabelled.items():
-        kinds = {"tokens": features["tokens"]} | (named_documents if "document" in columns else {})
-        keep_unlabelled(name, columns, kinds, config)
     return {
-        name: as_dataset(name, split, features | (named_documents if "document" in split else {}), config)
-        for name, split in splits.items()
+        name: as_dataset(name, columns, types | (document if "document" in columns else {}), config)
+        for name, columns in splits.items()
     }
 
 
@@ -262,22 +277,10 @@ def _of_one_kind(source: Any, train: Any, words: str) -> bool:
 
 def _check_flags_of_spans(form: str | None, tagging: Tagging, encoding: str) -> None:
     """Refuses flags that do not fit a training split with spans."""
-    if form is not None and tagging == "plain":
+    if tagging == "plain":
         raise ValueError(f"--tagging plain: the spans of --file_format {form} are entities")
-    if form is not None and encoding != "utf-8":
+    if encoding != "utf-8":
         raise ValueError(f"--encoding {encoding}: files of --file_format {form} are in UTF-8; convert them")
-
-
-def _labels_of(declared: set[str], kind: Tagging, runs: bool) -> set[str]:
-    """The tags that declared names stand for; of entities one for each type, and names such as [PAD] for none."""
-    if kind == "plain":
-        return {name for name in declared if _PLAIN.fullmatch(name)}
-    tags = set(runs_to_iob2(sorted(declared))) if runs else {name for name in declared if TAG.fullmatch(name)}
-    return {f"B-{tag[2:]}" for tag in tags if tag != "O"}
-
-
-def _distinct(columns: dict[str, Any]) -> set[str]:
-    return set(itertools.chain.from_iterable(columns["ner_tags"]))
 
 
 def _check_lists(
@@ -304,82 +307,3 @@ def _check_lists(
                     f"{where}: the word {shown(word)} is empty, breaks a line, or has a NUL in it, so it cannot be "
                     "written into a column file"
                 )
-
-
-def _check_tags(columns: dict[str, Any], any_tag: bool) -> None:
-    """Raises ValueError for the first cell that is not a tag."""
-    bad = {tag for tag in _distinct(columns) if not (_PLAIN if any_tag else TAG).fullmatch(tag)}
-    for words, tags, line in zip(columns["tokens"], columns["ner_tags"], columns["line"], strict=True):
-        of_file = isinstance(line, list)
-        # If a comment is read as a word, an invalid tag shows it. But with plain tags, every tag is valid.
-        if any_tag and of_file and words[0] == "#":
-            logger.warning(
-                "%s: '#' is read as a word with the tag %s; if this line is a comment, remove it",
-                row_at(columns["source"], line[0]),
-                shown(tags[0]),
-            )
-        for i, tag in enumerate(tags if bad else ()):
-            if tag in bad:
-                where = row_at(columns["source"], line[i] if of_file else line)
-                if not any_tag:
-                    check_tag(words[i] if of_file else "", tag, where)
-                raise ValueError(f"{where}: the tag {shown(tag)} is empty, breaks a line, or has a NUL in it")
-
-
-def _tell_of_plain_tags(columns: dict[str, Any], found: set[str]) -> None:
-    line = columns["line"][0]
-    logger.warning(
-        "%s: no tag has a prefix such as B-, so all tags are read as plain tags (--tagging plain): %s; with "
-        "--tagging entities, neighbouring words with the same tag are one entity",
-        row_at(columns["source"], line[0] if isinstance(line, list) else line),
-        listed(sorted(found)),
-    )
-
-
-def _name_numbers(columns: dict[str, Any], names: Sequence[str]) -> None:
-    """Puts names in the place of numbers."""
-    known = {str(number): name for number, name in enumerate(names)}
-    for tags, line in zip(columns["ner_tags"], columns["line"], strict=True):
-        for i, tag in enumerate(tags):
-            if tag not in known:
-                where = row_at(columns["source"], line[i] if isinstance(line, list) else line)
-                raise ValueError(f"{where}: the tag {shown(tag)}; --label_names has names for 0 to {len(names) - 1}")
-            tags[i] = known[tag]
-
-
-def _check_prefixes(columns: dict[str, Any], scheme: str) -> None:
-    for tags, line in zip(columns["ner_tags"], columns["line"], strict=True):
-        for i, tag in enumerate(tags):
-            if tag != "O" and tag[0] not in SCHEMES[scheme].prefixes:
-                where = row_at(columns["source"], line[i] if isinstance(line, list) else line)
-                raise ValueError(
-                    f"{where}: {shown(tag)} is no tag of {scheme}, whose prefixes are {SCHEMES[scheme].prefixes}; "
-                    "give another --tagging_scheme"
-                )
-
-
-def _rewrite(splits: dict[str, dict[str, Any]], runs: bool, asked: str) -> None:
-    """Rewrites the tags of entities from any scheme to IOB2."""
-    if asked != "auto":
-        for columns in splits.values():
-            _check_prefixes(columns, asked)
-            read_as = SCHEMES[asked].read_as
-            columns["ner_tags"] = [to_iob2(tags, read_as) for tags in columns["ner_tags"]]
-        return
-    schemes = {}  # split -> scheme, if the split has an entity
-    for split, columns in splits.items():
-        sentences: Sequence[list[str]] = columns["ner_tags"]
-        if runs:
-            columns["ner_tags"] = [runs_to_iob2(tags) for tags in sentences]
-            continue
-        scheme = detect_scheme(sentences)
-        if any(tag != "O" for tags in sentences for tag in tags):
-            schemes[split] = scheme
-        columns["ner_tags"] = [to_iob2(tags, scheme) for tags in sentences]
-    if len(set(schemes.values())) > 1:
-        told = ", ".join(f"{split} {scheme}" for split, scheme in schemes.items())
-        logger.warning("the splits have different tagging schemes; each split is read in its own scheme: %s", told)
-    elif set(schemes.values()) - {"IOB2"}:
-        logger.warning(
-            "the tags are read as %s, by their prefixes (else give --tagging_scheme)", *set(schemes.values())
-        )

@@ -133,33 +133,13 @@ def write_model_card(
     name, base = folder.resolve().name, _public(base_model)
     data = _public(data)
     scores = told_scores(results)
-    card = ModelCardData(
-        model_name=name,
-        library_name="transformers",
-        pipeline_tag=task,
-        base_model=None if model_type == "recurrent" or "/" not in base else base,
-        tags=["finetune"],
-        eval_results=[
-            EvalResult(
-                task_type=task,
-                dataset_type=data,
-                dataset_name=data,
-                dataset_split="validation" if split == "eval" else split,
-                metric_type=metric,
-                metric_value=results[f"{split}_{metric}"],
-            )
-            for split in ("eval", "test")
-            if f"{split}_{metric}" in results
-        ]
-        or None,
-    )
     macro = any(key.endswith("_macro") for key in scores)
     recurrent = model_type == "recurrent"
     done = "pretrained" if task == "fill-mask" else "trained" if model_type.endswith(_NEW) else "fine-tuned"
     kind = f"A recurrent baseline (`{base}`)" if recurrent else f"`{base}`, {done}"
     lines = [
         "---",
-        card.to_yaml(),
+        _metadata(name, task, metric, None if model_type == "recurrent" or "/" not in base else base, data, results),
         "---",
         "",
         f"# {name}",
@@ -203,6 +183,32 @@ def write_model_card(
         "",
     ]
     write_text(folder / "README.md", "\n".join(lines))
+
+
+def _metadata(
+    name: str, task: str, metric: str, base_model: str | None, data: str, results: Mapping[str, float]
+) -> str:
+    """What the Hub reads, as YAML."""
+    scored = [split for split in ("eval", "test") if f"{split}_{metric}" in results]
+    scores = [
+        EvalResult(
+            task_type=task,
+            dataset_type=data,
+            dataset_name=data,
+            dataset_split="validation" if split == "eval" else split,
+            metric_type=metric,
+            metric_value=results[f"{split}_{metric}"],
+        )
+        for split in scored
+    ]
+    return ModelCardData(
+        model_name=name,
+        library_name="transformers",
+        pipeline_tag=task,
+        base_model=base_model,
+        tags=["finetune"],
+        eval_results=scores or None,
+    ).to_yaml()
 
 
 def _averaged(number: int) -> str:
