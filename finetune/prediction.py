@@ -7,7 +7,6 @@ get the same labels.
 from __future__ import annotations  # names of the lazy parts in signatures would import torch
 
 import inspect
-import json
 import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -17,13 +16,11 @@ from typing import Any
 
 import numpy as np
 
-from finetune import data, models, reporting, tasks, training
+from finetune import data, models, reporting, saved_settings, tasks, training
 from finetune.arguments import ModelArguments
 from finetune.tasks import surety
 
 logger = logging.getLogger(__name__)
-
-_LARGEST_STATE = 2**20  # bytes of a checkpoint's state.json
 
 Sample = str | tuple[str, str] | list[str]
 
@@ -139,7 +136,7 @@ def _with_torch(
 
     if (Path(model_dir) / "export.json").is_file():
         raise ValueError(f"--model_name_or_path {model_dir}: an exported model; add --runtime onnx")
-    settings = _settings_of_run(Path(model_dir))
+    settings = saved_settings.of_run(Path(model_dir))
     if max_seq_length is None:
         max_seq_length = settings.get("max_seq_length")
     if doc_stride is None:
@@ -154,7 +151,7 @@ def _with_torch(
         max_seq_length = min(128, models.position_limit(model) or 128)
     accelerator = Accelerator(cpu=not hardware.is_available())
     task = task or tasks.of_head(head)
-    task_settings = _settings_of_model(model.config)
+    task_settings = saved_settings.of_model(model.config)
     task_settings |= {name: settings[name] for name in data.CONTEXT_SETTINGS if name in settings}
     model = training.prepare_to_predict(model, accelerator.device)
     run = partial(
@@ -179,7 +176,7 @@ def _with_torch(
         doc_stride=doc_stride,
         run=run,
         chains=hasattr(model, "crf"),
-        word_column=_word_column(settings),
+        word_column=saved_settings.word_column_of(settings),
         text_columns=(settings.get("text_column_name"), settings.get("text_pair_column_name")),
         document_column=settings.get("document_column"),
     )
@@ -416,77 +413,3 @@ class Predictor:
     def collect(self, rows: Any) -> dict[str, np.ndarray]:
         """Runs the model on the rows. Returns what the task keeps for each row."""
         return self.run(rows)
-
-
-SETTINGS: dict[str, Any] = {
-    "problem_type": "single_label_classification",
-    "threshold": 0.5,
-    "long_texts": "cut",
-    "max_answer_length": 30,
-    "null_score_diff_threshold": None,
-    "score_temperature": None,
-    "entity_scale": None,
-    "promises": None,
-    **data.CONTEXT_SETTINGS,
-}
-
-
-def _settings_of_model(config: Any) -> dict[str, Any]:
-    """The settings of the task in a model's config. A model that was not trained here gets the defaults."""
-    found = {name: getattr(config, name, None) for name in SETTINGS}
-    return {name: SETTINGS[name] if value is None else value for name, value in found.items()}
-
-
-def _settings_of_run(folder: Path) -> dict[str, Any]:
-    """How a run read and cut its inputs, from its `run.yaml` or the state of its checkpoint; {} if it has neither."""
-    file = next((folder / name for name in ("run.yaml", "state.json") if (folder / name).is_file()), None)
-    if file is None:
-        return {}
-    from finetune import cli
-
-    written = cli.read_settings(file) if file.name == "run.yaml" else _flags_of_checkpoint(file)
-    kinds: dict[str, Any] = {
-        "max_seq_length": int,
-        "doc_stride": int | None,
-        "padding_free": bool,
-        "text_column_name": str,
-        "text_pair_column_name": str | None,
-        "train_file": str | None,
-        "file_format": str,
-        "document_column": str | None,
-        "context": str,
-        "context_size": int | None,
-        "split_sentences": bool,
-    }
-    settings = {key: written[key] for key in kinds if key in written}
-    for key, value in settings.items():
-        if not isinstance(value, kinds[key]):
-            raise ValueError(f"{file}: {key} has the invalid value {value!r:.100}")
-    return settings
-
-
-def _word_column(settings: dict[str, Any]) -> int | str | None:
-    """The run's column of words in a column file: its number, or its name in the header line.
-
-    None is the default: the first column, but the second of a CoNLL-U file (`finetune/data/conll.py`). A run on
-    another kind of file has a name, too, which says nothing of column files.
-    """
-    name = settings.get("text_column_name")
-    number = data.column_number(name)
-    if number is not None:
-        return number or None
-    form, file = settings.get("file_format", "auto"), str(settings.get("train_file"))
-    columns = form == "conll" or (form == "auto" and file.lower().endswith(data.CONLL_ENDINGS))
-    return name if columns and name != "tokens" else None
-
-
-def _flags_of_checkpoint(file: Path) -> dict[str, Any]:
-    if file.stat().st_size > _LARGEST_STATE:
-        raise ValueError(f"{file}: too large for a file that a run writes")
-    try:
-        flags = json.loads(file.read_text(encoding="utf-8"))["run"]["flags"]
-    except (LookupError, TypeError):  # the file belongs to another program
-        return {}
-    except (ValueError, RecursionError) as error:
-        raise ValueError(f"{file}: not JSON: {' '.join(str(error).split())[:300]}") from error
-    return flags if isinstance(flags, dict) else {}

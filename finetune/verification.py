@@ -23,7 +23,7 @@ from typing import Any
 
 import numpy as np
 
-from finetune import prediction, reporting, stages
+from finetune import reporting, saved_settings, stages
 
 # How far a recomputed score may be from the one that is told: this number, or this share of the score.
 FROM_FILES = 1e-5  # files have numbers with 6 decimals
@@ -101,7 +101,7 @@ def read(folder: Path) -> Report:
     if config is None:
         return Report(folder, said, {}, [], notes=["there is no model in this folder"])
     names = config.get("id2label") or {}
-    settings = prediction.SETTINGS | {key: value for key, value in config.items() if value is not None}
+    settings = saved_settings.DEFAULTS | {key: value for key, value in config.items() if value is not None}
     try:
         labels = [names[str(i)] for i in range(len(names))]
     except (KeyError, TypeError) as error:

@@ -1,0 +1,82 @@
+"""What a saved model says about its use: the settings of its task, and how its run read and cut its inputs."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from finetune import data
+
+_LARGEST_STATE = 2**20  # bytes of a checkpoint's state.json
+
+DEFAULTS: dict[str, Any] = {
+    "problem_type": "single_label_classification",
+    "threshold": 0.5,
+    "long_texts": "cut",
+    "max_answer_length": 30,
+    "null_score_diff_threshold": None,
+    "score_temperature": None,
+    "entity_scale": None,
+    "promises": None,
+    **data.CONTEXT_SETTINGS,
+}
+
+
+def of_model(config: Any) -> dict[str, Any]:
+    """The settings of the task in a model's config. A model that was not trained here gets the defaults."""
+    found = {name: getattr(config, name, None) for name in DEFAULTS}
+    return {name: DEFAULTS[name] if value is None else value for name, value in found.items()}
+
+
+def of_run(folder: Path) -> dict[str, Any]:
+    """How a run read and cut its inputs, from its `run.yaml` or the state of its checkpoint; {} if it has neither."""
+    file = next((folder / name for name in ("run.yaml", "state.json") if (folder / name).is_file()), None)
+    if file is None:
+        return {}
+    from finetune import cli
+
+    written = cli.read_settings(file) if file.name == "run.yaml" else _flags_of_checkpoint(file)
+    kinds: dict[str, Any] = {
+        "max_seq_length": int,
+        "doc_stride": int | None,
+        "padding_free": bool,
+        "text_column_name": str,
+        "text_pair_column_name": str | None,
+        "train_file": str | None,
+        "file_format": str,
+        "document_column": str | None,
+        "context": str,
+        "context_size": int | None,
+        "split_sentences": bool,
+    }
+    settings = {key: written[key] for key in kinds if key in written}
+    for key, value in settings.items():
+        if not isinstance(value, kinds[key]):
+            raise ValueError(f"{file}: {key} has the invalid value {value!r:.100}")
+    return settings
+
+
+def word_column_of(settings: dict[str, Any]) -> int | str | None:
+    """The run's column of words in a column file: its number, or its name in the header line.
+
+    None is the default: the first column, but the second of a CoNLL-U file (`finetune/data/conll.py`). A run on
+    another kind of file has a name, too, which says nothing of column files.
+    """
+    name = settings.get("text_column_name")
+    number = data.column_number(name)
+    if number is not None:
+        return number or None
+    form, file = settings.get("file_format", "auto"), str(settings.get("train_file"))
+    columns = form == "conll" or (form == "auto" and file.lower().endswith(data.CONLL_ENDINGS))
+    return name if columns and name != "tokens" else None
+
+
+def _flags_of_checkpoint(file: Path) -> dict[str, Any]:
+    if file.stat().st_size > _LARGEST_STATE:
+        raise ValueError(f"{file}: too large for a file that a run writes")
+    try:
+        flags = json.loads(file.read_text(encoding="utf-8"))["run"]["flags"]
+    except (LookupError, TypeError):  # the file belongs to another program
+        return {}
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"{file}: not JSON: {' '.join(str(error).split())[:300]}") from error
+    return flags if isinstance(flags, dict) else {}
