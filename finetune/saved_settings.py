@@ -32,9 +32,9 @@ def of_run(folder: Path) -> dict[str, Any]:
     file = next((folder / name for name in ("run.yaml", "state.json") if (folder / name).is_file()), None)
     if file is None:
         return {}
-    from finetune import cli
+    from finetune import config_files
 
-    written = cli.read_settings(file) if file.name == "run.yaml" else _flags_of_checkpoint(file)
+    written = config_files.read_settings(file) if file.name == "run.yaml" else _flags_of_checkpoint(file)
     kinds: dict[str, Any] = {
         "max_seq_length": int,
         "doc_stride": int | None,

@@ -11,7 +11,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-from finetune import cli, data
+from finetune import config_files, data
 
 _LARGEST = 2**27  # characters of a corpus that is read again
 
@@ -26,7 +26,7 @@ def told_of_seen_texts(model: str, splits: Mapping[str, Any], task: Any) -> str 
     file = Path(model) / "run.yaml"
     if not file.is_file():
         return None
-    flags = cli.read_settings(file)
+    flags = config_files.read_settings(file)
     if "mlm_probability" not in flags:  # a run of another recipe
         return None
     source = flags.get("train_file") or f"{flags.get('dataset_name')} ({flags.get('dataset_config_name')})"

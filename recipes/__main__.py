@@ -12,7 +12,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import finetune
-from finetune.cli import did_you_mean, named_configs
+from finetune.config_files import named_configs
+from finetune.spelling import did_you_mean
 
 COMMANDS = {
     "ner": ("ner", "words with a tag each: named entities, parts of speech"),

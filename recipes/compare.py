@@ -30,7 +30,7 @@ from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
-from finetune import cli, models, reporting
+from finetune import cli, config_files, models, reporting
 from finetune.comparison.finished import check_same_data
 from finetune.comparison.missing import train_missing
 from finetune.comparison.runs import RunName
@@ -311,25 +311,13 @@ def parse(argv: Sequence[str] | None = None) -> CompareConfig:
     parser.add_argument(
         "--config", action="append", default=[], metavar="FILE.yaml", help="A file with flags; others override it."
     )
-    words = list(sys.argv[1:] if argv is None else argv)
-    known = {field.name for recipe in RECIPES.values() for field in fields(recipe.config)} | {
-        "task",
-        "seeds",
-        "jobs",
-        "folds",
-    }
-    general: list[str] = []
-    models: dict[str, list[str]] = {}
-    try:
-        for file in parser.parse_known_args(words)[0].config:
-            named = cli.config_file(file, Path(__file__).with_name("configs"))
-            more, own = cli.yaml_to_argvs(named, "models", known)
-            general, models = general + more, models | own
-    except ValueError as error:
-        parser.error(str(error))
-    # The command line comes last: if a flag is given twice, the last one counts.
-    arguments, _ = parser.parse_known_args(general + words)
-    (_, general), (_, words) = (parser.parse_known_args(some) for some in (general, words))
+    known = {field.name for recipe in RECIPES.values() for field in fields(recipe.config)}
+    known |= {"task", "seeds", "jobs", "folds"}
+    arguments, general, words, sections = cli.parse_with_section(
+        *(parser, argv, Path(__file__).with_name("configs")),
+        lambda file: config_files.yaml_to_argvs(file, "models", known),
+    )
+    models = {name: flags for section in sections for name, flags in section.items()}
     if arguments.task is None:
         parser.error(f"--task: give one of {', '.join(RECIPES)}")
     if any(word.partition("=")[0] == "--model_name_or_path" for word in (*general, *words)):

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import finetune
-from finetune import cli
+from finetune import cli, config_files
 from finetune.arguments import flag
 
 
@@ -127,7 +127,7 @@ def flags_of_run(config: ExportConfig, predictor: Any) -> Any:
     }
     recipe = configs[predictor.task.PIPELINE]
     file = Path(str(config.model_name_or_path)) / "run.yaml"
-    written = cli.read_settings(file) if file.is_file() else {}
+    written = config_files.read_settings(file) if file.is_file() else {}
     known = {own.name for own in fields(recipe)}
     found = replace(recipe(), **{key: value for key, value in written.items() if key in known})
     for name in ("train_file", "validation_file"):

@@ -30,6 +30,7 @@ from urllib.parse import urlsplit
 from finetune import cli
 from finetune.arguments import flag
 from finetune.files import printable, write_text
+from finetune.spelling import did_you_mean
 from recipes.public_data import DATA_SETS, Wanted, split_articles
 
 LARGEST = 200_000_000  # bytes of a download, and of a file that it holds
@@ -61,7 +62,7 @@ def fetch(config: FetchConfig) -> list[Path]:
     names = list(DATA_SETS) if names == ["all"] else names
     for name in names:
         if name not in DATA_SETS:
-            hint = cli.did_you_mean(name, DATA_SETS) or f"; choose from {', '.join(DATA_SETS)}"
+            hint = did_you_mean(name, DATA_SETS) or f"; choose from {', '.join(DATA_SETS)}"
             raise ValueError(f"--data_sets: unknown data set {name!r}{hint}")
     if config.list:
         for name, data_set in DATA_SETS.items():

@@ -18,17 +18,17 @@ from __future__ import annotations  # names of the lazy parts in signatures woul
 
 import argparse
 import os
-import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-from finetune import cli, data, training
+from finetune import cli, config_files, data, training
 from finetune.comparison.finished import DATA_FLAGS, IDLE_FLAGS, digest_of
 from finetune.files import printable
 from finetune.from_python import names_of_python
+from finetune.spelling import did_you_mean
 from recipes.__main__ import COMMANDS
 from recipes.compare import RECIPES, Recipe, recipe_of
 
@@ -178,7 +178,7 @@ def _checked(config: SearchConfig, recipe: Recipe) -> tuple[Any, dict[str, Any]]
     for name in ranges:
         if name not in defaults or name in _FIXED:
             problem = "no flag of this recipe" if name not in defaults else "a search cannot change this flag"
-            raise ValueError(f"search, {name}: {problem}{cli.did_you_mean(name, defaults.keys() - _FIXED - {name})}")
+            raise ValueError(f"search, {name}: {problem}{did_you_mean(name, defaults.keys() - _FIXED - {name})}")
         if config.search is not None and getattr(own, name) != defaults[name]:
             raise ValueError(f"--{name} {getattr(own, name)}: search has a range for it, too; leave one of them out")
     lowest = {name: one.ends()[0] for name, one in ranges.items()}
@@ -258,25 +258,16 @@ def parse(argv: Sequence[str] | None = None) -> SearchConfig:
     parser.add_argument(
         "--config", action="append", default=[], metavar="FILE.yaml", help="A file with flags; others override it."
     )
-    words = list(sys.argv[1:] if argv is None else argv)
-    known = {field.name for recipe in RECIPES.values() for field in fields(recipe.config)} | {
-        "task",
-        "trials",
-        "prune",
-    }
-    general: list[str] = []
-    sections = []
-    try:
-        for file in parser.parse_known_args(words)[0].config:
-            named = cli.config_file(file, Path(__file__).with_name("configs"))
-            more, section = cli.yaml_to_argv_and(named, "search", known)
-            general += more
-            sections += [(str(named), section)] if section is not None else []
-    except ValueError as error:
-        parser.error(printable(str(error)))
-    # The command line comes last: if a flag is given twice, the last one counts.
-    arguments, _ = parser.parse_known_args(general + words)
-    (_, general), (_, words) = (parser.parse_known_args(some) for some in (general, words))
+    known = {field.name for recipe in RECIPES.values() for field in fields(recipe.config)}
+    known |= {"task", "trials", "prune"}
+
+    def read(file: Path) -> tuple[list[str], tuple[str, Any]]:
+        flags, section = config_files.yaml_to_argv_and(file, "search", known)
+        return flags, (str(file), section)
+
+    arguments, general, words, sections = cli.parse_with_section(
+        parser, argv, Path(__file__).with_name("configs"), read
+    )
     if arguments.task is None:
         parser.error(f"--task: give one of {', '.join(RECIPES)}")
     kind = RECIPES[arguments.task].config
@@ -286,6 +277,8 @@ def parse(argv: Sequence[str] | None = None) -> SearchConfig:
     ranges: dict[str, Any] | None = None
     try:
         for file, section in sections:
+            if section is None:
+                continue
             some = trials.ranges_of_yaml(
                 file, section, names, lambda name, text: getattr(cli.parse(kind, [f"--{name}={text}"]), name)
             )

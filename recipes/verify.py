@@ -16,7 +16,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from finetune import cli, metrics, models, stages, tasks, training, verification
+from finetune import cli, config_files, metrics, models, stages, tasks, training, verification
 from finetune import data as texts  # `data` is what comes from Python
 from finetune.arguments import ModelArguments, flag
 from finetune.files import printable
@@ -99,7 +99,7 @@ def flags_of_run(config: VerifyConfig, report: Report) -> tuple[Recipe, Any]:
     file = report.folder / "run.yaml"
     if not file.is_file():
         raise ValueError(f"{file}: no such file; give the folder of a finished run")
-    written = cli.read_settings(file)
+    written = config_files.read_settings(file)
     known = {name: {own.name for own in fields(recipe.config)} for name, recipe in RECIPES.items()}
     name = min(known, key=lambda name: len(known[name] ^ written.keys()))
     if len(known[name] & written.keys()) < len(known[name]) / 2:

@@ -10,7 +10,7 @@ import pytest
 import torch
 import yaml
 
-from finetune import cli
+from finetune import cli, config_files
 from recipes import compare, search
 from recipes.language_model import LanguageModelConfig
 from recipes.ner import NerConfig
@@ -59,7 +59,7 @@ def test_round_trip(tmp_path):
         overwrite_output_dir=True,
         head="crf",
     )
-    assert cli.parse(NerConfig, ["--config", write(tmp_path, cli.to_yaml(config))]) == config
+    assert cli.parse(NerConfig, ["--config", write(tmp_path, config_files.to_yaml(config))]) == config
 
 
 @pytest.mark.parametrize(
@@ -139,10 +139,10 @@ def test_a_run_yaml_of_a_stranger(tmp_path, text, message):
     file = tmp_path / "run.yaml"
     file.write_text(text)
     if message is None:
-        assert cli.read_settings(file) in ({}, {"a": 1})
+        assert config_files.read_settings(file) in ({}, {"a": 1})
         return
     with pytest.raises(ValueError, match=f"^{re.escape(str(tmp_path))}/{re.escape(message)}") as refused:
-        cli.read_settings(file)
+        config_files.read_settings(file)
     assert len(str(refused.value)) < 600
 
 
@@ -153,15 +153,15 @@ def test_aliases_stand_for_nothing(tmp_path):
     file = tmp_path / "run.yaml"
     file.write_text("\n".join([*lines, "max_seq_length: *a8", "doc_stride: 3"]))
     tracemalloc.start()
-    assert cli.read_settings(file) == {"doc_stride": 3}
+    assert config_files.read_settings(file) == {"doc_stride": 3}
     assert tracemalloc.get_traced_memory()[1] < 10e6
     tracemalloc.stop()
 
 
 def test_what_a_run_writes_is_read_back(tmp_path):
     config = RECIPES["ner"](train_file="a: b\x1b\n#", learning_rate=1e-7, doc_stride=None, eval_strategy="no")
-    (tmp_path / "run.yaml").write_text(cli.to_yaml(config))
-    assert cli.read_settings(tmp_path / "run.yaml") == dataclasses.asdict(config)
+    (tmp_path / "run.yaml").write_text(config_files.to_yaml(config))
+    assert config_files.read_settings(tmp_path / "run.yaml") == dataclasses.asdict(config)
 
 
 def test_what_comes_from_a_file_does_not_steer_the_terminal():

@@ -7,7 +7,7 @@ from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any
 
-from finetune import cli, models
+from finetune import config_files, models
 from finetune.arguments import DataArguments, FoldArguments, TextFileArguments, WordFileArguments
 
 # Flags that do not change a run's weights and scores.
@@ -70,7 +70,7 @@ def state_of(config: Any, digest: str, metric: str) -> str:
     """
     folder = Path(config.output_dir)
     try:
-        there = cli.read_settings(folder / "run.yaml")
+        there = config_files.read_settings(folder / "run.yaml")
     except (OSError, ValueError):
         return "new"
     # A flag that is missing in run.yaml did not exist at that time. The run behaved as its default does.

@@ -19,11 +19,11 @@ import pyarrow.parquet
 from huggingface_hub import HfApi
 
 from finetune.arguments import DataArguments
-from finetune.cli import did_you_mean
 from finetune.data.conll import read_lines
 from finetune.data.json_lines import json_file_rows
 from finetune.data.labels import declare, tell_of_lost_labels
 from finetune.data.messages import listed, shown
+from finetune.spelling import did_you_mean
 
 logger = logging.getLogger(__name__)
 

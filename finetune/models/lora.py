@@ -22,10 +22,10 @@ from typing import Any
 import torch
 from torch import nn
 
-from finetune.cli import did_you_mean
 from finetune.models.cpu_dropout import use_fast_dropout
 from finetune.models.lora_flags import ALL_LINEAR, target_names
 from finetune.models.seq2seq_arguments import is_new_seq2seq
+from finetune.spelling import did_you_mean
 
 # The part of a layer's name after the number of its layer, as attention.self.query in encoder.layer.3.attention...
 _IN_A_LAYER = re.compile(r".*\.\d+\.(.+)")

@@ -5,9 +5,9 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
-from finetune.cli import did_you_mean
 from finetune.models.lora_flags import check_lora_flags, lora_defaults, refuse_lora
 from finetune.models.seq2seq_arguments import seq2seq_flags_without_use
+from finetune.spelling import did_you_mean
 
 BASELINES: dict[str, dict[str, Any]] = {
     "rnn": {"cell": "rnn", "bidirectional": False},

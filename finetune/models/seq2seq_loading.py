@@ -5,7 +5,6 @@ from typing import Any
 from transformers import AutoModelForSeq2SeqLM, GenerationConfig
 
 from finetune.arguments import DEFAULT_MODEL
-from finetune.cli import did_you_mean
 from finetune.models.configuration import RecurrentSeq2SeqConfig, TransformerSeq2SeqConfig
 from finetune.models.encoder_decoders import RecurrentForSeq2Seq
 from finetune.models.pretrained import load_config, load_pretrained, resolve
@@ -20,6 +19,7 @@ from finetune.models.seq2seq_transformer import TransformerForSeq2Seq
 from finetune.models.target_loss import start_and_end
 from finetune.models.tokenizer_fit import check_tokenizer, position_limit
 from finetune.models.warm_started import SharedEncoderDecoderConfig, new_warm_started, suited
+from finetune.spelling import did_you_mean
 
 _MOST_PARAMETERS = 10**9
 _KINDS = {

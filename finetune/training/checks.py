@@ -9,7 +9,7 @@ from accelerate.tracking import get_available_trackers
 from accelerate.utils import LoggerType
 
 from finetune.arguments import TrainingArguments
-from finetune.cli import did_you_mean
+from finetune.spelling import did_you_mean
 from finetune.training import folder as own
 
 

@@ -15,7 +15,7 @@ from typing import Any
 from accelerate import Accelerator
 from accelerate.utils import broadcast_object_list
 
-from finetune.cli import read_settings
+from finetune.config_files import read_settings
 from finetune.training.manifest import damage
 from finetune.training.saving import checkpoints, weights_folder
 

@@ -24,7 +24,8 @@ from accelerate.utils import (
     set_seed,
 )
 
-from finetune.cli import to_yaml, turn_bars_off
+from finetune.cli import turn_bars_off
+from finetune.config_files import to_yaml
 from finetune.files import match_modes, printable, remove, sync, write_text
 from finetune.from_python import typed
 from finetune.training import folder as own

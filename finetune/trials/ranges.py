@@ -16,7 +16,7 @@ from typing import Any
 
 import yaml
 
-from finetune.cli import did_you_mean
+from finetune.spelling import did_you_mean
 
 Value = Any  # of a flag: a number, a string, True, False or None
 _KEYS = ("low", "high", "step", "log")

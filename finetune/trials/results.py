@@ -11,7 +11,7 @@ from typing import Any
 from optuna.trial import FrozenTrial, TrialState
 
 from finetune import reporting, training
-from finetune.cli import to_yaml
+from finetune.config_files import to_yaml
 from finetune.files import write_text
 from finetune.trials.study import Search, locked
 

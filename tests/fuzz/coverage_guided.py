@@ -33,7 +33,11 @@ with atheris.instrument_imports(include=["finetune"]):
     import finetune.data.word_tables
 
 KNOWN = {"seed", "head", "learning_rate", "output_dir"}
-CONFIG = ("a.yaml", lambda path: finetune.cli.yaml_to_argv(path, KNOWN), b"seed: 1\nhead: crf\n? output_dir\n: ~\n")
+CONFIG = (
+    "a.yaml",
+    lambda path: finetune.config_files.yaml_to_argv(path, KNOWN),
+    b"seed: 1\nhead: crf\n? output_dir\n: ~\n",
+)
 
 
 def main() -> None:

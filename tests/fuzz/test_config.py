@@ -9,7 +9,7 @@ from damage import fuzz, refused
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from finetune import cli
+from finetune import cli, config_files
 from recipes.ner import NerConfig
 from recipes.pretrain import PretrainConfig
 
@@ -45,7 +45,7 @@ YAML = st.one_of(
 def test_any_config(path, content):
     path.write_bytes(content)
     try:
-        words = cli.yaml_to_argv(path, KNOWN)
+        words = config_files.yaml_to_argv(path, KNOWN)
     except ValueError as error:
         refused(path, error)
         return
@@ -77,5 +77,5 @@ def test_what_is_written_is_taken_back(path, config_class, choices):
     kinds = typing.get_type_hints(config_class)
     fields = choices.draw(st.lists(st.sampled_from(sorted(kinds)), max_size=8, unique=True))
     given_config = config_class(**{name: choices.draw(values(kinds[name]), label=name) for name in fields})
-    path.write_text(cli.to_yaml(given_config), encoding="utf-8")
+    path.write_text(config_files.to_yaml(given_config), encoding="utf-8")
     assert cli.parse(config_class, ["--config", str(path)]) == given_config

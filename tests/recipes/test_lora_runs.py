@@ -15,7 +15,7 @@ from safetensors.torch import load_file, save_file
 from transformers import AutoModelForTokenClassification, pipeline
 
 import finetune
-from finetune import cli, data, training
+from finetune import config_files, data, training
 from recipes.ner import NerConfig, finetune_ner
 from recipes.question_answering import QuestionConfig, finetune_questions
 from recipes.sentiment import SentimentConfig, finetune_sentiment
@@ -257,7 +257,7 @@ def test_two_processes_take_the_same_steps_and_resume(config, checkpoints, tmp_p
     (still / "config.json").write_text(json.dumps(settings))
 
     def two(own):
-        (tmp_path / "flags.yaml").write_text(cli.to_yaml(own))
+        (tmp_path / "flags.yaml").write_text(config_files.to_yaml(own))
         done = run_script("recipes/ner.py", "--config", tmp_path / "flags.yaml", processes=2)
         assert done.returncode == 0, done.stderr[-3000:]
 

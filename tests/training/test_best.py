@@ -18,7 +18,7 @@ from test_folder import KILLED, dies_at
 from torch.nn.functional import cross_entropy
 from transformers import AutoModelForTokenClassification
 
-from finetune import cli, data, training
+from finetune import config_files, data, training
 from finetune.models import load_tokenizer
 from finetune.training import best, loop, restart, saving
 from finetune.training.collapse import config_of_attempt
@@ -212,7 +212,9 @@ def test_weights_that_are_needed_and_gone_are_named(config, whole, tmp_path):
 def test_two_processes_average_as_one_does(config, tmp_path):
     """The second run of the script dies on both processes while it averages. It is resumed by the recipe."""
     flags = tmp_path / "flags.yaml"
-    flags.write_text(cli.to_yaml(replace(config, per_device_train_batch_size=2, output_dir=str(tmp_path / "unused"))))
+    flags.write_text(
+        config_files.to_yaml(replace(config, per_device_train_batch_size=2, output_dir=str(tmp_path / "unused")))
+    )
     done = run_script("tests/training/two_averaged.py", flags, tmp_path, processes=2)
     assert (tmp_path / "whole/all_results.json").exists(), done.stderr[-2000:]
     assert not (tmp_path / "killed/all_results.json").exists()

@@ -18,7 +18,7 @@ from processes import run_script
 from safetensors.torch import load_file
 from transformers import AutoModelForTokenClassification, LongformerConfig
 
-from finetune import cli, models, training
+from finetune import cli, config_files, models, training
 from finetune.arguments import ModelArguments
 from finetune.training.manifest import NEEDED, damage, write_manifest
 from finetune.training.saving import load_checkpoint, remove_old_checkpoints, save_checkpoint, weights_of
@@ -503,7 +503,7 @@ def test_another_number_of_processes(killed):
 
 def on_two_processes(config):
     file = Path(config.output_dir) / "flags.yaml"
-    file.write_text(cli.to_yaml(config))
+    file.write_text(config_files.to_yaml(config))
     return run_script("recipes/ner.py", "--config", file, processes=2)
 
 
