@@ -76,3 +76,9 @@ def write_text(path: Path, text: str) -> None:
     """Writes a text to a file, whole or not at all."""
     with whole_file(path) as file:
         file.write(text)
+
+
+def write_bytes(path: Path, content: bytes) -> None:
+    """Writes bytes to a file, whole or not at all."""
+    with whole_file(path) as file:
+        file.buffer.write(content)

@@ -9,13 +9,11 @@ from dataclasses import asdict, dataclass, is_dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from finetune import data, reporting
+from finetune import reporting
 from finetune.checking import consistency, distributions, duplicates, patches
-from finetune.checking.samples import ENTITIES, TAGS, Samples, gather
+from finetune.checking.samples import Samples, gather
 from finetune.checking.sections import Section
-from finetune.data.columns import find_columns, is_label, is_tags, is_words
-from finetune.data.readers import names_of
-from finetune.data.tables import is_text
+from finetune.data.readings import keeping_readings
 
 _TASKS = {
     "NerConfig": "tagging",
@@ -108,7 +106,8 @@ def checked(
         raise ValueError(f"--min_examples {min_examples}: must be at least 0")
     task = importlib.import_module(f"finetune.tasks.{_TASKS[type(config).__name__]}")
     config = replace(config, eval_strategy="no")  # type: ignore[type-var]  # nothing is held out
-    splits = task.read(config) if given is None else task.read(config, given)
+    with keeping_readings() as readings:
+        splits = task.read(config) if given is None else task.read(config, given)
     finished = None if run is None else _finished(config, task, splits, Path(run))
     samples = gather(splits, task.PIPELINE, similarity)
     sections = [
@@ -122,13 +121,13 @@ def checked(
     ]
     patch: list[dict[str, Any]] = []
     if label_errors:
-        section, patch = _label_errors(samples, config, folds, train)
+        section, patch = _label_errors(samples, readings, config, folds, train)
         sections.insert(0, section)
     return Report(samples, [section for section in sections if section is not None], patch)
 
 
 def _label_errors(
-    samples: Samples, config: Any, folds: int, train: Callable[..., Any] | None
+    samples: Samples, readings: Mapping[str, Any], config: Any, folds: int, train: Callable[..., Any] | None
 ) -> tuple[Section, list[dict[str, Any]]]:
     from finetune.checking import suspicious
 
@@ -136,36 +135,7 @@ def _label_errors(
         own = None if train is None else suspicious.network(config, train, Path(folder))
         found = suspicious.suspicions(samples, folds, own)
     model = "a linear model" if train is None else config.model_name_or_path
-    columns = {str(file): _columns(file, samples, config) for file in _files(config)}
-    return suspicious.section(samples, found, model), suspicious.records(samples, found, columns)
-
-
-def _files(config: Any) -> list[Path]:
-    if config.dataset_name == "samples":
-        return []  # a patch would change files of this package
-    names = (config.train_file, config.validation_file, config.test_file)
-    return [Path(name) for name in names if name is not None]
-
-
-def _columns(file: Path, samples: Samples, config: Any) -> dict[str, Any]:
-    """The columns of labels and words as a patch names them; no column for a form that cannot be corrected."""
-    suffix = file.suffix.lower()
-    if suffix in data.CONLL_ENDINGS and samples.kind in (ENTITIES, TAGS):
-        at = data.column_number(config.label_column_name)
-        return {"column": -1 if at is None else at, "word_column": data.column_number(config.text_column_name)}
-    if not file.is_file() or suffix not in (".jsonl", ".json", ".csv", ".tsv"):
-        return {"column": None}
-    asked = {"text_column_name": (config.text_column_name, "text", is_text)}
-    asked["label_column_name"] = (config.label_column_name, "label", is_label)
-    if samples.kind in (ENTITIES, TAGS):
-        asked["text_column_name"] = (config.text_column_name, "tokens", is_words)
-        asked["label_column_name"] = (config.label_column_name, "ner_tags", is_tags)
-    pair = getattr(config, "text_pair_column_name", None)
-    name = find_columns(file, asked, config.column_names, [pair] if pair else [])["label_column_name"]
-    if "," in name:
-        return {"column": None}  # a column of 0 and 1 for each label
-    present = names_of(file, config.column_names)
-    return {"column": present.index(name) if suffix in (".csv", ".tsv") else name}
+    return suspicious.section(samples, found, model), suspicious.records(samples, found, readings)
 
 
 def _of_tokenizer(samples: Samples, config: Any) -> list[Section]:

@@ -6,6 +6,7 @@ with what the model usually gives to samples with this label.
 
 from __future__ import annotations  # names of the lazy parts in signatures would import torch
 
+from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -124,9 +125,10 @@ def _several(samples: Samples, targets: np.ndarray, said: np.ndarray, names: lis
     from cleanlab.multilabel_classification import get_label_quality_scores
     from cleanlab.multilabel_classification.filter import find_label_issues
 
-    rows = [np.flatnonzero(row).tolist() for row in targets]
-    order = find_label_issues(rows, said, return_indices_ranked_by="self_confidence", n_jobs=1)
-    scores = get_label_quality_scores(rows, said)
+    some = ~targets.all(0)  # cleanlab does not take a label that every text has
+    rows = [np.flatnonzero(row).tolist() for row in targets[:, some]]
+    order = find_label_issues(rows, said[:, some], return_indices_ranked_by="self_confidence", n_jobs=1)
+    scores = get_label_quality_scores(rows, said[:, some])
     found = []
     for i in order:
         suggested = [name for name, share in zip(names, said[i], strict=True) if share >= 0.5]
@@ -209,12 +211,13 @@ def network(config: Any, recipe: Callable[..., Any], folder: Path) -> Callable[.
     return train
 
 
-def records(samples: Samples, found: list[Suspicion], columns: Mapping[str, Any]) -> list[dict[str, Any]]:
+def records(samples: Samples, found: list[Suspicion], readings: Mapping[str, Any]) -> list[dict[str, Any]]:
     """The lines of a patch file, which `finetune.checking.patches` applies.
 
     Args:
-        columns: by the file, the column of the labels and that of the words, as a patch has them.
+        readings: how each file was read, as `keeping_readings` gives it.
     """
+    sentences = _sentences(samples, readings)
     lines: dict[int, dict[str, Any]] = {}
     for own in found:
         place = samples.place(own.sample)
@@ -224,9 +227,10 @@ def records(samples: Samples, found: list[Suspicion], columns: Mapping[str, Any]
                 "accept": False,
                 "file": place[0],
                 "line": place[1][0] if isinstance(place[1], list) else place[1],
-                **columns.get(place[0], {"column": None}),
+                **({"sentence": sentences[own.sample]} if own.sample in sentences else {}),
                 "text": " ".join(samples.words[own.sample]),
                 "changes": [],
+                "read": readings.get(place[0]),
             },
         )
         change: dict[str, Any] = {"label": own.label, "new_label": own.suggested, "score": round(own.score, 6)}
@@ -234,3 +238,17 @@ def records(samples: Samples, found: list[Suspicion], columns: Mapping[str, Any]
             change = {"word": own.word, "token": samples.words[own.sample][own.word], **change}
         line["changes"].append(change)
     return list(lines.values())
+
+
+def _sentences(samples: Samples, readings: Mapping[str, Any]) -> dict[int, int]:
+    """Of samples that are sentences of a text with spans: the number of the sentence in its text, from 1 on."""
+    found: dict[int, int] = {}
+    seen: Counter[Any] = Counter()
+    for sample in range(len(samples)):
+        file, lines = samples.place(sample)
+        how = readings.get(file)
+        if how is not None and how.get("split_sentences"):
+            text = (int(samples.split[sample]), file, 0 if how["form"] == "brat" else lines[0])
+            seen[text] += 1
+            found[sample] = seen[text]
+    return found

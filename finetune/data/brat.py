@@ -22,7 +22,9 @@ from finetune.data.messages import shown
 from finetune.data.offset_units import Unit, in_unit, positions
 from finetune.files import remove
 
-_SPAN = re.compile(r"(T[^\t ]*)\t([^\t ]+) ([0-9]{1,12} [0-9]{1,12}(?:;[0-9]{1,12} [0-9]{1,12})*)\t([^\t]*)(?:\t.*)?")
+SPAN_LINE = re.compile(
+    r"(T[^\t ]*)\t([^\t ]+) ([0-9]{1,12} [0-9]{1,12}(?:;[0-9]{1,12} [0-9]{1,12})*)\t([^\t]*)(?:\t.*)?"
+)
 _OTHER = re.compile(r"[REAMN*#]")
 
 
@@ -41,10 +43,11 @@ def read_brat(folder: Path) -> list[MarkedText]:
     )
     if not names:
         raise ValueError(f"{folder}: no .txt file in this folder")
-    return [_read(name, name.relative_to(folder).as_posix()) for name in names]
+    return [read_document(name, name.relative_to(folder).as_posix()) for name in names]
 
 
-def _read(name: Path, document: str) -> MarkedText:
+def read_document(name: Path, document: str) -> MarkedText:
+    """A document: `name` with `.txt` and `.ann`. Raises ValueError as `read_brat`."""
     # Not `with_suffix`: the name of a document may have dots in it.
     text_file, mark_file = (name.with_name(name.name + ending) for ending in (".txt", ".ann"))
     if not text_file.is_file():
@@ -54,7 +57,7 @@ def _read(name: Path, document: str) -> MarkedText:
     annotated = mark_file.is_file()
     marks, others = [], Counter[str]()
     for number, line in enumerate(read_lines(mark_file) if annotated else (), start=1):
-        if found := _SPAN.fullmatch(line):
+        if found := SPAN_LINE.fullmatch(line):
             parts = [tuple(map(int, part.split())) for part in found[3].split(";")]
             marks.append(Mark(found[2], tuple((begin, end) for begin, end in parts), found[4], number))
         elif _OTHER.match(line):

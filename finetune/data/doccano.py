@@ -35,7 +35,7 @@ def read_doccano(path: Path) -> list[MarkedText]:
 
 def _read(path: Path, line: int, row: dict[str, Any]) -> MarkedText:
     where = place(path, line)
-    text, key = text_of(row, where), _key(row, where)
+    text, key = text_of(row, where), key_of(row, where)
     marks = [] if key is None or row[key] is None else row[key]
     if not isinstance(marks, list):
         raise ValueError(f"{where}: {key!r} is {shown(marks)}; it must be a list like [[0, 3, 'PER']]")
@@ -45,7 +45,8 @@ def _read(path: Path, line: int, row: dict[str, Any]) -> MarkedText:
     return MarkedText(text, found, str(row.get("id", abs(line))), path, line, key is not None, row, others)
 
 
-def _key(row: dict[str, Any], where: str) -> str | None:
+def key_of(row: dict[str, Any], where: str) -> str | None:
+    """The key of a record that has its spans; None if it has none of them."""
     keys = [key for key in _KEYS if key in row]
     if len(keys) > 1:
         raise ValueError(f"{where}: the spans are in {keys[0]!r} or in {keys[1]!r}; leave out one of them")
@@ -73,7 +74,7 @@ def with_doccano_spans(marked: MarkedText, spans: Iterable[Span], at: Sequence[i
     Args:
         at: the positions of the unit of the offsets (`offset_units.py`).
     """
-    key = _key(marked.row, "") or "label"
+    key = key_of(marked.row, "") or "label"
     objects = key == "entities" and not any(isinstance(mark, list) for mark in marked.row[key] or ())
     new: list[Any] = []
     for number, span in enumerate(spans, start=1):

@@ -38,13 +38,12 @@ def read_label_studio(path: Path) -> list[MarkedText]:
 def _read(path: Path, line: int, row: dict[str, Any]) -> MarkedText:
     where = place(path, line)
     key = _key(row, where)
-    given: Any = next((row[key] for key in _KEYS if row.get(key) is not None), [])
+    given = _annotations(row)
     if not isinstance(given, list):
         raise ValueError(f"{where}: 'annotations' is {shown(given)}; it must be a list of objects")
     if not all(isinstance(one, dict) and isinstance(one.get("result"), list) for one in given):
         raise ValueError(f"{where}: an annotation is {shown(given)}; it must be an object with a list 'result'")
-    usable = [one for one in given if not one.get("was_cancelled")]
-    chosen = next((one for one in usable if one.get("ground_truth")), usable[0] if usable else None)
+    usable, chosen = _usable(given), chosen_annotation(row)
     others = Counter({"annotations of texts that have several": max(len(usable) - 1, 0)})
     marks = []
     for result in chosen["result"] if chosen else ():
@@ -56,6 +55,20 @@ def _read(path: Path, line: int, row: dict[str, Any]) -> MarkedText:
     return MarkedText(row["data"][key], marks, document, path, line, chosen is not None, row, +others)
 
 
+def _annotations(row: dict[str, Any]) -> Any:
+    return next((row[key] for key in _KEYS if row.get(key) is not None), [])
+
+
+def _usable(given: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    return [one for one in given if not one.get("was_cancelled")]
+
+
+def chosen_annotation(row: dict[str, Any]) -> dict[str, Any] | None:
+    """The annotation of a task that is read; None if it has none."""
+    usable = _usable(_annotations(row))
+    return next((one for one in usable if one.get("ground_truth")), usable[0] if usable else None)
+
+
 def _key(row: dict[str, Any], where: str) -> str:
     """The key of the text in the data of a task."""
     data = row.get("data")
@@ -64,7 +77,7 @@ def _key(row: dict[str, Any], where: str) -> str:
             f"{where}: no 'data'; a task is an object like {WHAT}. In Label Studio, export JSON, and not JSON-MIN"
         )
     texts = [key for key, value in data.items() if isinstance(value, str)]
-    named = [item.get("to_name") for item in _results(row)]
+    named = [item.get("to_name") for item in results_of(row)]
     key = next((key for key in ("text", *named) if key in texts), texts[0] if len(texts) == 1 else None)
     if key is None:
         raise ValueError(f"{where}: 'data' has {listed(list(data))}; the text must have the name 'text'")
@@ -73,7 +86,7 @@ def _key(row: dict[str, Any], where: str) -> str:
     return key
 
 
-def _results(row: dict[str, Any]) -> list[dict[str, Any]]:
+def results_of(row: dict[str, Any]) -> list[dict[str, Any]]:
     """All labels of a task that can be seen without checks."""
     given = [one for key in (*_KEYS, "predictions") for one in _objects(row.get(key))]
     return [item for one in given for item in _objects(one.get("result")) if item.get("type") == "labels"]
@@ -112,7 +125,7 @@ def with_label_studio_spans(
         at: the positions of the unit of the offsets (`offset_units.py`).
         model: the version of the model, for the interface.
     """
-    names = next(((item.get("from_name"), item.get("to_name")) for item in _results(marked.row)), ("label", "text"))
+    names = next(((item.get("from_name"), item.get("to_name")) for item in results_of(marked.row)), ("label", "text"))
     results: list[dict[str, Any]] = []
     for number, span in enumerate(spans, start=1):
         begin, end = in_unit(span.begin, span.end, at)

@@ -39,6 +39,7 @@ from finetune.data.readers import (
     row_at,
     sources_of,
 )
+from finetune.data.readings import note_reading
 from finetune.data.tables import is_text
 from finetune.data.tags import plain_label
 
@@ -125,8 +126,10 @@ def read_labelled(
         labels: list[Any] = []
         for row, line in enumerate(lines):
             cells = [columns[flag][row] for flag in flags]
-            labels.append(_read(cells, flags, kind, label_separator, row_at(source, line)))
+            labels.append(label_of(cells, flags, kind, label_separator, row_at(source, line)))
         splits[split] = {"text": columns[text], "label": labels, "line": lines, "source": source}
+        note_reading(source, form="texts", labels=flags, kind=kind, separator=label_separator, **form)
+        note_reading(source, column_names=config.column_names)
         if text_pair:
             splits[split]["text_pair"] = columns[text_pair]
     named = (
@@ -181,8 +184,17 @@ def _detected(column: Sequence[Any], where: str) -> ProblemType:
     return "regression"
 
 
-def _read(cells: Sequence[Any], names: Sequence[str], kind: ProblemType, separator: str | None, where: str) -> Any:
-    """The label, the labels or the number of one text, from its cell, or from one cell for each label."""
+def label_of(cells: Sequence[Any], names: Sequence[str], kind: ProblemType, separator: str | None, where: str) -> Any:
+    """The label, the labels or the number of one text, from its cell, or from one cell for each label.
+
+    Args:
+        names: the column of each cell.
+        separator: what stands between several labels of a cell.
+        where: the place of the row, for messages.
+
+    Raises:
+        ValueError: for a cell that holds none.
+    """
     value, here = cells[0], f"{where}: column {names[0]!r} holds"
     if len(cells) > 1:
         flags = [_yes_or_no(cell, name, where) for cell, name in zip(cells, names, strict=True)]

@@ -236,7 +236,7 @@ def read_columns(
         return _read_dataset(source, names, "the data set")
     if source.is_dir():
         return _read_dataset(load_saved_split(source), names, str(source))
-    suffix = _kind(source, delimiter)
+    suffix = table_form(source, delimiter)
     if suffix == ".parquet":
         file = open_parquet(source)
         _check_columns(names, file.schema_arrow.names, str(source))
@@ -252,7 +252,7 @@ def read_columns(
     raise ValueError(f"{source}: unknown form {source.suffix!r}; give {_FORMS}")
 
 
-def _kind(path: Path, delimiter: str | None) -> str:
+def table_form(path: Path, delimiter: str | None) -> str:
     """The ending that says how a file is read. With a delimiter, a file of an unknown ending is a table, too."""
     suffix = path.suffix.lower()
     return ".csv" if delimiter is not None and suffix not in (".parquet", ".jsonl", ".json", ".tsv") else suffix
@@ -269,7 +269,7 @@ def names_of(
 
     The arguments are as for `read_columns`.
     """
-    suffix = _kind(source, delimiter) if isinstance(source, Path) and source.is_file() else ""
+    suffix = table_form(source, delimiter) if isinstance(source, Path) and source.is_file() else ""
     if suffix == ".parquet":
         return list(open_parquet(Path(str(source))).schema_arrow.names)
     if suffix in (".jsonl", ".json"):
@@ -298,7 +298,7 @@ def has_none_of(
     delimiter: str | None = None,
 ) -> bool:
     """Whether a table has none of these columns; of JSON, in no row. The arguments are as for `names_of`."""
-    if isinstance(source, Path) and source.is_file() and _kind(source, delimiter) in (".json", ".jsonl"):
+    if isinstance(source, Path) and source.is_file() and table_form(source, delimiter) in (".json", ".jsonl"):
         rows = (row for _, row in json_file_rows(source, encoding))
         return not any(isinstance(row, dict) and not row.keys().isdisjoint(names) for row in rows)
     return set(names).isdisjoint(names_of(source, column_names, encoding=encoding, delimiter=delimiter))

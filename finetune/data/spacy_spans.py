@@ -61,7 +61,7 @@ def with_spacy_spans(marked: MarkedText, spans: Iterable[Span], at: Sequence[int
         at: the positions of the unit of the offsets (`offset_units.py`).
     """
     row = {key: value for key, value in marked.row.items() if key not in _OF_THE_ANNOTATION}
-    starts, ends = (_tokens_by(key, row.get("tokens")) for key in ("start", "end"))
+    starts, ends = (tokens_by(key, row.get("tokens")) for key in ("start", "end"))
     row["spans"] = []
     for span in spans:
         begin, end = in_unit(span.begin, span.end, at)
@@ -72,7 +72,7 @@ def with_spacy_spans(marked: MarkedText, spans: Iterable[Span], at: Sequence[int
     return row
 
 
-def _tokens_by(key: str, tokens: Any) -> dict[int, int]:
+def tokens_by(key: str, tokens: Any) -> dict[int, int]:
     """The number of each of Prodigy's tokens, by the place where it begins or ends."""
     found = [token for token in tokens if isinstance(token, dict)] if isinstance(tokens, list) else []
     return {token[key]: token["id"] for token in found if isinstance(token.get(key), int) and "id" in token}

@@ -20,6 +20,7 @@ from finetune.data.doccano import read_doccano, with_doccano_spans
 from finetune.data.json_records import read_json_records, write_json_records
 from finetune.data.label_studio import read_label_studio, with_label_studio_spans
 from finetune.data.offset_units import UNITS, Unit, positions
+from finetune.data.readings import note_reading
 from finetune.data.spacy_spans import read_spacy, with_spacy_spans
 from finetune.data.words import split_words
 
@@ -151,6 +152,9 @@ def read_spans(
     if not isinstance(source, Path):
         raise ValueError(f"--file_format {form}: only files have this format; give --train_file")
     texts = SPAN_READERS[form](source)
+    for file in {text.source for text in texts}:
+        how = {"nested": nested, "span_offsets": unit, "split_sentences": split_sentences}
+        note_reading(file, form=form, folder=str(source), **how)
     check_unit(texts, unit)
     annotated = sum(text.annotated for text in texts)
     bare = not annotated and split != "train"

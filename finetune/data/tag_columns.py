@@ -14,7 +14,8 @@ from typing import Any, Literal
 from finetune.data.conll import check_tag
 from finetune.data.messages import listed, shown
 from finetune.data.readers import row_at
-from finetune.data.tags import SCHEMES, TAG, detect_scheme, runs_to_iob2, to_iob2
+from finetune.data.readings import note_reading
+from finetune.data.tags import SCHEMES, TAG, detect_scheme, runs_to_iob2, to_iob2, written_scheme
 
 logger = logging.getLogger(__name__)
 
@@ -106,12 +107,14 @@ def to_one_scheme(splits: dict[str, dict[str, Any]], runs: bool, asked: str) -> 
     if asked != "auto":
         for columns in splits.values():
             _check_prefixes(columns, asked)
+            note_reading(columns["source"], scheme=asked)
             read_as = SCHEMES[asked].read_as
             columns["ner_tags"] = [to_iob2(tags, read_as) for tags in columns["ner_tags"]]
         return
     schemes = {}  # split -> scheme, if the split has an entity
     for split, columns in splits.items():
         sentences: Sequence[list[str]] = columns["ner_tags"]
+        note_reading(columns["source"], scheme="types" if runs else written_scheme(sentences))
         if runs:
             columns["ner_tags"] = [runs_to_iob2(tags) for tags in sentences]
             continue

@@ -14,6 +14,7 @@ prefix that is not `O` is refused. If no tag has a prefix, the tags are plain, a
 
 import logging
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +40,7 @@ from finetune.data.readers import (
     row_at,
     sources_of,
 )
+from finetune.data.readings import note_reading
 from finetune.data.span_files import SPAN_READERS, read_spans, span_form
 from finetune.data.tag_columns import (
     Kind,
@@ -131,8 +133,11 @@ def read_tagged(
         source, form = sources[split], forms[split]
         if form in SPAN_READERS:
             return read_spans(source, form, split, nested=nested, unit=span_offsets, split_sentences=split_sentences)
+        note_reading(source, form=form or "lists", **asdict(layout), label_names=numbers)
         if form is not None:
+            note_reading(source, words=layout.asked[0], tags=layout.asked[1])  # a table knows them better
             return read_words(source, form, layout, split)
+        note_reading(source, words=words, tags=tags)
         return _read(source, words, tags, layout, numbers, split, document_column)
 
     columns = {split: read(split) for split in sources}
@@ -146,7 +151,10 @@ def read_tagged(
     kind = kind_of(columns["train"], declared, tagging)
     for own in columns.values():
         check_tags(own, kind)
-    if not kind.plain:
+    if kind.plain:
+        for own in columns.values():
+            note_reading(own["source"], scheme="plain")
+    else:
         to_one_scheme(columns, kind.runs, tagging_scheme)
     if keep_documents:
         _name_documents(columns | unlabelled)

@@ -200,15 +200,22 @@ def with_tags(sentence: Sentence, tags: Iterable[str]) -> str:
             cells, tag = lines[place].split("\t"), next(following)
             if "\t" in tag or (key is not None and re.search(r"[|=]", tag)):
                 raise ValueError(f"the label {shown(tag)} cannot be written into a cell of CoNLL-U")
-            cells[column] = tag if key is None else _with_pair(cells[column], key, tag)
+            cells[column] = tag if key is None else with_pair(cells[column], key, tag)
             lines[place] = "\t".join(cells)
     return "".join(line + "\n" for line in lines)
 
 
-def _with_pair(cell: str, key: str, tag: str) -> str:
+def with_pair(cell: str, key: str, tag: str, *, outside: bool = True) -> str:
+    """A cell of MISC or FEATS with a tag under a key. A tag `O` is not written if the cell does not have the key.
+
+    Args:
+        outside: whether a tag `O` may be written at all. If not, the pair is removed.
+    """
     pairs = [] if cell in ("", _BLANK) else cell.split("|")
     at = next((i for i, pair in enumerate(pairs) if pair.partition("=")[0] == key), None)
-    if at is not None:
+    if at is not None and tag == _OUTSIDE and not outside:
+        del pairs[at]
+    elif at is not None:
         pairs[at] = f"{key}={tag}"
     elif tag != _OUTSIDE:
         pairs.append(f"{key}={tag}")

@@ -13,6 +13,7 @@ from typing import Any
 from finetune.data.conll import Sentences, column_number
 from finetune.data.messages import listed, shown
 from finetune.data.readers import names_of, read_columns, row_at
+from finetune.data.readings import note_reading
 from finetune.data.tags import plain_label
 
 logger = logging.getLogger(__name__)
@@ -55,6 +56,7 @@ def read_word_table(
     columns, lines = read_columns(
         path, list(dict.fromkeys([word, tag, *ids])), column_names, encoding=encoding, delimiter=delimiter
     )
+    note_reading(path, words=word, tags=tag, sentences=",".join(ids))
     if len({word, tag, *ids}) < 2 + len(ids):
         raise ValueError(f"{path}: the words, the tags and the sentences must be in different columns")
     return _grouped(path, columns[word], columns[tag], [columns[name] for name in ids], lines, (word, tag, *ids))

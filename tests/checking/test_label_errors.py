@@ -6,8 +6,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 import finetune
 from finetune import checking, data
@@ -91,94 +89,6 @@ def test_a_wrong_tag_is_the_most_suspicious(tmp_path):
     assert (tmp_path / "train.conll").read_text() == "\n".join(lines)
     with pytest.raises(ValueError, match="exists already"):
         patches.apply_patch(patch, tmp_path / "new")
-
-
-def patched(folder, name, content, column, line, *changes, **more):
-    (folder / name).write_bytes(content if isinstance(content, bytes) else content.encode())
-    record = {"accept": True, "file": str(folder / name), "line": line, "column": column, "changes": list(changes)}
-    patches.write_patch(folder / "patch.jsonl", [record | more])
-    patches.apply_patch(folder / "patch.jsonl", folder / "new")
-    return (folder / "new" / name).read_bytes().decode()
-
-
-def word(at, token, label, new):
-    return {"word": at, "token": token, "label": label, "new_label": new}
-
-
-def test_a_file_keeps_all_but_the_label(tmp_path):
-    text = "# id = 1\nAda  NNP  S-PER\nsaw  VB  O\nNew  NNP  B-LOC\nYork  NNP  E-LOC\n\n# id = 2\nOslo  NNP  S-LOC\n"
-    new = patched(tmp_path, "a.conll", text, -1, 2, word(3, "York", "I-LOC", "O"), word(0, "Ada", "B-PER", "O"))
-    expected = text.replace("Ada  NNP  S-PER", "Ada  NNP  O").replace("B-LOC", "S-LOC").replace("E-LOC", "O")
-    assert new == expected
-
-
-@pytest.mark.parametrize(
-    ("name", "content", "column", "line", "changes", "expected"),
-    [
-        ("a.tsv", 'text\tlabel\r\n"a\tx\r\n', 1, 2, {"label": "x", "new_label": "y"}, 'text\tlabel\r\n"a\ty\r\n'),
-        (
-            "a.csv",
-            'label,text\nx,"two\nlines, ""so"""\nx,"b"\n',
-            0,
-            2,
-            {"label": "x", "new_label": "y,z"},
-            'label,text\n"y,z","two\nlines, ""so"""\nx,"b"\n',
-        ),
-        (
-            "a.jsonl",
-            '{"text":"a","label":1,"more":[1]}\n\n{"text": "é", "label": 0}\n',
-            "label",
-            3,
-            {"label": "0", "new_label": "1"},
-            '{"text":"a","label":1,"more":[1]}\n\n{"text": "é", "label": 1}\n',
-        ),
-        (
-            "a.jsonl",
-            '{"text": "a", "label": ["x", "y"]}\n',
-            "label",
-            1,
-            {"label": ["x", "y"], "new_label": []},
-            '{"text": "a", "label": []}\n',
-        ),
-    ],
-)
-def test_tables(tmp_path, name, content, column, line, changes, expected):
-    assert patched(tmp_path, name, content, column, line, changes) == expected
-
-
-def test_a_patch_that_does_not_fit_writes_nothing(tmp_path):
-    text = "Ada\tB-PER\nran\tO\n"
-    for line, change, message in (
-        (2, word(0, "ran", "O", "B-LOC"), "does not begin a sentence"),
-        (1, word(1, "Ada", "O", "B-LOC"), "word 1 of .* is not 'Ada'"),
-        (1, word(0, "Ada", "B-LOC", "O"), "has not the tag 'B-LOC'"),
-        (1, word(7, "Ada", "B-LOC", "O"), "word 7 of"),
-    ):
-        with pytest.raises(ValueError, match=message):
-            patched(tmp_path, "a.conll", text, -1, line, change)
-        assert not (tmp_path / "new").exists()
-    with pytest.raises(ValueError, match="has the label 'x', not 'z'"):
-        patched(tmp_path, "a.csv", "text,label\na,x\n", 1, 2, {"label": "z", "new_label": "y"})
-    with pytest.raises(ValueError, match="no row begins at"):
-        patched(tmp_path, "a.csv", "text,label\na,x\n", 1, 9, {"label": "x", "new_label": "y"})
-    with pytest.raises(ValueError, match="its form cannot be corrected"):
-        patched(tmp_path, "a.parquet", "", None, 1, {"label": "x", "new_label": "y"})
-    (tmp_path / "patch.jsonl").write_text('{"accept": "yes"}\n')
-    with pytest.raises(ValueError, match=r"patch.jsonl:1: not a line of a patch"):
-        patches.apply_patch(tmp_path / "patch.jsonl", tmp_path / "new")
-
-
-TAGS = st.lists(st.sampled_from(["O", "B-A", "B-B", "I-A", "I-B"]), max_size=8)
-
-
-@settings(max_examples=200, deadline=None)
-@given(TAGS, st.sampled_from(["IOB1", "IOB2", "IOE", "IOBES"]))
-def test_schemes_there_and_back(tags, scheme):
-    """The tags that come back name the same entities."""
-    proper = ["O"]
-    for tag in tags:
-        proper.append(f"B-{tag[2:]}" if tag[0] == "I" and proper[-1][2:] != tag[2:] else tag)
-    assert data.to_iob2(patches.from_iob2(proper, scheme), scheme) == proper
 
 
 def test_a_network_finds_the_wrong_label(tmp_path):

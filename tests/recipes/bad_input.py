@@ -153,6 +153,13 @@ def brat(text: str | None, marks: str) -> Change:
     return write
 
 
+def patch_line(file: str, accept: bool = True, new_label: str = "B-LOC", read: object = "CoNLL") -> str:
+    """A patch of one line, for the first word of a file."""
+    change = {"word": 0, "token": "Ada", "label": "B-PER", "new_label": new_label}
+    how = CONLL_READ if read == "CoNLL" else read
+    return json.dumps({"accept": accept, "file": file, "line": 1, "changes": [change], "read": how})
+
+
 def full(folder: Path) -> None:
     folder.mkdir()
     (folder / "notes.txt").write_text("mine")
@@ -191,6 +198,10 @@ SEARCH = "search --task ner --dataset_name samples --model_name_or_path bilstm -
 SEARCH_FILE = "search --task ner --train_file t.conll --model_name_or_path bilstm"
 MORE = "pretrain --dataset_name samples --max_seq_length 32 --model_name_or_path model"
 SERVE, VERIFY = "serve --model_name_or_path model", "verify --model_name_or_path model"
+APPLY = "check_data --apply patch.jsonl --output_dir out"
+CONLL_READ = dict.fromkeys(("words", "tags", "delimiter", "sentences", "column_names", "label_names"))
+CONLL_READ |= {"form": "conll", "comments": "auto", "encoding": "utf-8", "scheme": "IOB2"}
+BRAT_READ = {"form": "brat", "folder": "brat", "nested": "outer", "span_offsets": "auto", "split_sentences": False}
 GOOD = "Ada\tB-PER\nran\tO\n"
 CSV = "text,label\ngood,1\nbad,0\n"
 HINT = "Name the right one with --text_column_name, --text_pair_column_name or --label_column_name"
@@ -969,6 +980,34 @@ GROUPS: dict[str, list[Case]] = {
         Case("an untrained model", f"{SERVE} --port 0",
              "--model_name_or_path model: holds BertForMaskedLM; fine-tune it for words or for texts first",
              model="wordpiece"),
+    ],
+    "Correcting labels": [
+        Case("a patch that is not there", APPLY, "--apply patch.jsonl: no such file"),
+        Case("a patch of which nothing is accepted", APPLY,
+             'patch.jsonl: no line of it is accepted; set "accept": true in those that are right',
+             {"patch.jsonl": patch_line("a.conll", accept=False)}),
+        Case("a line of something else", APPLY,
+             "patch.jsonl:1: not a line of a patch, which has accept, file, line, read and changes, each change with "
+             "label and new_label", {"patch.jsonl": '{"accept": true}\n'}),
+        Case("rows from Python, or of the Hub", APPLY,
+             "patch.jsonl:1: data (train): only a file can be corrected; save this data as one, and check that",
+             {"patch.jsonl": patch_line("data (train)", read=None)}),
+        Case("a file that has changed since", APPLY,
+             "patch.jsonl:1: word 0 of a.conll:1 has not the tag 'B-PER'",
+             {"patch.jsonl": patch_line("a.conll"), "a.conll": "Ada B-LOC\nran O\n"}),
+        Case("a new label that is no tag", APPLY,
+             "patch.jsonl:1: new_label is 'LOC'; it must be a tag, as the old one is",
+             {"patch.jsonl": patch_line("a.conll", new_label="LOC"), "a.conll": "Ada B-PER\nran O\n"}),
+        Case("an entity that would be removed, and that a relation names", APPLY,
+             "patch.jsonl:1: brat/a.ann:1: T1 would be removed, but line 2 names it; remove that line first, or give "
+             "the entity another type",
+             {"brat": brat("Ada ran", "T1\tPER 0 3\tAda\nR1\tSees Arg1:T1 Arg2:T2\n"),
+              "patch.jsonl": patch_line("brat/a.ann", new_label="O", read=BRAT_READ)}),
+        Case("an entity under one that overlaps it", APPLY,
+             "patch.jsonl:1: 'Ada' (LOC) of a.jsonl:1 overlaps an annotation that was left out, or begins or ends "
+             "within a character; correct this text by hand",
+             {"a.jsonl": '{"text": "Ada ran", "label": [[0, 3, "PER"], [0, 3, "LOC"]]}\n',
+              "patch.jsonl": patch_line("a.jsonl", new_label="O", read=BRAT_READ | {"form": "doccano"})}),
     ],
     "Verifying a run": [
         Case("no folder", "verify", "--model_name_or_path is missing: give the folder of a finished run"),

@@ -22,6 +22,7 @@ from bad_input import ERRORS, GROUPS, OTHERS, Case, document
 from finetune import data, files
 from finetune.arguments import DataArguments
 from recipes import (
+    check_data,
     compare,
     distil,
     language_model,
@@ -46,7 +47,7 @@ RECIPES |= {
     "compare": compare,
 }
 TRAINING = set(RECIPES)  # these write to an output_dir
-RECIPES |= {"serve": serve, "verify": verify}
+RECIPES |= {"serve": serve, "verify": verify, "check_data": check_data}
 CASES = [pytest.param(case, id=f"{group}: {case.what}") for group, cases in GROUPS.items() for case in cases]
 SHAPE = {"hidden_size": 8, "embedding_size": 8, "char_features": "none"}  # of baselines
 TINY = SHAPE | {
