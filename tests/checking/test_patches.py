@@ -8,7 +8,7 @@ import datasets
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from hypothesis import assume, given, settings
+from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 
 from finetune import data
@@ -121,6 +121,7 @@ TREEBANK = """# newdoc
 CELLS = 'doc;s;w;t\n1;1;Ada;B-PER\n;;ran;O\n;2;"Oslo";"B-LOC"\n2;1;Rome;B-LOC'
 OF_WORDS = {
     "a scheme": ("a.conll", COLUMNS, "B-LOC\r\nYork  NNP  E-LOC", "S-PER\r\nYork  NNP  O", ""),
+    "an ill-formed tag stays": ("a.conll", "Ada E-PER\nsaw O\nOslo S-LOC\n", "S-LOC", "S-PER", ""),
     "UTF-16": ("a.conll", "\ufeff" + COLUMNS, "saw  VB  O", "saw  VB  S-PER", "encoding=utf-16-be"),
     "named columns": (
         "a.txt",
@@ -281,8 +282,17 @@ def marks_of(path, form, unit):
     return [[(mark.parts, mark.kind) for mark in one.marks] for one in data.read_marked(path, form, unit)]
 
 
-@settings(max_examples=60, deadline=None)
-@given(annotated(), st.sampled_from(["triples", "doccano", "spacy", "label_studio"]), st.sampled_from(list(UNITS)))
+SMILE = ("😀 Ada 😀 Zoë x", [(2, 5, "PER", 3), (6, 11, "LOC", 4)])
+
+
+@pytest.mark.parametrize("unit", UNITS)
+@pytest.mark.parametrize("form", ["triples", "doccano", "spacy", "label_studio"])
+@settings(max_examples=8, deadline=None)
+@given(case=annotated())
+@example(case=(*SMILE, [(2, 5, "ORG", 3), (6, 11, "LOC", 4)], "kind"))
+@example(case=(*SMILE, [(2, 5, "PER", 3), (8, 11, "LOC", 4)], "borders"))
+@example(case=(*SMILE, [(6, 11, "LOC", 4)], "missing"))
+@example(case=(*SMILE, [*SMILE[1], (12, 13, "LOC", 5)], "extra"))
 def test_spans_are_right_again(tmp_path_factory, case, form, unit):
     text, right, wrong, what = case
     folder = tmp_path_factory.mktemp("spans")
@@ -301,8 +311,11 @@ def test_spans_are_right_again(tmp_path_factory, case, form, unit):
         assert corrected.read_bytes() == files[0].read_bytes()
 
 
-@settings(max_examples=30, deadline=None)
-@given(annotated(), st.sampled_from(list(UNITS)))
+@pytest.mark.parametrize("unit", UNITS)
+@settings(max_examples=15, deadline=None)
+@given(case=annotated())
+@example(case=(*SMILE, [(2, 5, "PER", 3), (8, 11, "LOC", 4)], "borders"))
+@example(case=(*SMILE, [(6, 11, "LOC", 4)], "missing"))
 def test_a_folder_of_brat_is_right_again(tmp_path_factory, case, unit):
     text, right, wrong, what = case
     folder = tmp_path_factory.mktemp("brat")
