@@ -27,6 +27,7 @@ ROOT = Path(__file__).parents[1]
 PAGES = ["README.md", *sorted(f"docs/{path.name}" for path in (ROOT / "docs").glob("*.md"))]
 TEXTS = [*PAGES, "CONTRIBUTING.md", "CHANGELOG.md", "recipes/README.md", "benchmarks/README.md"]
 BLOCK = re.compile(r"(?:^<!-- ([^\n]*) -->\n)?^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+WRITTEN = re.compile(r"^cat > (\S+) <<'(\w+)'\n(.*?)^\2$", re.MULTILINE | re.DOTALL)  # files that a block writes
 GENERATED = ("flags.md", "samples.md")  # .ci/pages.py makes them; the test of the site looks at these links
 LINK = r"""(?:\]\(|(?:src|href)=")(?!https?:)([^)"\s]+)"""
 SHORT = {"max_steps": 2, "max_train_samples": 24, "max_eval_samples": 12, "per_device_train_batch_size": 8}
@@ -49,7 +50,7 @@ def blocks(page):
 
 def commands(code):
     """The commands of a block of shell: their words, and what an `echo` in front of a pipe says."""
-    code = re.sub(r"<<'(\w+)'.*?^\1$", "", code, flags=re.MULTILINE | re.DOTALL)  # files that a block writes
+    code = re.sub(r"<<'(\w+)'.*?^\1$", "", code, flags=re.MULTILINE | re.DOTALL)
     for line in code.replace("\\\n", " ").splitlines():
         *before, command = line.split(" | ")
         said = shlex.split(before[0])[1] + "\n" if before and before[0].startswith("echo ") else None
@@ -180,7 +181,11 @@ def run_blocks(page, marks, tiny, folder, monkeypatch, capfd):
         if block.language == "python":
             code = ast.fix_missing_locations(_Shorten().visit(ast.parse(block.code)))
             exec(compile(code, f"{page}:{block.line}", "exec"), names)
+        for name, _, content in WRITTEN.findall(block.code) if block.language == "sh" else ():
+            Path(name).write_text(content, encoding="utf-8")
         for words, said in commands(block.code) if block.language == "sh" else ():
+            if words[:2] == ["cat", ">"]:
+                continue
             module, rest = recipe(words)
             config = parsed(module, rest)
             more = shortened(config, tiny) if dataclasses.is_dataclass(config) else {}

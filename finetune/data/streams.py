@@ -73,7 +73,7 @@ def read_records(
         yield from table_records(lines, name, form, columns or TextColumns(), may_look_ahead=file.seekable())
     elif form == "jsonl":
         above: Any = None
-        for number, row in json_rows(Path(name), lines):
+        for number, row in json_rows(Path(name), _of_objects(lines, name)):
             sample = _sample(row, f"{name}:{number}")
             own = row.get(document_key) if document_key is not None else None
             document += own not in (None, "", above)
@@ -106,6 +106,19 @@ def _sample(row: Any, where: str) -> str | tuple[str, str] | list[str]:
         f'{where}: a line must be {{"text": "..."}}, {{"text": "...", "text_pair": "..."}}, '
         '{"tokens": ["...", ...]} or {"question": "...", "context": "..."}'
     )
+
+
+def _of_objects(lines: Iterable[tuple[int, str]], name: str) -> Iterator[tuple[int, str]]:
+    """The lines, if they do not begin a list."""
+    begun = False
+    for number, line in lines:
+        if not begun and line.lstrip().startswith("["):
+            raise ValueError(
+                f"{name}:{number}: this file is one list, but here each line must be an object; a file of doccano, "
+                "Label Studio or Prodigy needs --input_format doccano, label_studio or spacy"
+            )
+        begun = begun or bool(line.strip())
+        yield number, line
 
 
 def _numbered_lines(file: BinaryIO, name: str) -> Iterator[tuple[int, str]]:

@@ -65,6 +65,12 @@ def test_a_bad_line_is_named_after_the_good_ones(form, bad, message):
     assert [record.line for record in found] == ([1] if form == "conll" else [1, 2])
 
 
+@pytest.mark.parametrize("text", [b'\n[{"data": {"text": "a"}}]', b'\n[\n  {"text": "a"}\n]\n'])
+def test_a_list_is_told(text):
+    with pytest.raises(ValueError, match=r"some.file:2: this file is one list, .* needs --input_format doccano"):
+        list(read_records(io.BytesIO(text), "some.file", "jsonl"))
+
+
 def test_column_files_have_the_words_that_are_read_with_tags(shared, tmp_path):
     paths = [shared / "data/wnut17/test.conll", shared / "data/masakhaner/yor/test.conll", tmp_path / "odd.conll"]
     paths[-1].write_text("# id = 1\n-DOCSTART- O\n\n# O\n#NFL O\na B-X\n\n# a b\n# O\n")
