@@ -86,18 +86,7 @@ def read_labelled(
     flags = [name.strip() for name in label.split(",")]
     names = [text, *([text_pair] if text_pair else []), *flags]
     check_different(*names)
-    if not all(flags):
-        raise ValueError(f"--label_column_name {label}: names of columns, with a comma between two")
-    several = len(flags) > 1 or label_separator is not None
-    if several and problem_type not in (None, "multi_label_classification"):
-        raise ValueError(
-            f"--problem_type {problem_type}: several columns, or a --label_separator, are for several labels a text"
-        )
-    if label_separator == "" or (label_separator is not None and len(flags) > 1):
-        raise ValueError(
-            f"--label_separator {label_separator!r}: what stands between the labels of one cell is needed, for one "
-            "column of labels"
-        )
+    several = _several(label, flags, problem_type, label_separator)
     splits: dict[str, dict[str, Any]] = {}
     kind: ProblemType | None = "multi_label_classification" if several else problem_type
     sources = sources_of(config, "sentiment", given)
@@ -143,6 +132,23 @@ def read_labelled(
     features = {"text": pa.string(), "label": _TYPES[kind or "single_label_classification"]}
     features |= {"text_pair": pa.string()} if text_pair else {}
     return {name: as_dataset(name, split, features, config) for name, split in splits.items()}
+
+
+def _several(label: str, flags: Sequence[str], problem_type: ProblemType | None, separator: str | None) -> bool:
+    """Whether flags say that a text has several labels. Raises ValueError for flags that do not fit each other."""
+    if not all(flags):
+        raise ValueError(f"--label_column_name {label}: names of columns, with a comma between two")
+    several = len(flags) > 1 or separator is not None
+    if several and problem_type not in (None, "multi_label_classification"):
+        raise ValueError(
+            f"--problem_type {problem_type}: several columns, or a --label_separator, are for several labels a text"
+        )
+    if separator == "" or (separator is not None and len(flags) > 1):
+        raise ValueError(
+            f"--label_separator {separator!r}: what stands between the labels of one cell is needed, for one "
+            "column of labels"
+        )
+    return several
 
 
 def _has_none(column: list[Any] | None, blank: bool) -> bool:
