@@ -69,7 +69,10 @@ def check_place(name: str, flag: str) -> None:
     if flag == "--model_name_or_path" and name in COMPARED:
         raise ValueError(f"{flag} {name}: only recipes/compare.py trains this one")
     if flag == "--model_name_or_path" and name in BASELINES:
-        raise ValueError(f"{flag} {name}: this baseline is for words, texts and questions; name another model")
+        raise ValueError(
+            f"{flag} {name}: this baseline is for words, texts and questions; name another model, such as those of "
+            "docs/models.md"
+        )
     hint = did_you_mean(name, BASELINES) if flag == "--model_name_or_path" and not slash else ""
     if hint:
         raise ValueError(f"{flag} {name}: no such folder, and no baseline{hint}")

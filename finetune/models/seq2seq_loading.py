@@ -7,7 +7,6 @@ from transformers import AutoModelForSeq2SeqLM, GenerationConfig
 from finetune.arguments import DEFAULT_MODEL
 from finetune.models.configuration import RecurrentSeq2SeqConfig, TransformerSeq2SeqConfig
 from finetune.models.encoder_decoders import RecurrentForSeq2Seq
-from finetune.models.names import is_new_baseline
 from finetune.models.pretrained import load_config, load_pretrained, resolve
 from finetune.models.seq2seq_arguments import (
     RECURRENT,
@@ -81,11 +80,6 @@ def load_seq2seq(
 
 def _saved(arguments: Any) -> Any:
     name = arguments.model_name_or_path
-    if is_new_baseline(name):
-        raise ValueError(
-            f"--model_name_or_path {name}: this baseline is for words, texts and questions; from text to text there "
-            f"are {', '.join(SEQ2SEQ)}"
-        )
     hint = did_you_mean(name, SEQ2SEQ)
     if hint and "/" not in name:
         raise ValueError(f"--model_name_or_path {name}: no such folder, and no built-in encoder-decoder{hint}")

@@ -685,7 +685,8 @@ GROUPS: dict[str, list[Case]] = {
              {"runs": lambda path: (path / "ner").mkdir(parents=True)}),
         Case("a baseline of another task", "seq2seq --train_file pairs.jsonl --eval_strategy no "
              "--model_name_or_path gru", "--model_name_or_path gru: this baseline is for words, texts and questions; "
-             "from text to text there are …", {"pairs.jsonl": '{"source": "a", "target": "b"}\n' * 20}),
+             "name another model, such as those of docs/models.md",
+             {"pairs.jsonl": '{"source": "a", "target": "b"}\n' * 20}),
         Case("a misspelt baseline", "ner --dataset_name samples --model_name_or_path bi-lstm",
              "--model_name_or_path bi-lstm: no such folder, and no baseline; did you mean bilstm?"),
         Case("a model of a comparison alone", "sentiment --dataset_name samples --model_name_or_path svm",
