@@ -61,7 +61,13 @@ def on_page_markdown(markdown: str, page: Any, **_: Any) -> str:
     """The text of a page, with links to the pages of the site."""
     outside = {to: at for at, to in OUTSIDE.items()}
     at = outside.get(page.file.src_uri, f"docs/{page.file.src_uri}")
-    return LINK.sub(lambda found: found[1] + site_link(found[2], at), markdown)
+
+    def linked(found: re.Match[str]) -> str:
+        link = site_link(found[2], at)
+        # mkdocs turns links of Markdown into links to pages, but leaves HTML as it is.
+        return found[1] + (re.sub(r"\.md$", ".html", link) if found[1].endswith('"') else link)
+
+    return LINK.sub(linked, markdown)
 
 
 def site_link(target: str, at: str) -> str:
