@@ -205,7 +205,6 @@ def cut_windows(
             They are 0 where the sentence has several windows.
     """
     counts = np.diff(subwords.starts)  # (W,)
-    words_of = np.diff(sentence_offsets)  # (S,)
     sentence_starts = subwords.starts[sentence_offsets]  # (S + 1,), in tokens
     lengths = np.diff(sentence_starts)  # (S,)
 
@@ -217,13 +216,47 @@ def cut_windows(
     last_start = np.maximum(lengths - content, 0)
     window_start = sentence_starts[sentence_of_window] + np.minimum(k * step, last_start[sentence_of_window])
     window_length = np.minimum(lengths, content)[sentence_of_window]
-    has_long = bool((windows_of > 1).any())
     if around is not None:
         window_start = window_start - around[0][sentence_of_window]
         window_length = window_length + (around[0] + around[1])[sentence_of_window]
+    repeated = around is not None or bool((windows_of > 1).any())
+    row_offsets, tokens = _rows_of_windows(subwords, window_start, window_length, prefix, suffix, repeated)
 
-    # The tokens of all windows: the sentences' tokens, with special tokens around each window's.
-    row_offsets = _offsets(window_length + len(prefix) + len(suffix))  # (N + 1,)
+    shift = row_offsets[:-1] + len(prefix) - window_start  # (N,): place in the rows - place in all sentences
+    window = _windows_of_words(subwords, sentence_offsets, windows_of, first_window, content, step)  # (W,)
+    seen = np.flatnonzero(counts)  # the words that have a subword
+    first = subwords.starts[seen] + shift[window[seen]]
+    word_of_token = np.full(len(tokens["input_ids"]), -1, dtype=np.int64)
+    word_of_token[first] = seen
+    tokens["labels"] = np.full(len(word_of_token), IGNORE, dtype=np.int32)
+    tokens["labels"][first] = gold[seen]
+    if inside is not None:
+        # The further subwords, if they are in the same window.
+        last = row_offsets[np.searchsorted(row_offsets, first, side="right")] - len(suffix) - 1
+        more = np.minimum(counts[seen] - 1, last - first)
+        tokens["labels"][ranges(first + 1, more)] = np.repeat(inside[gold[seen]], more)
+
+    return Alignment(Rows(row_offsets, tokens), word_of_token, sentence_offsets, gold, counts, subwords)
+
+
+def _rows_of_windows(
+    subwords: Subwords,
+    begin: np.ndarray,
+    length: np.ndarray,
+    prefix: Sequence[int],
+    suffix: Sequence[int],
+    repeated: bool,
+) -> tuple[np.ndarray, dict[str, np.ndarray]]:
+    """The tokens of all windows, with special tokens around those of each.
+
+    Args:
+        begin, length: int64 (N,), the first of its tokens among all subwords, and how many they are.
+        repeated: whether some window shows tokens that another one shows, too. If not, all are copied at once.
+
+    Returns:
+        Where the rows begin, int64 (N + 1,), and the columns of the tokens.
+    """
+    row_offsets = _offsets(length + len(prefix) + len(suffix))
     T = int(row_offsets[-1])
     is_content = np.ones(T, dtype=bool)
     for i in range(len(prefix)):
@@ -231,48 +264,41 @@ def cut_windows(
     for i in range(len(suffix)):
         is_content[row_offsets[1:] - 1 - i] = False
     tokens = {}
-    repeated = has_long or around is not None
     for key, values in subwords.features.items():
         tokens[key] = np.zeros((T, *values.shape[1:]), dtype=values.dtype)
-        tokens[key][is_content] = values[ranges(window_start, window_length)] if repeated else values
+        tokens[key][is_content] = values[ranges(begin, length)] if repeated else values
     for i, token in enumerate(prefix):
         tokens["input_ids"][row_offsets[:-1] + i] = token
     for i, token in enumerate(suffix):
         tokens["input_ids"][row_offsets[1:] - len(suffix) + i] = token
+    return row_offsets, tokens
 
-    # The place of a word's first subword: in the only window of its sentence, or in the one with the most context.
-    shift = row_offsets[:-1] + len(prefix) - window_start  # (N,): place in the window - place in all sentences
-    first = subwords.starts[:-1] + np.repeat(np.append(shift, 0)[first_window[:-1]], words_of)  # (W,)
-    if has_long:
-        sentences = np.flatnonzero(windows_of > 1)
-        long = ranges(sentence_offsets[sentences], words_of[sentences])
+
+def _windows_of_words(
+    subwords: Subwords,
+    sentence_offsets: np.ndarray,
+    windows_of: np.ndarray,
+    first_window: np.ndarray,
+    content: int,
+    step: int,
+) -> np.ndarray:
+    """Of each word, int64 (W,): the window of its sentence that shows it with the most context."""
+    words_of = np.diff(sentence_offsets)
+    found = np.repeat(first_window[:-1], words_of)
+    sentences = np.flatnonzero(windows_of > 1)
+    if len(sentences):
+        words = ranges(sentence_offsets[sentences], words_of[sentences])
         sentence = np.repeat(sentences, words_of[sentences])
-        best = _most_context(
-            begin=subwords.starts[long] - sentence_starts[sentence],
-            size=counts[long],
-            length=lengths[sentence],
+        sentence_starts = subwords.starts[sentence_offsets]
+        found[words] += _most_context(
+            begin=subwords.starts[words] - sentence_starts[sentence],
+            size=np.diff(subwords.starts)[words],
+            length=np.diff(sentence_starts)[sentence],
             windows=windows_of[sentence],
             content=content,
             step=step,
         )
-        first[long] = subwords.starts[long] + shift[first_window[sentence] + best]
-    shown = np.arange(len(counts))
-    if not counts.all():
-        shown = np.flatnonzero(counts)
-        first, gold_shown = first[shown], gold[shown]
-    else:
-        gold_shown = gold
-    word_of_token = np.full(T, -1, dtype=np.int64)
-    word_of_token[first] = shown
-    tokens["labels"] = np.full(T, IGNORE, dtype=np.int32)
-    tokens["labels"][first] = gold_shown
-    if inside is not None:
-        # The further subwords, if they are in the same window.
-        last = row_offsets[np.searchsorted(row_offsets, first, side="right")] - len(suffix) - 1
-        more = np.minimum(counts[shown] - 1, last - first)
-        tokens["labels"][ranges(first + 1, more)] = np.repeat(inside[gold_shown], more)
-
-    return Alignment(Rows(row_offsets, tokens), word_of_token, sentence_offsets, gold, counts, subwords)
+    return found
 
 
 def encode_words(tokenizer: Any, words: pa.Array | list[str]) -> Subwords:
