@@ -23,6 +23,16 @@ _NOT_BOUNDED = np.iinfo(np.int64).max
 
 
 @dataclass(frozen=True)
+class _Special:
+    """The ids before, between and after two texts, and whether the tokenizer tells the two apart by type."""
+
+    prefix: list[int]
+    middle: list[int]
+    suffix: list[int]
+    kinds: bool
+
+
+@dataclass(frozen=True)
 class QuestionWindows:
     """Windows, and the way back from their tokens to characters."""
 
@@ -101,8 +111,8 @@ def window_questions(
         raise ValueError(
             f"--max_seq_length {max_seq_length}: 16 is the least that leaves room for a question and a passage"
         )
-    prefix, middle, suffix, kinds = _special_tokens(tokenizer)
-    room = max_seq_length - len(prefix) - len(middle) - len(suffix)
+    special = _special_tokens(tokenizer)
+    room = max_seq_length - len(special.prefix) - len(special.middle) - len(special.suffix)
     distinct = {text: i for i, text in enumerate(dict.fromkeys(passages))}
     passage_of = np.array([distinct[text] for text in passages], dtype=np.int64)  # (Q,)
     asked, _ = _encode(questions, tokenizer)
@@ -122,41 +132,17 @@ def window_questions(
     windows_of = np.where(total > content, 1 + -(-(total - content) // step), 1)
     question_of = np.repeat(np.arange(len(questions)), windows_of)  # (N,)
     k = np.arange(len(question_of)) - np.repeat(np.cumsum(windows_of) - windows_of, windows_of)
-    at = np.minimum(
-        k * step[question_of], np.maximum(total - content, 0)[question_of]
-    )  # the last ends with the passage
+    last = np.maximum(total - content, 0)[question_of]  # the last window ends with the passage
+    at = np.minimum(k * step[question_of], last)
     shown = np.minimum(content, total)[question_of]
-
-    # The tokens of all rows.
-    lengths = (len(prefix), length[question_of], len(middle), shown, len(suffix))
-    offsets = np.concatenate([[0], np.cumsum(sum(lengths), dtype=np.int64)])
-    lead = len(prefix) + length[question_of] + len(middle)
     first_token = told["starts"][passage_of][question_of] + at
-    to_question = ranges(offsets[:-1] + len(prefix), length[question_of])
-    to_passage = ranges(offsets[:-1] + lead, shown)
-    tokens: dict[str, np.ndarray] = {}
-    for key in ("input_ids", "char_ids"):
-        if key in told:
-            tokens[key] = np.zeros((offsets[-1], *told[key].shape[1:]), dtype=told[key].dtype)
-            tokens[key][to_question] = asked[key][ranges(asked["starts"][:-1][question_of], length[question_of])]
-            tokens[key][to_passage] = told[key][ranges(first_token, shown)]
-    begins = (offsets[:-1], offsets[:-1] + len(prefix) + length[question_of], offsets[1:] - len(suffix))
-    for begin, ids in zip(begins, (prefix, middle, suffix), strict=True):
-        for i, token in enumerate(ids):
-            tokens["input_ids"][begin + i] = token
-    tokens["passage"] = np.zeros(offsets[-1], dtype=np.int8)
-    tokens["passage"][to_passage] = 1
-    tokens["passage"][offsets[:-1]] = 1  # no answer
-    if kinds or token_types:
-        tokens["token_type_ids"] = np.zeros(offsets[-1], dtype=np.int32)
-        after = ranges(offsets[:-1] + lead, shown + len(suffix))
-        tokens["token_type_ids"][after] = 1
-
+    begins = (asked["starts"][:-1][question_of], first_token)
+    lengths = (length[question_of], shown)
     windows = QuestionWindows(
-        rows=Rows(offsets, tokens),
+        rows=_rows_of_windows((asked, told), begins, lengths, special, token_types),
         question_of=question_of,
         first_token=first_token,
-        lead=lead,
+        lead=len(special.prefix) + lengths[0] + len(special.middle),
         shown=shown,
         passage_length=total[question_of],
         at=at,
@@ -166,6 +152,44 @@ def window_questions(
         answers_lost=0,
     )
     return windows if answers is None else _with_targets(windows, answers, told["starts"][passage_of], total)
+
+
+def _rows_of_windows(
+    features: tuple[dict[str, np.ndarray], dict[str, np.ndarray]],
+    begins: tuple[np.ndarray, np.ndarray],
+    lengths: tuple[np.ndarray, np.ndarray],
+    special: _Special,
+    token_types: bool,
+) -> Rows:
+    """The tokens of all windows: of a question and of a part of its passage, with special tokens around them.
+
+    Args:
+        features: the tokens of all questions, and of all passages.
+        begins, lengths: int64 (N,) each: of the question of each window, and of what it shows of the passage.
+    """
+    prefix, middle, suffix = special.prefix, special.middle, special.suffix
+    asked, told = features
+    length, shown = lengths
+    size = len(prefix) + length + len(middle) + shown + len(suffix)  # (N,)
+    offsets = np.concatenate([[0], np.cumsum(size, dtype=np.int64)])
+    lead = offsets[:-1] + len(prefix) + length + len(middle)  # where the passage begins
+    to_question, to_passage = ranges(offsets[:-1] + len(prefix), length), ranges(lead, shown)
+    tokens: dict[str, np.ndarray] = {}
+    for key in ("input_ids", "char_ids"):
+        if key in told:
+            tokens[key] = np.zeros((offsets[-1], *told[key].shape[1:]), dtype=told[key].dtype)
+            tokens[key][to_question] = asked[key][ranges(begins[0], length)]
+            tokens[key][to_passage] = told[key][ranges(begins[1], shown)]
+    for place, ids in ((offsets[:-1], prefix), (lead - len(middle), middle), (offsets[1:] - len(suffix), suffix)):
+        for i, token in enumerate(ids):
+            tokens["input_ids"][place + i] = token
+    tokens["passage"] = np.zeros(offsets[-1], dtype=np.int8)
+    tokens["passage"][to_passage] = 1
+    tokens["passage"][offsets[:-1]] = 1  # no answer
+    if special.kinds or token_types:
+        tokens["token_type_ids"] = np.zeros(offsets[-1], dtype=np.int32)
+        tokens["token_type_ids"][ranges(lead, shown + len(suffix))] = 1
+    return Rows(offsets, tokens)
 
 
 def _with_targets(
@@ -221,8 +245,8 @@ def _encode(texts: Sequence[str], tokenizer: Any) -> tuple[dict[str, np.ndarray]
     return flat, places
 
 
-def _special_tokens(tokenizer: Any) -> tuple[list[int], list[int], list[int], bool]:
-    """The ids before, between and after two texts, and whether the tokenizer tells the two apart by type."""
+def _special_tokens(tokenizer: Any) -> _Special:
+    """The special tokens of a pair of texts."""
     pair = tokenizer("x", "x")
     ids = pair["input_ids"]
     sides = pair.encodings[0].sequence_ids
@@ -234,4 +258,4 @@ def _special_tokens(tokenizer: Any) -> tuple[list[int], list[int], list[int], bo
     prefix, middle, suffix = ids[: first[0]], ids[first[-1] + 1 : second[0]], ids[second[-1] + 1 :]
     if not prefix:
         prefix = [tokenizer.sep_token_id]
-    return prefix, middle, suffix, "token_type_ids" in pair
+    return _Special(prefix, middle, suffix, "token_type_ids" in pair)
