@@ -97,6 +97,7 @@ PRACTICES: dict[str, tuple[str, list[str]]] = {
     "crf": ("defaults", ["--head", "crf"]),
     "lora": ("defaults", ["--lora_r", "8"]),
     "document": ("defaults", ["--context", "document", "--context_size", "32", "--num_train_epochs", "2"]),
+    "document-same-epochs": ("defaults", ["--context", "document", "--context_size", "32"]),
     "side-by-side": ("defaults", ["--context", "side_by_side", "--per_device_train_batch_size", "6"]),
 }
 
