@@ -26,11 +26,21 @@ from finetune.checking.patched_brat import with_brat_spans
 from finetune.checking.patched_labels import with_labels
 from finetune.checking.patched_records import with_spans_of_records
 from finetune.checking.patched_tags import with_tags_of_patch
-from finetune.data.conll import read_lines
+from finetune.data.conll import COMMENTS, read_lines
+from finetune.data.file_flags import check_delimiter, check_encoding
+from finetune.data.tags import SCHEMES
 from finetune.files import remove, write_bytes, write_text
 
 Records = list[tuple[str, dict[str, Any]]]  # lines of a patch, each with its place
 
+# What says how a file was read, and the types of its values.
+_KINDS: dict[str, Any] = {
+    **dict.fromkeys(("form", "kind", "encoding", "comments", "folder", "nested", "span_offsets", "scheme"), str),
+    **dict.fromkeys(("words", "tags", "sentences", "delimiter", "column_names", "separator"), str | None),
+    "labels": list,
+    "label_names": list | None,
+    "split_sentences": bool,
+}
 _TABLE = {"encoding", "delimiter", "column_names"}
 _OF_WORDS = _TABLE | {"words", "tags", "comments", "sentences", "label_names", "scheme"}
 _OF_SPANS = {"folder", "nested", "span_offsets", "split_sentences"}
@@ -117,7 +127,7 @@ def _lines(patch: Path) -> list[str]:
 
 
 def _record(line: str, where: str) -> dict[str, Any]:
-    keys = "accept, file, line, read and changes, each change with label and new_label"
+    keys = "accept, file, line, read (as the check wrote it) and changes, each change with label and new_label"
     try:
         record = json.loads(line)
         good = isinstance(record["accept"], bool) and isinstance(record["file"], str)
@@ -127,7 +137,8 @@ def _record(line: str, where: str) -> dict[str, Any]:
         how = record["read"]
         if good and how is not None:
             of_words = how["form"] != "texts"
-            good = _FORMS[how["form"]][1] <= how.keys() and all(
+            good = _FORMS[how["form"]][1] <= how.keys() and _as_written(how)
+            good = good and all(
                 isinstance(one.get("word"), int) and isinstance(one.get("token"), str)
                 if of_words
                 else "word" not in one
@@ -139,6 +150,17 @@ def _record(line: str, where: str) -> dict[str, Any]:
         raise ValueError(f"{where}: not a line of a patch, which has {keys}")
     found: dict[str, Any] = record
     return found
+
+
+def _as_written(how: Mapping[str, Any]) -> bool:
+    """Whether the values of `read` are such as a check writes."""
+    if any(not isinstance(value, _KINDS[key]) for key, value in how.items()):
+        return False
+    if "encoding" in how:
+        check_encoding(how["encoding"])
+        check_delimiter(how["delimiter"])
+    known = how.get("scheme", "plain") in {"plain", "types", *SCHEMES} and how.get("comments", "auto") in COMMENTS
+    return known and how.get("labels") != []
 
 
 def _check_file(file: Path, how: Mapping[str, Any] | None, where: str) -> None:

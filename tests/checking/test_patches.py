@@ -475,3 +475,32 @@ def test_a_patch_that_does_not_fit_writes_nothing(tmp_path):
     with pytest.raises(ValueError, match=r"data \(train\): only a file can be corrected"):
         patches.apply_patch(tmp_path / "patch.jsonl", tmp_path / "new")
     assert not (tmp_path / "new").exists()
+
+
+DAMAGED = (5, None, [], {}, "no such thing", True, -1, "\0")
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "kind", "flags"),
+    [
+        ("a.conll", "Ada B-PER\nran O\n", NerConfig, {}),
+        ("a.csv", "text,label\na,x\nb,y\n", SentimentConfig, {}),
+        ("a.jsonl", '{"text": "Ada ran", "label": [[0, 3, "PER"]]}\n', NerConfig, {"file_format": "doccano"}),
+    ],
+)
+def test_a_reading_that_a_person_has_damaged_is_applied_or_refused(name, content, kind, flags, tmp_path):
+    (tmp_path / name).write_text(content)
+    config = kind(train_file=str(tmp_path / name), model_name_or_path="bilstm", eval_strategy="no", **flags)
+    how = splits_of(config)[2][str(tmp_path / name)]
+    change = {"label": "x", "new_label": "y"} if name == "a.csv" else word(0, "Ada", "B-PER", "O")
+    record = {"accept": True, "file": str(tmp_path / name), "line": 2 if name == "a.csv" else 1, "changes": [change]}
+    refused = 0
+    for i, (key, value) in enumerate([("", ""), *itertools.product(how, DAMAGED)]):
+        patches.write_patch(tmp_path / "patch.jsonl", [record | {"read": how | ({key: value} if key else {})}])
+        try:
+            patches.apply_patch(tmp_path / "patch.jsonl", tmp_path / f"new{i}")
+        except ValueError:
+            refused += 1
+            if not key:
+                raise
+    assert refused > 3 * len(how)

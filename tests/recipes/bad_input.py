@@ -991,8 +991,8 @@ GROUPS: dict[str, list[Case]] = {
              'patch.jsonl: no line of it is accepted; set "accept": true in those that are right',
              {"patch.jsonl": patch_line("a.conll", accept=False)}),
         Case("a line of something else", APPLY,
-             "patch.jsonl:1: not a line of a patch, which has accept, file, line, read and changes, each change with "
-             "label and new_label", {"patch.jsonl": '{"accept": true}\n'}),
+             "patch.jsonl:1: not a line of a patch, which has accept, file, line, read (as the check wrote it) and "
+             "changes, each change with label and new_label", {"patch.jsonl": '{"accept": true}\n'}),
         Case("rows from Python, or of the Hub", APPLY,
              "patch.jsonl:1: data (train): only a file can be corrected; save this data as one, and check that",
              {"patch.jsonl": patch_line("data (train)", read=None)}),
