@@ -394,6 +394,8 @@ class Predictor:
         """
         if isinstance(samples, str):
             raise ValueError("the samples are one string; give a list of them")
+        if hasattr(samples, "columns"):  # a frame of pandas or polars
+            raise ValueError("the samples are a table; give the list of one column, such as list(frame['text'])")
         for i, sample in enumerate(samples):
             try:
                 self.check(sample)

@@ -99,7 +99,9 @@ class PredictConfig:
         "NER", "Treebanks: where the labels are written to: a column (upos), or a key of MISC (NER) or feats.KEY."
     )
     delimiter: str | None = flag(
-        None, "Column files: what stands between two columns [a tab if the first row has one, else spaces]."
+        None,
+        "What stands between two columns: one character, or tab or space [a comma in .csv, a tab in .tsv; in column "
+        "files a tab if the first row has one, else spaces].",
     )
     tagging_scheme: Literal["IOB1", "IOB2", "IOE1", "IOE2", "IOBES", "BILOU", "BMES"] | None = flag(
         None,

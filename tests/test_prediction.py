@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from accelerate.state import AcceleratorState
@@ -316,6 +317,7 @@ def test_a_word_without_a_subword_is_outside_wherever_o_stands(checkpoints, tmp_
     ("given", "message"),
     [
         ("one text", "the samples are one string"),
+        (pd.DataFrame({"text": ["a"]}), r"the samples are a table; give the list of one column, such as list\(frame"),
         ([("a", "b")], "sample 0: this model labels words: give a text or a list of words"),
         (["a", None], "sample 1: this model labels words"),
         ([["a", 1]], "sample 0: this model labels words"),

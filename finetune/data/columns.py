@@ -76,9 +76,10 @@ def find_columns(
 
 
 def is_label(column: Sequence[Any]) -> bool:
-    """Whether a column may hold labels: few and short ones, each of them often; or lists of strings."""
+    """Whether a column may hold labels: few and short ones, each of them often (some may be missing); or lists."""
     if all(isinstance(cell, list) and all(isinstance(label, str) for label in cell) for cell in column):
         return True
+    column = [cell for cell in column if cell is not None and cell != ""]  # a missing label is found, and told, later
     if not all(isinstance(cell, (str, int)) and 0 < len(str(cell).split()) <= SHORT for cell in column):
         return False
     return 2 <= len(set(column)) <= min(len(column) / 2, _MOST_LABELS)

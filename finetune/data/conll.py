@@ -435,7 +435,11 @@ def read_lines(path: str | os.PathLike[str], *, byte_order_mark: bool = False, e
             raise ValueError(f"{path}: not {encoding}: {error}; give another --encoding") from error
         read = error.object  # without the byte-order mark; the error counts from after it
         line = _line_ends(read[: error.start].decode(encoding, "replace")) + 1
-        hint = "convert the file, for example with iconv" if utf8 else "give another --encoding"
+        hint = "give another --encoding"
+        if utf8:
+            hint = (
+                "convert the file, for example with iconv, or give --encoding (such as cp1252) if the command has it"
+            )
         name = "UTF-8" if utf8 else encoding
         raise ValueError(f"{path}:{line}: not {name} (byte 0x{read[error.start]:02x}); {hint}") from error
     if not utf8 and not byte_order_mark:

@@ -216,6 +216,8 @@ def label_of(cells: Sequence[Any], names: Sequence[str], kind: ProblemType, sepa
                 f"{here} {shown(value)}; several labels need --problem_type multi_label_classification, and a list "
                 "in every row"
             )
+        if value is None or not str(value).strip():
+            raise ValueError(f"{here} {shown(value)}; a label is missing: give one, or leave this text out")
         return _label(value, f"{here} {shown(value)}")
     if separator is not None and isinstance(value, (str, int)):
         value = str(value).split(separator) if plain_label(str(value)) else []

@@ -9,6 +9,17 @@ def shown(value: object, limit: int = 60) -> str:
     return text if len(text) <= limit else f"{text[: limit // 2]}...{text[-limit // 4 :]}"
 
 
+def delimiter_hint(header: Sequence[str], delimiter: str | None) -> str:
+    """Which `--delimiter` a table needs that seems to have one column because no delimiter was given; or nothing."""
+    if delimiter is not None or len(header) != 1:
+        return ""
+    found = next((name for name, mark in _DELIMITERS.items() if mark in header[0]), None)
+    return f" (is {found} between the columns? then give --delimiter {found}, if the command has it)" if found else ""
+
+
+_DELIMITERS = {"';'": ";", "tab": "\t", "'|'": "|", "','": ","}
+
+
 def listed(names: Sequence[object], limit: int = 20) -> str:
     """The names with commas between them. If there are many, the first ones and the number of the others."""
     first = ", ".join(shown(name) for name in names[:limit])

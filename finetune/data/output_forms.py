@@ -67,9 +67,12 @@ def as_text(record: Record, answer: Answer) -> str:
 
 
 def as_csv(record: Record, answer: Answer) -> str:
-    """A row of a CSV file, with the columns of the input and those of the answer; the names of these for the head."""
+    """A row of a CSV file, with the columns of the input and those of the answer; the names of these for the head.
+
+    The delimiter is that of the input, if this is CSV.
+    """
     text = io.StringIO()
-    csv.writer(text, lineterminator="\n").writerow(_cells(record, answer))
+    csv.writer(text, delimiter=record.delimiter, lineterminator="\n").writerow(_cells(record, answer))
     return text.getvalue()
 
 
@@ -116,7 +119,7 @@ def with_head(records: Iterable[Record], name: str) -> Iterator[Record]:
             names = list(record.row)
             if not record.head:
                 empty: Any = ("", "") if isinstance(record.sample, tuple) else type(record.sample)()
-                yield Record(record.line, empty, {own: own for own in names}, head=True)
+                yield Record(record.line, empty, {own: own for own in names}, delimiter=record.delimiter, head=True)
         elif record.asks and list(record.row) != names:
             raise ValueError(
                 f"{name}:{record.line}: has {listed(list(record.row))}, but the first one has {listed(names)}; in a "

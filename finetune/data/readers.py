@@ -22,7 +22,7 @@ from finetune.arguments import DataArguments
 from finetune.data.conll import read_lines
 from finetune.data.json_lines import json_file_rows
 from finetune.data.labels import declare, tell_of_lost_labels
-from finetune.data.messages import listed, shown
+from finetune.data.messages import delimiter_hint, listed, shown
 from finetune.spelling import did_you_mean
 
 logger = logging.getLogger(__name__)
@@ -31,7 +31,9 @@ SPLITS = ("train", "validation", "test")
 _OTHER_NAMES = ("dev", "valid", "val", "devel", "development")  # of a data set's validation split
 _SAVED = ("dataset_info.json", "dataset_dict.json")  # one of them is in a folder of save_to_disk
 _HUB_FILES = (".csv", ".tsv", ".json", ".jsonl", ".parquet")
-_FORMS = "a .conll, .jsonl, .csv, .tsv or .parquet file, or a folder written by save_to_disk"
+_FORMS = (
+    "a .jsonl, .csv, .tsv or .parquet file, a folder written by save_to_disk, or for words with tags a .conll file"
+)
 
 _test_is_read: ContextVar[bool] = ContextVar("test_is_read", default=True)
 _unlabelled: ContextVar[dict[str, datasets.Dataset] | None] = ContextVar("unlabelled", default=None)
@@ -391,7 +393,8 @@ def _read_delimited(
             if header is None:
                 header = cells
                 _check_once(header, f"{path}:{line}")
-                _check_columns(names, header, f"{path}:{line}", " (no header line? then give --column_names)")
+                hint = delimiter_hint(header, delimiter) or " (no header line? then give --column_names)"
+                _check_columns(names, header, f"{path}:{line}", hint)
                 continue
             if cells == header:
                 what = "leave out --column_names" if column_names else "the file already has one"

@@ -15,6 +15,7 @@ class Record:
     row: dict[str, Any] = field(default_factory=dict)  # keys that the answer keeps
     sentence: Sentence | None = None  # for a column file: its lines; the lines after the last sentence have no word
     document: int = 0  # the number of its document, from 1 on; 0: none is known
+    delimiter: str = ","  # of a row of CSV: what stands between its cells, also in the output
     head: bool = False  # whether it has the names of the columns; its sample is empty, but of the right kind
 
     @property

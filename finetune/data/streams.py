@@ -49,7 +49,8 @@ def read_records(
         word_column: for `conll`, the column of the words, its number or its name in the header line [the first; the
             second of CoNLL-U].
         tag_column: for `conllu`, the place that `with_tags` writes labels to.
-        delimiter: for `conll`, what stands between two columns [a tab if the first row has one, else spaces].
+        delimiter: what stands between two columns [for `conll` a tab if the first row has one, else spaces; for `csv`
+            a comma; for `tsv` a tab].
         columns: for `csv` and `tsv`, the columns of the texts.
         document_key: for `jsonl`, the key that says which document a sentence belongs to.
 
@@ -70,7 +71,8 @@ def read_records(
             number = next(iter(sentence.numbers), sentence.begin)
             yield Record(number, sentence.words, sentence=sentence, document=document)
     elif form in ("csv", "tsv"):
-        yield from table_records(lines, name, form, columns or TextColumns(), may_look_ahead=file.seekable())
+        look = file.seekable()
+        yield from table_records(lines, name, form, columns or TextColumns(), delimiter, may_look_ahead=look)
     elif form == "jsonl":
         above: Any = None
         for number, row in json_rows(Path(name), _of_objects(lines, name)):

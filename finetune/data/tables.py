@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from finetune.data.messages import listed, shown
+from finetune.data.messages import delimiter_hint, listed, shown
 from finetune.data.records import Record
 
 logger = logging.getLogger(__name__)
@@ -35,7 +35,13 @@ class TextColumns:
 
 
 def table_records(
-    lines: Iterable[tuple[int, str]], name: str, form: str, columns: TextColumns, *, may_look_ahead: bool
+    lines: Iterable[tuple[int, str]],
+    name: str,
+    form: str,
+    columns: TextColumns,
+    delimiter: str | None = None,
+    *,
+    may_look_ahead: bool,
 ) -> Iterator[Record]:
     """Yields a record with `head`, then one for each row.
 
@@ -43,13 +49,16 @@ def table_records(
         lines: numbered, without their ends.
         name: the name of the file in messages.
         form: `csv` or `tsv`.
+        delimiter: what stands between two cells [a comma, or a tab]. With a tab, nothing is quoted.
         may_look_ahead: whether rows may be read before the first one is answered, to find the column of the texts.
 
     Raises:
         ValueError: naming file and line, for a row with another number of cells than the header, two columns of one
             name, broken quoting, and where it is not clear which column is meant.
     """
-    rows = _rows(lines, name, form)
+    between = delimiter or ("\t" if form == "tsv" else ",")
+    written = "," if between == "\t" else between
+    rows = _rows(lines, name, between)
     if columns.names:
         header, line = [own.strip() for own in columns.names.split(",")], 0
     else:
@@ -57,6 +66,9 @@ def table_records(
     if not header:
         return
     where = f"{name}:{line}" if line else f"--column_names {columns.names}"
+    hint = delimiter_hint(header, delimiter) if line else ""
+    if columns.text is None and hint:
+        raise ValueError(f"{where}: one column, {shown(header[0])}{hint}")
     if len(set(header)) != len(header):
         raise ValueError(f"{where}: two columns are named {shown(next(x for x in header if header.count(x) > 1))}")
     if columns.text is None and not set(columns.likely) & set(header) and may_look_ahead:
@@ -71,25 +83,27 @@ def table_records(
         pair = _column(columns.pair, columns.likely_pair, header, [], where, "--text_pair_column_name", name)
         if text == pair:
             raise ValueError(f"{where}: --text_column_name and --text_pair_column_name both name {shown(text)}")
-    yield Record(max(line, 1), "" if pair is None else ("", ""), {own: own for own in header}, head=True)
+    yield Record(
+        max(line, 1), "" if pair is None else ("", ""), {own: own for own in header}, delimiter=written, head=True
+    )
     for number, row in _whole(rows, header, name):
         if row == header:
             what = "leave out --column_names" if columns.names else "the file already has one"
             raise ValueError(f"{name}:{number}: this is a header line; {what}")
         told = dict(zip(header, row, strict=True))
-        yield Record(number, told[text] if pair is None else (told[text], told[pair]), told)
+        yield Record(number, told[text] if pair is None else (told[text], told[pair]), told, delimiter=written)
 
 
-def _rows(lines: Iterable[tuple[int, str]], name: str, form: str) -> Iterator[tuple[int, list[str]]]:
+def _rows(lines: Iterable[tuple[int, str]], name: str, between: str) -> Iterator[tuple[int, list[str]]]:
     """The cells of each row that is not blank, and the line where it begins."""
     csv.field_size_limit(2**31 - 1)
-    if form == "tsv":
+    if between == "\t":
         for number, line in lines:
             if line:
                 yield number, line.split("\t")
         return
     # A quoted cell may have line ends in it.
-    reader = csv.reader((line + "\n" for _, line in lines), strict=True)
+    reader = csv.reader((line + "\n" for _, line in lines), delimiter=between, strict=True)
     end_of_last = 0
     try:
         for cells in reader:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from finetune.data.conll import Sentences, column_number
-from finetune.data.messages import listed, shown
+from finetune.data.messages import delimiter_hint, listed, shown
 from finetune.data.readers import names_of, read_columns, row_at
 from finetune.data.readings import note_reading
 from finetune.data.tags import plain_label
@@ -50,6 +50,8 @@ def read_word_table(
         ValueError: naming file and line, also for a sentence that comes back after another one.
     """
     header = names_of(path, column_names, encoding=encoding, delimiter=delimiter)
+    if hint := delimiter_hint(header, delimiter):
+        raise ValueError(f"{path}: one column, {shown(header[0])}{hint}")
     word = _column(path, header, words, "--word_column")
     tag = _column(path, header, tags, "--tag_column")
     ids = [_column(path, header, name.strip(), "--sentence_column") for name in (sentences or "").split(",")]

@@ -33,8 +33,9 @@ def folds_told(report: Mapping[str, Any]) -> str:
     if "folds" not in report:
         return ""
     sizes = report["folds"]
+    size = f"{min(sizes):,}" if min(sizes) == max(sizes) else f"{min(sizes):,} to {max(sizes):,}"
     return (
-        f"This is a cross-validation with {len(sizes)} folds of {min(sizes):,} to {max(sizes):,} samples. For each "
+        f"This is a cross-validation with {len(sizes)} folds of {size} samples. For each "
         f"seed, each of the {sum(sizes):,} samples is scored once, by a model that has not seen it; a score is "
         "computed from all of them together. A document is in one fold; without documents, nearly equal texts are in "
         "one fold. The models of the folds learn from mostly the same samples. So scores with other training "

@@ -120,6 +120,18 @@ def test_whole_numbers_are_labels_unless_told_otherwise(tmp_path, caplog):
     assert not caplog.text
 
 
+def test_a_column_with_missing_labels_may_still_be_meant(tmp_path):
+    rows = [f"{i % 9}.3.,ticket {i} is about many things,{'bill' if i % 3 else 'parcel'}" for i in range(40)]
+    rows[5] = rows[5].rpartition(",")[0] + ","
+    path = tmp_path / "x.csv"
+    path.write_text("\n".join(["day,body,topic", *rows, ""]))
+    with pytest.raises(ValueError, match=r"x.csv:1: no column 'text'; it has: 'day', 'body', 'topic'"):
+        read(path)  # not the days
+    path.write_text("\n".join(["body,topic", *(row.partition(",")[2] for row in rows), ""]))
+    with pytest.raises(ValueError, match=r"x.csv:7: column 'topic' holds ''; a label is missing: give one, or leave"):
+        read(path)
+
+
 def test_the_training_split_tells_how_all_are_read(tmp_path):
     train = dump(tmp_path / "train.jsonl", [{"text": "a", "label": 0.5}])
     test = dump(tmp_path / "test.jsonl", [{"text": "a", "label": 1}])

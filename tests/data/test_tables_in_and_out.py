@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import re
 
 import pytest
 from hypothesis import given, settings
@@ -14,9 +15,9 @@ CELL = st.text(st.characters(exclude_categories=["Cs", "Cc"], include_characters
 TABLE = st.integers(2, 4).flatmap(lambda n: st.lists(st.lists(CELL, min_size=n, max_size=n), max_size=6))
 
 
-def records(content, form="csv", **columns):
+def records(content, form="csv", delimiter=None, **columns):
     file = io.BytesIO(content.encode())
-    return list(data.read_records(file, "a." + form, form, columns=data.TextColumns(**columns)))
+    return list(data.read_records(file, "a." + form, form, columns=data.TextColumns(**columns), delimiter=delimiter))
 
 
 @settings(max_examples=50, deadline=None)
@@ -55,6 +56,29 @@ def test_a_quoted_cell_may_hold_lines_and_messages_know_the_line():
         records('text,n\n"a\nb",1\nc,2,3\n')
     with pytest.raises(ValueError, match=r"a.csv:2: not CSV"):
         records('text,n\n"a"b,1\n')
+
+
+@settings(max_examples=50, deadline=None)
+@given(TABLE, st.sampled_from(";|"))
+def test_another_delimiter_is_that_of_the_output_too(rows, delimiter):
+    names = ["text", "id", "x", "y"][: len(rows[0]) if rows else 2]
+    rows = [row for row in rows if row != names]
+    text = io.StringIO()
+    csv.writer(text, delimiter=delimiter).writerows([names, *rows])
+    found = list(data.with_head(records(text.getvalue(), delimiter=delimiter), "a.csv"))
+    assert [list(record.row.values()) for record in found[1:]] == rows
+    out = "".join(data.OUTPUT_FORMS["csv"].made(record, {"predicted": "a;b|c"}) for record in found)
+    told = list(csv.reader(io.StringIO(out, newline=""), delimiter=delimiter))
+    assert told == [[*names, "predicted"], *([*row, "a;b|c"] for row in rows)]
+
+
+def test_a_row_of_another_delimiter_is_no_text():
+    for delimiter, name in ((";", "';'"), ("\t", "tab"), ("|", "'|'")):
+        text = f"id{delimiter}review\n1{delimiter}{LONG} one\n"
+        with pytest.raises(ValueError, match=rf"a.csv:1: one column, .* then give --delimiter {re.escape(name)},"):
+            records(text)
+        assert records(text, delimiter=delimiter)[1].sample == f"{LONG} one"
+    assert records("a;b\nyes;no\n", delimiter=",")[1].sample == "yes;no"  # it is asked for
 
 
 LONG = "a rather long text of words"

@@ -207,6 +207,7 @@ CSV = "text,label\ngood,1\nbad,0\n"
 HINT = "Name the right one with --text_column_name, --text_pair_column_name or --label_column_name"
 COLUMNS = "each line of a word has the word, its tag, and the same number of columns as the others"
 ICONV = "convert the file, for example with iconv"
+ENCODING = f"{ICONV}, or give --encoding (such as cp1252) if the command has it"
 OBJECT = "in a .jsonl file each line is an object"
 NUL = "a NUL character; is this a text file?"
 TAGS = "tags are O, B-TYPE, I-TYPE (or IOBES)"
@@ -227,7 +228,7 @@ GROUPS: dict[str, list[Case]] = {
              {"a.conll": GOOD + "Oslo"}),
         Case("CoNLL, cut within a tag", f"{NER} a.conll", f"a.conll:3: 'B-' is no tag; {TAGS}",
              {"a.conll": GOOD + "Oslo\tB-"}),
-        Case("CoNLL, cut within a character", f"{NER} a.conll", f"a.conll:3: not UTF-8 (byte 0xc3); {ICONV}",
+        Case("CoNLL, cut within a character", f"{NER} a.conll", f"a.conll:3: not UTF-8 (byte 0xc3); {ENCODING}",
              {"a.conll": GOOD.encode() + "é".encode()[:1]}),
         Case("JSON lines, cut within an object", f"{SENTIMENT} a.jsonl",
              f"a.jsonl:2: not JSON: …; {OBJECT}", {"a.jsonl": '{"text": "a", "label": 1}\n{"text": "b", "la'}),
@@ -311,21 +312,24 @@ GROUPS: dict[str, list[Case]] = {
         Case("a tab within a tag", f"{NER} a.conll", f"a.conll:2: 'B-X\\tO' is no tag; {TAGS}",
              {"a.conll": "Ada B-PER\nran B-X\tO\n"}),
         Case("CSV with semicolons", f"{SENTIMENT} a.csv",
-             f"a.csv:1: no column 'text'; it has: 'text;label'. {HINT} (no header line? then give --column_names)",
+             f"a.csv:1: no column 'text'; it has: 'text;label'. {HINT} (is ';' between the columns? "
+             "then give --delimiter ';', if the command has it)",
              {"a.csv": CSV.replace(",", ";")}),
         Case("CSV with tabs", f"{SENTIMENT} a.csv",
-             f"a.csv:1: no column 'text'; it has: 'text\\tlabel'. {HINT} (no header line? then give --column_names)",
+             f"a.csv:1: no column 'text'; it has: 'text\\tlabel'. {HINT} (is tab between the columns? "
+             "then give --delimiter tab, if the command has it)",
              {"a.csv": CSV.replace(",", "\t")}),
         Case("TSV with commas", f"{SENTIMENT} a.tsv",
-             f"a.tsv:1: no column 'text'; it has: 'text,label'. {HINT} (no header line? then give --column_names)",
+             f"a.tsv:1: no column 'text'; it has: 'text,label'. {HINT} (is ',' between the columns? "
+             "then give --delimiter ',', if the command has it)",
              {"a.tsv": CSV}),
         Case("a JSON list that does not end", f"{SENTIMENT} a.json",
              "a.json:2: not JSON: Expecting ',' delimiter; this file begins with [, so it must be one list",
              {"a.json": '[\n {"text": "a", "label": 1}\n'}),
         Case("a word a row, with semicolons", f"{NER} a.csv",
-             "a.csv: the column of --word_column is not clear; name it with --word_column; the header has: "
-             "'sentence;word;tag' (no header line? then give --column_names; a word on each line and empty lines "
-             "between sentences? then give --file_format conll)", {"a.csv": "sentence;word;tag\n1;Ada;B-PER\n"}),
+             "a.csv: one column, 'sentence;word;tag' "
+             "(is ';' between the columns? then give --delimiter ';', if the command has it)",
+             {"a.csv": "sentence;word;tag\n1;Ada;B-PER\n"}),
         Case("a delimiter of two characters", f"{NER} a.csv --delimiter '; '",
              "--delimiter '; ': one character is needed, such as ';' or ',', or tab or space", {"a.csv": "a"}),
         Case("another encoding than the file's", f"{NER} a.conll --encoding ascii",
@@ -360,7 +364,8 @@ GROUPS: dict[str, list[Case]] = {
         Case("a number without a name", f"{NER} a.conll --label_names O,B-PER",
              "a.conll:2: the tag '2'; --label_names has names for 0 to 1", {"a.conll": "Ada 1\nran 2\n"}),
         Case("translation pairs with commas in TSV", f"{TLM} a.tsv",
-             f"a.tsv:1: no column 'en'; it has: 'en,de'. {HINT} (no header line? then give --column_names)",
+             f"a.tsv:1: no column 'en'; it has: 'en,de'. {HINT} "
+             "(is ',' between the columns? then give --delimiter ',', if the command has it)",
              {"a.tsv": "en,de\nOne,Eins\n"}, "wordpiece"),
         Case("a table as a corpus, another column", f"{PRETRAIN} a.csv --text_column_name story",
              "a.csv:1: no column 'story'; it has: 'text', 'label'. Name the right one with --text_column_name (no "
@@ -387,17 +392,17 @@ GROUPS: dict[str, list[Case]] = {
         Case("translation pairs", f"{TLM} a.tsv", f"a.tsv:2: {NUL}", {"a.tsv": "en\tde\n\0\tEins\n"}, "wordpiece"),
     ],
     "Invalid UTF-8 in the middle": [
-        Case("CoNLL", f"{NER} a.conll", f"a.conll:2: not UTF-8 (byte 0xe9); {ICONV}",
+        Case("CoNLL", f"{NER} a.conll", f"a.conll:2: not UTF-8 (byte 0xe9); {ENCODING}",
              {"a.conll": b"Ada\tB-PER\nArr\xe9\tO\n" + GOOD.encode()}),
-        Case("after lines that end with CR", f"{NER} a.conll", f"a.conll:3: not UTF-8 (byte 0xff); {ICONV}",
+        Case("after lines that end with CR", f"{NER} a.conll", f"a.conll:3: not UTF-8 (byte 0xff); {ENCODING}",
              {"a.conll": b"Ada\tB-PER\rran\tO\r\n\xff\tO\n"}),
-        Case("UTF-16", f"{NER} a.conll", f"a.conll:1: not UTF-8 (byte 0xff); {ICONV}",
+        Case("UTF-16", f"{NER} a.conll", f"a.conll:1: not UTF-8 (byte 0xff); {ENCODING}",
              {"a.conll": GOOD.encode("utf-16")}),
-        Case("CSV", f"{SENTIMENT} a.csv", f"a.csv:2: not UTF-8 (byte 0xe4); {ICONV}",
+        Case("CSV", f"{SENTIMENT} a.csv", f"a.csv:2: not UTF-8 (byte 0xe4); {ENCODING}",
              {"a.csv": b"text,label\nsch\xe4n,1\nbad,0\n"}),
-        Case("TSV", f"{SENTIMENT} a.tsv", f"a.tsv:2: not UTF-8 (byte 0xe4); {ICONV}",
+        Case("TSV", f"{SENTIMENT} a.tsv", f"a.tsv:2: not UTF-8 (byte 0xe4); {ENCODING}",
              {"a.tsv": b"text\tlabel\nsch\xe4n\t1\nbad\t0\n"}),
-        Case("JSON lines", f"{SENTIMENT} a.jsonl", f"a.jsonl:1: not UTF-8 (byte 0xe4); {ICONV}",
+        Case("JSON lines", f"{SENTIMENT} a.jsonl", f"a.jsonl:1: not UTF-8 (byte 0xe4); {ENCODING}",
              {"a.jsonl": b'{"text": "sch\xe4n", "label": 1}\n'}),
         Case("half of a surrogate pair in JSON", f"{SENTIMENT} a.jsonl",
              f"a.jsonl:1: not JSON: …surrogates not allowed; {OBJECT}",
@@ -499,10 +504,10 @@ GROUPS: dict[str, list[Case]] = {
              "a.jsonl:1: column 'label' holds [0, 1, 0], with '0' more than once; a list names labels",
              {"a.jsonl": '{"text": "a", "label": [0, 1, 0]}\n'}),
         Case("a missing label", f"{SENTIMENT} a.parquet",
-             "a.parquet, row 2: column 'label' holds None; a label is a word or a whole number",
+             "a.parquet, row 2: column 'label' holds None; a label is missing: give one, or leave this text out",
              {"a.parquet": table(text=["a", "b"], label=["x", None])}),
         Case("a missing label where numbers have names", f"{SENTIMENT} a",
-             "a, row 2: column 'label' holds None; a label is a word or a whole number",
+             "a, row 2: column 'label' holds None; a label is missing: give one, or leave this text out",
              {"a": saved([{"text": "a", "label": 0}, {"text": "b", "label": None}], text=datasets.Value("string"),
                          label=datasets.ClassLabel(names=["neg", "pos"]))}),
         Case("a number that names no tag", f"{NER} a.parquet",
