@@ -27,6 +27,21 @@ Config = TypeVar("Config")
 Section = TypeVar("Section")
 
 _PATIENCE = 10.0  # seconds
+# Names that other programs use -> the flag here.
+_ALSO = {
+    "epochs": "num_train_epochs",
+    "lr": "learning_rate",
+    "batch_size": "per_device_train_batch_size",
+    "model": "model_name_or_path",
+    "max_length": "max_seq_length",
+}
+# Flags of TrainingArguments that say where and in which precision it computes.
+_OF_ACCELERATE = {
+    "fp16": "--mixed_precision fp16",
+    "bf16": "--mixed_precision bf16",
+    "no_cuda": "--cpu",
+    "use_cpu": "--cpu",
+}
 
 
 def parse(config_class: type[Config], argv: Sequence[str] | None = None) -> Config:
@@ -67,7 +82,13 @@ def parse(config_class: type[Config], argv: Sequence[str] | None = None) -> Conf
     namespace, unknown = parser.parse_known_args(words)
     if unknown:
         flag = unknown[0].partition("=")[0]
-        hint = did_you_mean(flag.lstrip("-").replace("-", "_"), known | {"config", "help"}, "--")
+        name = flag.lstrip("-").replace("-", "_")
+        if name in _OF_ACCELERATE:
+            hint = f"; that belongs to Accelerate: accelerate launch {_OF_ACCELERATE[name]} ..."
+        elif _ALSO.get(name) in known:
+            hint = f"; did you mean --{_ALSO[name]}?"
+        else:
+            hint = did_you_mean(name, known | {"config", "help"}, "--")
         parser.error(printable(f"unknown flag {flag}{hint or '; --help lists the flags'}"))
     values = vars(namespace)
     values.pop("config")

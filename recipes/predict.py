@@ -103,6 +103,7 @@ class PredictConfig:
         "What stands between two columns: one character, or tab or space [a comma in .csv, a tab in .tsv; in column "
         "files a tab if the first row has one, else spaces].",
     )
+    encoding: str = flag("utf-8", "Encoding of the input, such as cp1252 or utf-16. The output is always UTF-8.")
     tagging_scheme: Literal["IOB1", "IOB2", "IOE1", "IOE2", "IOBES", "BILOU", "BMES"] | None = flag(
         None,
         "Column files and treebanks: the scheme in which the labels of entities are written [that of the tags in the "
@@ -147,6 +148,7 @@ def predict_stream(config: PredictConfig) -> int:
         check_several_processes(config)
     if config.per_device_eval_batch_size < 1:
         raise ValueError(f"--per_device_eval_batch_size {config.per_device_eval_batch_size}: must be at least 1")
+    encoding = data.check_encoding(config.encoding)
     if config.input_format in data.SPAN_READERS or Path(config.input_file).is_dir():
         return predict_spans(config)
     input_format, output_format = formats(config)
@@ -162,7 +164,12 @@ def predict_stream(config: PredictConfig) -> int:
 
         # 3. Read the records in chunks. If the input is not a file, a chunk that is not full does not wait long.
         name = "standard input" if config.input_file == "-" else config.input_file
-        where = text_columns(config, predictor), config.tag_column, data.check_delimiter(config.delimiter)
+        where: dict[str, Any] = {
+            "columns": text_columns(config, predictor),
+            "tag_column": config.tag_column,
+            "delimiter": data.check_delimiter(config.delimiter),
+            "encoding": encoding,
+        }
         own_word_column = word_column(config, predictor)
         key = predictor.document_column
         scheme = scheme_of_labels(config, predictor, name, (input_format, output_format), own_word_column, where)
@@ -172,7 +179,7 @@ def predict_stream(config: PredictConfig) -> int:
                 answer = answer | {"predicted": data.from_iob2(answer["predicted"], scheme)}
             return form.made(record, answer)
 
-        records = data.read_records(file, name, input_format, own_word_column, *where, document_key=key)
+        records = data.read_records(file, name, input_format, own_word_column, document_key=key, **where)
         records = checked(data.with_head(records, name) if form.table else records, predictor, name)
         patience = None if stat.S_ISREG(os.fstat(file.fileno()).st_mode) else PATIENCE
         total, words, seconds = 0, 0, 0.0
@@ -204,6 +211,8 @@ def predict_spans(config: PredictConfig) -> int:
     for name, path in (("input", config.input_file), ("output", config.output_file)):
         if path == "-":
             raise ValueError(f"--{name}_file is missing: --input_format {form} needs a file, or a folder for brat")
+    if config.encoding != "utf-8":
+        raise ValueError(f"--encoding {config.encoding}: files of --input_format {form} are in UTF-8; convert them")
     if config.output_format != "auto" or config.word_column is not None:
         raise ValueError(f"--output_format, --word_column: with --input_format {form}, the output has its form")
     if config.top_k is not None:
@@ -259,7 +268,7 @@ def scheme_of_labels(
         return "IOB2"
     with opened_input(config.input_file) as file:
         try:
-            first = list(itertools.islice(data.read_records(file, name, source, column, *where), SENTENCES))
+            first = list(itertools.islice(data.read_records(file, name, source, column, **where), SENTENCES))
         except ValueError:  # it is told when the records are labelled
             return "IOB2"
     sentences = [one.sentence for one in first if one.sentence is not None]

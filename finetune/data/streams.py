@@ -12,6 +12,7 @@
 A form with columns first gives a record with `head`. It asks for nothing, and its keys are the names of the columns.
 """
 
+import io
 import queue
 import re
 import threading
@@ -39,11 +40,12 @@ def read_records(
     tag_column: str = "NER",
     delimiter: str | None = None,
     document_key: str | None = None,
+    encoding: str = "utf-8",
 ) -> Iterator[Record]:
     """Yields the records of a stream, each as soon as it has arrived.
 
     Args:
-        file: UTF-8.
+        file: text in `encoding`.
         name: the name of the file in messages.
         form: one of `FORMS`.
         word_column: for `conll`, the column of the words, its number or its name in the header line [the first; the
@@ -57,7 +59,7 @@ def read_records(
     Raises:
         ValueError: naming `name` and the line, for a line that is no record. The records before it come first.
     """
-    lines = _numbered_lines(file, name)
+    lines = _numbered_lines(file, name, encoding)
     document = 0
     if form == "conll":
         for sentence in conll_sentences(lines, name, word_column, tag_column=None, separator=delimiter):
@@ -123,17 +125,22 @@ def _of_objects(lines: Iterable[tuple[int, str]], name: str) -> Iterator[tuple[i
         yield number, line
 
 
-def _numbered_lines(file: BinaryIO, name: str) -> Iterator[tuple[int, str]]:
+def _numbered_lines(file: BinaryIO, name: str, encoding: str) -> Iterator[tuple[int, str]]:
     """Yields the lines as `read_lines` has them, with numbers from 1 on, each as soon as it has arrived."""
     number = 0
+    advice = "give --encoding, such as cp1252, or convert it, for example with iconv"
+    if "\n".encode(encoding) != b"\n":  # UTF-16 and the like, which have no lines of bytes
+        try:
+            file, encoding = io.BytesIO(file.read().decode(encoding).encode()), "utf-8"
+        except UnicodeDecodeError as error:
+            raise ValueError(f"{name}: not {encoding} ({error.reason}); {advice}") from error
     for raw in file:
         try:
-            text = raw.decode("utf-8" if number else "utf-8-sig")
+            text = raw.decode("utf-8-sig" if number == 0 and encoding == "utf-8" else encoding)
         except UnicodeDecodeError as error:
-            raise ValueError(
-                f"{name}:{number + 1}: not UTF-8 (byte 0x{error.object[error.start]:02x}); convert it, for example "
-                "with iconv"
-            ) from error
+            told = "UTF-8" if encoding == "utf-8" else encoding
+            what = f"{told} (byte 0x{error.object[error.start]:02x})"
+            raise ValueError(f"{name}:{number + 1}: not {what}; {advice}") from error
         if not text:  # a byte-order mark alone
             continue
         for line in text.replace("\r\n", "\n").replace("\r", "\n").removesuffix("\n").split("\n"):

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from finetune import data
 from finetune.data import in_chunks, read_records
+from finetune.data.tables import TextColumns
 
 
 def records(raw, form):
@@ -63,6 +64,29 @@ def test_a_bad_line_is_named_after_the_good_ones(form, bad, message):
     with pytest.raises(ValueError, match=message):
         found.extend(read_records(io.BytesIO(good + bad + b"\n" + good), "some.file", form))
     assert [record.line for record in found] == ([1] if form == "conll" else [1, 2])
+
+
+@pytest.mark.parametrize("encoding", ["cp1252", "latin-1", "utf-16", "utf-16-le", "utf-32", "gb18030"])
+@pytest.mark.parametrize("form", ["text", "words", "jsonl", "conll", "csv"])
+def test_another_encoding_gives_the_records_of_utf_8(form, encoding):
+    text = "text\r\nüble Maßstäbe\nschön \r\n"
+    text = '{"text": "schön"}\n{"text": "Maß"}\n' if form == "jsonl" else text
+    text = "Größe\nMaß\n\nÖl\n" if form == "conll" else text
+    columns = TextColumns(None, None, ["text"], ()) if form == "csv" else None
+
+    def read(encoding):
+        found = read_records(io.BytesIO(text.encode(encoding)), "a", form, columns=columns, encoding=encoding)
+        return [(record.line, record.sample) for record in found]
+
+    assert read(encoding) == read("utf-8")
+    assert len(read(encoding)) >= 2
+
+
+@pytest.mark.parametrize(("encoding", "bad"), [("cp1252", b"\x81"), ("utf-16", b"\x81")])
+def test_bytes_of_no_character_of_an_encoding_are_told(encoding, bad):
+    raw = "fine\n".encode(encoding) + bad
+    with pytest.raises(ValueError, match=rf"a(:2)?: not {encoding} .*; give --encoding"):
+        list(read_records(io.BytesIO(raw), "a", "text", encoding=encoding))
 
 
 @pytest.mark.parametrize("text", [b'\n[{"data": {"text": "a"}}]', b'\n[\n  {"text": "a"}\n]\n'])
