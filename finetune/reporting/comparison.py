@@ -164,7 +164,7 @@ def _markdown(report: Mapping[str, Any], figures: Sequence[str]) -> str:
         f"# {report['data']['name']}: {', '.join(report['models'])}",
         "",
         words.in_short(report),
-        *(["", words.folds_told(report)] if "folds" in report else []),
+        *(["", caution] if (caution := words.caution(report)) else []),
         "",
         "```sh",
         report["command"],

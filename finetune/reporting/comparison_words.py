@@ -28,8 +28,13 @@ def measure_of(report: Mapping[str, Any]) -> str:
     return f"{report['split'].replace('eval', 'dev')} {name}"
 
 
-def folds_told(report: Mapping[str, Any]) -> str:
-    """That a report is of a cross-validation, and what this means; nothing for another report."""
+def caution(report: Mapping[str, Any]) -> str:
+    """What the scores of a cross-validation mean, or those of a validation split; nothing for a test split."""
+    if report.get("split") == "eval":
+        return (
+            "There is no test split, so the models are compared on the validation split. Their best epochs were "
+            "chosen there (and the C of an SVM). So the scores are too high, and not equally so for all models."
+        )
     if "folds" not in report:
         return ""
     sizes = report["folds"]

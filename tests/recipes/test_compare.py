@@ -224,6 +224,18 @@ def test_labels_and_texts_of_any_kind(tmp_path):
     assert r"very dear\| (3)" in head
 
 
+@pytest.mark.parametrize("split", ["validation", "test"])
+def test_scores_of_the_validation_split_come_with_a_caution(split, tmp_path):
+    text = "".join(json.dumps({"text": f"{label} film", "label": label}) + "\n" for label in ("good", "bad") * 6)
+    (tmp_path / "a.jsonl").write_text(text)
+    files = dict.fromkeys(("train_file", f"{split}_file"), str(tmp_path / "a.jsonl"))
+    own = SentimentConfig(model_name_or_path="svm", eval_strategy="no" if split == "test" else "epoch", **files)
+    compare(CompareConfig({"svm": own}, (0,), str(tmp_path / "out")))
+    for name in ("comparison.md", "report.html"):
+        told = "models are compared on the validation split" in (tmp_path / "out" / name).read_text()
+        assert told == (split == "validation")
+
+
 def test_runs_of_other_data_are_not_taken(tmp_path):
     """The files were changed after the run, which is therefore not the run of these flags any more."""
     path = tmp_path / "data.conll"

@@ -12,7 +12,7 @@ from sklearn.metrics import f1_score as label_f1
 
 from finetune import data
 from finetune.comparison import processes
-from finetune.reporting.comparison_words import folds_told
+from finetune.reporting.comparison_words import caution
 from recipes.compare import CompareConfig, compare, parse
 from recipes.language_model import LanguageModelConfig
 from recipes.ner import NerConfig
@@ -219,5 +219,5 @@ def test_a_search_does_not_see_the_fold(column_file):
 
 
 def test_folds_of_one_size_are_told_with_one_number():
-    assert "with 2 folds of 8 samples." in folds_told({"folds": [8, 8]})
-    assert "with 2 folds of 7 to 8 samples." in folds_told({"folds": [8, 7]})
+    assert "with 2 folds of 8 samples." in caution({"folds": [8, 8]})
+    assert "with 2 folds of 7 to 8 samples." in caution({"folds": [8, 7]})
