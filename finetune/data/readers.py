@@ -124,6 +124,8 @@ def given_splits(config: DataArguments, given: Mapping[str, Any]) -> dict[str, d
         raise ValueError(f"--{named[0]}: data is given from Python, too; leave one of them out")
     if isinstance(given, datasets.DatasetDict):
         return _splits_of(given, "data")
+    if not isinstance(given, Mapping):
+        raise ValueError(f'data is a {type(given).__name__}; give its rows as a split: data={{"train": ...}}')
     for split in given:
         if split not in SPLITS:
             hint = did_you_mean(str(split), SPLITS) or f"; choose from {', '.join(SPLITS)}"

@@ -88,6 +88,8 @@ def test_messages_name_what_was_given_from_python(tmp_path):
         finetune_ner(NerConfig(**TINY | out), data={"train": SENTENCES, "vaildation": SENTENCES})
     with pytest.raises(ValueError, match=r"^data: no training data; give data\['train'\]$"):
         finetune_ner(NerConfig(**TINY | out), data={"test": SENTENCES})
+    with pytest.raises(ValueError, match=r'^data is a list; give its rows as a split: data=\{"train": ...\}$'):
+        finetune_ner(NerConfig(**TINY | out), data=SENTENCES)
     assert not (tmp_path / "run").exists()
 
 
