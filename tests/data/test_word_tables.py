@@ -51,7 +51,7 @@ TABLE = "Sentence #;Word;POS;Tag\n1;Ada;N;B-X\n;ran;V;O\n2;Ada;N;B-X\n"
 @pytest.mark.parametrize(
     ("change", "asked", "message"),
     [
-        (("", ""), {}, r"t.csv: the column of --word_column is not clear; .* has: 'Sentence #;Word;POS;Tag'"),
+        (("", ""), {}, r"t.csv: one column, 'Sentence #;Word;POS;Tag' \(is ';' between the columns\?"),
         (("", ""), {"sentence_column": "id"}, r"t.csv: --sentence_column id: no such column"),
         (("2;", "1;"), {}, None),
         ((";ran", "2;ran"), {}, None),
