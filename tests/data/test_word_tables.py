@@ -63,7 +63,7 @@ TABLE = "Sentence #;Word;POS;Tag\n1;Ada;N;B-X\n;ran;V;O\n2;Ada;N;B-X\n"
 def test_errors_name_the_line(tmp_path, change, asked, message):
     path = tmp_path / "t.csv"
     path.write_text(TABLE.replace(*change) if change[0] else TABLE)
-    delimiter = None if message and "not clear" in message else ";"
+    delimiter = None if message and "one column" in message else ";"
     if message is None:
         assert sum(map(len, read(path, delimiter=delimiter)["tokens"])) == 3
         return
