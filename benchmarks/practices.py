@@ -153,17 +153,8 @@ def run(name: str, practice: str, seed: int, data_dir: Path, checkpoint: str) ->
     form, *splits = FILES[name].split(",")
     for split, stem in zip(("train", "validation", "test"), splits, strict=True):
         flags = [*flags, f"--{split}_file", str(data_dir / form.format(stem))]
-    flags = [
-        "--model_name_or_path",
-        checkpoint,
-        "--num_train_epochs",
-        str(EPOCHS),
-        *flags,
-        "--seed",
-        str(seed),
-        "--disable_tqdm",
-        "true",
-    ]
+    flags = ["--model_name_or_path", checkpoint, "--num_train_epochs", str(EPOCHS), *flags]
+    flags += ["--seed", str(seed), "--disable_tqdm", "true"]
     began = time.process_time()
     with tempfile.TemporaryDirectory() as folder:
         flags = [*flags, "--output_dir", folder, *PRACTICES[practice][1]]

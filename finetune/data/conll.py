@@ -29,7 +29,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
-from finetune.data.messages import listed, shown
+from finetune.data.messages import encoding_hint, listed, shown
 from finetune.data.tags import TAG, plain_label
 from finetune.files import whole_file
 
@@ -432,14 +432,10 @@ def read_lines(path: str | os.PathLike[str], *, byte_order_mark: bool = False, e
         text = raw.decode("utf-8-sig" if utf8 and not byte_order_mark else encoding)
     except UnicodeError as error:
         if not isinstance(error, UnicodeDecodeError):  # such as UTF-16 without a byte-order mark
-            raise ValueError(f"{path}: not {encoding}: {error}; give another --encoding") from error
+            raise ValueError(f"{path}: not {encoding}: {error}; {encoding_hint(encoding)}") from error
         read = error.object  # without the byte-order mark; the error counts from after it
         line = _line_ends(read[: error.start].decode(encoding, "replace")) + 1
-        hint = "give another --encoding"
-        if utf8:
-            hint = (
-                "convert the file, for example with iconv, or give --encoding (such as cp1252) if the command has it"
-            )
+        hint = encoding_hint(encoding)
         name = "UTF-8" if utf8 else encoding
         raise ValueError(f"{path}:{line}: not {name} (byte 0x{read[error.start]:02x}); {hint}") from error
     if not utf8 and not byte_order_mark:

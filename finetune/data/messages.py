@@ -9,6 +9,13 @@ def shown(value: object, limit: int = 60) -> str:
     return text if len(text) <= limit else f"{text[: limit // 2]}...{text[-limit // 4 :]}"
 
 
+def encoding_hint(encoding: str) -> str:
+    """What would be right for a text that is not of that encoding."""
+    if encoding != "utf-8":
+        return "give another --encoding"
+    return "convert the file, for example with iconv, or give --encoding (such as cp1252) if the command has it"
+
+
 def delimiter_hint(header: Sequence[str], delimiter: str | None) -> str:
     """Which `--delimiter` a table needs that seems to have one column because no delimiter was given; or nothing."""
     if delimiter is not None or len(header) != 1:

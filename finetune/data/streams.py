@@ -22,6 +22,7 @@ from typing import Any, BinaryIO, TypeVar
 
 from finetune.data.conll import begun_documents, conll_sentences
 from finetune.data.json_lines import json_rows
+from finetune.data.messages import encoding_hint
 from finetune.data.records import Record
 from finetune.data.tables import TextColumns, table_records
 from finetune.data.treebanks import begins_document, treebank_sentences
@@ -55,6 +56,7 @@ def read_records(
             a comma; for `tsv` a tab].
         columns: for `csv` and `tsv`, the columns of the texts.
         document_key: for `jsonl`, the key that says which document a sentence belongs to.
+        encoding: as `check_encoding` has checked it.
 
     Raises:
         ValueError: naming `name` and the line, for a line that is no record. The records before it come first.
@@ -128,19 +130,19 @@ def _of_objects(lines: Iterable[tuple[int, str]], name: str) -> Iterator[tuple[i
 def _numbered_lines(file: BinaryIO, name: str, encoding: str) -> Iterator[tuple[int, str]]:
     """Yields the lines as `read_lines` has them, with numbers from 1 on, each as soon as it has arrived."""
     number = 0
-    advice = "give --encoding, such as cp1252, or convert it, for example with iconv"
     if "\n".encode(encoding) != b"\n":  # UTF-16 and the like, which have no lines of bytes
         try:
             file, encoding = io.BytesIO(file.read().decode(encoding).encode()), "utf-8"
-        except UnicodeDecodeError as error:
-            raise ValueError(f"{name}: not {encoding} ({error.reason}); {advice}") from error
+        except UnicodeError as error:
+            raise ValueError(f"{name}: not {encoding} ({error}); {encoding_hint(encoding)}") from error
     for raw in file:
         try:
-            text = raw.decode("utf-8-sig" if number == 0 and encoding == "utf-8" else encoding)
+            text = raw.decode(encoding)
         except UnicodeDecodeError as error:
             told = "UTF-8" if encoding == "utf-8" else encoding
             what = f"{told} (byte 0x{error.object[error.start]:02x})"
-            raise ValueError(f"{name}:{number + 1}: not {what}; {advice}") from error
+            raise ValueError(f"{name}:{number + 1}: not {what}; {encoding_hint(encoding)}") from error
+        text = text if number else text.removeprefix("\ufeff")
         if not text:  # a byte-order mark alone
             continue
         for line in text.replace("\r\n", "\n").replace("\r", "\n").removesuffix("\n").split("\n"):

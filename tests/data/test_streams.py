@@ -85,7 +85,7 @@ def test_another_encoding_gives_the_records_of_utf_8(form, encoding):
 @pytest.mark.parametrize(("encoding", "bad"), [("cp1252", b"\x81"), ("utf-16", b"\x81")])
 def test_bytes_of_no_character_of_an_encoding_are_told(encoding, bad):
     raw = "fine\n".encode(encoding) + bad
-    with pytest.raises(ValueError, match=rf"a(:2)?: not {encoding} .*; give --encoding"):
+    with pytest.raises(ValueError, match=rf"a(:2)?: not {encoding} .*; give another --encoding$"):
         list(read_records(io.BytesIO(raw), "a", "text", encoding=encoding))
 
 
