@@ -2,8 +2,10 @@
 
 from __future__ import annotations  # names of the lazy parts in signatures would import torch
 
+import re
+import unicodedata
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -48,6 +50,10 @@ def labels_by_split(samples: Samples, least: int) -> Section:
         says.append(
             f"Not in training, so no model can learn them: {', '.join(unseen[:10])}{' ...' * (len(unseen) > 10)}."
         )
+    alike = spelled_alike(every)
+    if alike:
+        told = "; ".join(" and ".join(map(repr, group)) for group in alike[:10])
+        says.append(f"Perhaps one label, written in several ways: {told}{' ...' * (len(alike) > 10)}.")
     for split in samples.splits[1:]:
         own = [label for label, of in untested if of == split]
         if own:
@@ -61,10 +67,21 @@ def labels_by_split(samples: Samples, least: int) -> Section:
         columns,
         kept,
         f"Of entities, types are counted by entity. Rare: fewer than {least} training examples.",
-        bool(few or unseen),
+        bool(few or unseen or alike),
         more,
-        {"labels": len(every), "rare": len(few), "not_in_training": len(unseen)},
+        {"labels": len(every), "rare": len(few), "not_in_training": len(unseen), "written_alike": len(alike)},
     )
+
+
+def spelled_alike(labels: Iterable[str]) -> list[list[str]]:
+    """Groups of labels that differ only in capital letters, in forms of a character (Unicode NFKC), or in spaces,
+    hyphens and underscores between letters. So `1-2` is not `12`, and `-1` is not `1`.
+    """
+    groups: dict[str, list[str]] = {}
+    for label in labels:
+        text = unicodedata.normalize("NFKC", label).casefold().strip()
+        groups.setdefault(re.sub(r"(?<=[^\W\d_])[\s_-]+(?=[^\W\d_])", "", text), []).append(label)
+    return [group for group in groups.values() if len(group) > 1]
 
 
 def numbers_by_split(samples: Samples) -> Section:

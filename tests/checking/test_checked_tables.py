@@ -151,7 +151,7 @@ def test_labels_rare_and_missing():
         "test": [{"text": f"u {i}", "label": ("a", "new")[i % 2]} for i in range(4)],
     }
     found = checked(given, SentimentConfig(**QUIET), min_examples=2)["labels"]
-    assert found["numbers"] == {"labels": 3, "rare": 1, "not_in_training": 1}
+    assert found["numbers"] == {"labels": 3, "rare": 1, "not_in_training": 1, "written_alike": 0}
     assert [(row["label"], row["train"], row["test"]) for row in found["rows"]] == [
         ("a", 11, 2),
         ("rare", 1, 0),
@@ -159,6 +159,16 @@ def test_labels_rare_and_missing():
     ]
     assert "Not in training, so no model can learn them: new." in found["says"]
     assert "In training but not in test: rare." in found["says"]
+
+
+def test_labels_that_may_be_one():
+    names = ["Very good", "very_good", "VERY-GOOD", "1-2", "12", "-1", "1", "C", "C++", "stra\u00dfe", "STRASSE"]
+    given = {"train": [{"text": f"t {i}", "label": name} for i, name in enumerate(names)]}
+    found = checked(given, SentimentConfig(**QUIET))["labels"]
+    assert found["look"]
+    assert found["numbers"]["written_alike"] == 2
+    told = "Perhaps one label, written in several ways: 'STRASSE' and 'stra\u00dfe'; "
+    assert told + "'VERY-GOOD' and 'Very good' and 'very_good'." in found["says"]
 
 
 def test_jensen_shannon_distance_is_scipys():
