@@ -96,6 +96,7 @@ PRACTICES: dict[str, tuple[str, list[str]]] = {
     "six-epochs": ("defaults", ["--num_train_epochs", "6"]),
     "average": ("defaults", ["--average_checkpoints", "3"]),
     "crf": ("defaults", ["--head", "crf"]),
+    "viterbi": ("defaults", ["--decoding", "viterbi"]),
     "lora": ("defaults", ["--lora_r", "8"]),
     "document": ("defaults", ["--context", "document", "--context_size", "32", "--num_train_epochs", "2"]),
     "document-same-epochs": ("defaults", ["--context", "document", "--context_size", "32"]),

@@ -147,6 +147,11 @@ class TagArguments:
     head: Literal["linear", "crf"] = flag(
         "linear", "linear: each word is tagged alone. crf: a CRF also learns which tag follows which."
     )
+    decoding: Literal["argmax", "viterbi"] = flag(
+        "argmax",
+        "argmax: each word gets its most probable tag. viterbi: a sentence gets the most probable tags that fit "
+        "together, without an I- that continues nothing.",
+    )
 
 
 @dataclass

@@ -23,7 +23,8 @@ logger = logging.getLogger(__name__)
 TEMPERATURE = 2.0
 _AT_ONCE = 2**18  # targets
 _NUMBER = "regression"
-_OF_WORDS = ("tagging", "label_all_tokens", "doc_stride", "head", *(own.name for own in fields(WordFileArguments)))
+_OF_WORDS: tuple[str, ...] = ("tagging", "label_all_tokens", "doc_stride", "head", "decoding")
+_OF_WORDS += tuple(own.name for own in fields(WordFileArguments))
 _OF_TEXTS = ("text_pair_column_name", "problem_type", "label_separator", "long_texts", "pooling")
 
 
@@ -228,11 +229,8 @@ def _sides(lesson: Lesson, name: str) -> list[list[np.ndarray]]:
 def set_loss(lesson: Lesson, model: Any) -> None:
     """Gives the student the loss of `finetune.models.set_distilled_loss`, and tells the model card of it."""
     job, config, problem = lesson.job, lesson.job.config, lesson.problem_type
-    if hasattr(model, "crf") and (config.label_all_tokens or config.doc_stride == 0):
-        raise ValueError(
-            "--label_all_tokens, --doc_stride 0: a CRF tags whole words, so only first subwords have labels, and "
-            "windows must overlap"
-        )
+    if lesson.taught.WORDS:
+        job.task.check_flags(model, config)
     models.set_distilled_loss(
         model, problem_type=problem, temperature=config.temperature or 1.0, alpha=config.distil_alpha
     )

@@ -108,6 +108,7 @@ def load_predictor(
         predictor = _with_torch(model_dir, batch_size, max_seq_length, doc_stride, revision, task, also, alone)
     surety.checked(predictor.settings, str(model_dir))
     data.check_context(predictor.settings, str(model_dir))
+    data.check_decoding(predictor.settings, str(model_dir))
     if top_k is not None and not predictor.says_labels:
         raise ValueError(f"--top_k {top_k}: only a model that gives labels has a score for each of them")
     if min_precision is not None:

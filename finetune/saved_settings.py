@@ -17,6 +17,7 @@ DEFAULTS: dict[str, Any] = {
     "score_temperature": None,
     "entity_scale": None,
     "promises": None,
+    "decoding": "argmax",
     **data.CONTEXT_SETTINGS,
 }
 

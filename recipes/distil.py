@@ -56,6 +56,7 @@ class DistilConfig(
     label_all_tokens: bool = flag(False, "Words: train on the labels of all subwords, not only of the first one.")
     doc_stride: int | None = flag(None, "Words: number of subwords that neighbouring windows share [half a window].")
     head: Literal["linear", "crf"] = flag("linear", "Words: crf: a CRF also learns which tag follows which.")
+    decoding: Literal["argmax", "viterbi"] = flag("argmax", "Words: viterbi: tags that fit together, as in ner.")
 
 
 @names_of_python

@@ -91,11 +91,7 @@ def finetune_ner(config: NerConfig, data: Mapping[str, Any] | None = None) -> tr
         )
 
     model, tokenizer = load()
-    if hasattr(model, "crf") and (config.label_all_tokens or config.doc_stride == 0):
-        raise ValueError(
-            "--label_all_tokens, --doc_stride 0: a CRF tags whole words, so only first subwords have labels, and "
-            "windows must overlap"
-        )
+    task.check_flags(model, config)
     stages.set_loss(job, model, "ner_tags")
 
     # 3. Turn words into subwords, in windows without padding.

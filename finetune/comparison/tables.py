@@ -31,6 +31,7 @@ TOLD = (
     "char_features",
     "pooling",
     "head",
+    "decoding",
 )
 # Flags of the data (the report describes it elsewhere), and flags that do not change a score.
 _FILES = (DataArguments, TextFileArguments, WordFileArguments)

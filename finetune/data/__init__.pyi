@@ -87,6 +87,9 @@ from .streams import in_chunks as in_chunks
 from .streams import read_records as read_records
 from .streams import sample_of as sample_of
 from .tables import TextColumns as TextColumns
+from .tag_paths import check_decoding as check_decoding
+from .tag_paths import decoding_notes as decoding_notes
+from .tag_paths import fitting_tags as fitting_tags
 from .tagged_sentences import is_plain as is_plain
 from .tagged_sentences import read_tagged as read_tagged
 from .tags import SCHEMES as SCHEMES

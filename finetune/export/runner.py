@@ -27,7 +27,7 @@ from finetune.export import viterbi
 from finetune.models.word_bytes import word_bytes
 
 MODEL, TOKENIZER, DESCRIPTION = "model.onnx", "tokenizer.json", "export.json"
-ON_REQUEST = ("logs",)  # outputs that are large, and needed for --top_k alone
+ON_REQUEST = ("logs",)  # outputs that are large, and needed for --top_k and --decoding viterbi alone
 _LARGEST = 2**24  # bytes of an export.json
 _IGNORE = -100
 
@@ -193,6 +193,8 @@ class OnnxModel:
         Args:
             also: outputs that the task keeps on request alone (`ON_REQUEST`).
         """
+        if self.described.settings.get("decoding") == "viterbi":
+            also = ("logs", *also)
         found: dict[str, np.ndarray] = {}
         order = np.argsort(-rows.lengths, kind="stable")
         for i in range(0, len(order), batch_size):

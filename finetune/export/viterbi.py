@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-_IMPOSSIBLE = np.float32(-1e4)
+from finetune.data.tag_paths import IMPOSSIBLE, best_path, forbidden
 
 
 def decode(emissions: np.ndarray, mask: np.ndarray, crf: Mapping[str, Any]) -> tuple[np.ndarray, np.ndarray]:
@@ -36,7 +36,14 @@ def decode(emissions: np.ndarray, mask: np.ndarray, crf: Mapping[str, Any]) -> t
     start, transitions, end = (np.asarray(crf[key], np.float32) for key in ("start", "transitions", "end"))
     rows = np.broadcast_to(kept[:, None], places.shape)[real]
     continues = places[:, 0] > crf["prefix_tokens"]
-    chosen = _best_path(chain, real, continues, start, transitions, end, crf["labels"])[real]
+    cannot_start, cannot_follow = forbidden(crf["labels"])
+    chosen = best_path(
+        chain,
+        real,
+        np.where(cannot_start & ~continues[:, None], IMPOSSIBLE, start),
+        np.where(cannot_follow, IMPOSSIBLE, transitions),
+        end,
+    )[real]
     own = _marginals(chain, real, start, transitions, end)[real]
     at, likeliest = np.arange(len(own)), own.argmax(1)
     own[at, likeliest], own[at, chosen] = own[at, chosen], own.max(1)
@@ -48,33 +55,6 @@ def best_share(logs: np.ndarray) -> np.ndarray:
     """The greatest probability of the softmax, (...), of (..., L) logits."""
     found: np.ndarray = np.exp(logs.max(-1) - _log_sum(logs, -1))
     return found
-
-
-def _best_path(
-    chain: np.ndarray,
-    real: np.ndarray,
-    continues: np.ndarray,
-    start: np.ndarray,
-    transitions: np.ndarray,
-    end: np.ndarray,
-    labels: list[str],
-) -> np.ndarray:
-    """Viterbi over the sequences that IOB2 allows, (B, W)."""
-    inside = np.array([label.startswith("I-") for label in labels])
-    another = np.array([[before[1:] != after[1:] for after in labels] for before in labels])
-    transitions = np.where(inside & another, _IMPOSSIBLE, transitions)
-    score = np.where(inside & ~continues[:, None], _IMPOSSIBLE, start) + chain[:, 0]
-    pointers = []
-    for w in range(1, chain.shape[1]):
-        moves = score[:, :, None] + transitions  # (B, L before, L)
-        going = real[:, w, None]
-        # Past the end of a sequence, the pointer stays where it is.
-        pointers.append(np.where(going, moves.argmax(1), np.arange(len(labels))))
-        score = np.where(going, moves.max(1) + chain[:, w], score)
-    path = [(score + end).argmax(1)]
-    for pointer in reversed(pointers):
-        path.append(np.take_along_axis(pointer, path[-1][:, None], axis=1)[:, 0])
-    return np.stack(path[::-1], axis=1)
 
 
 def _marginals(

@@ -30,6 +30,7 @@ _PRACTICES = (
     "max_train_samples",
     "max_eval_samples",
     "head",
+    "decoding",
     "head_learning_rate",
     "layerwise_lr_decay",
     "freeze_encoder",

@@ -44,6 +44,7 @@ class Windows:
 
     alignment: data.Alignment
     report: data.AlignmentReport
+    fitted: Sequence[str] | None = None  # the labels, for `--decoding viterbi`
 
     @property
     def rows(self) -> data.Rows:
@@ -129,22 +130,43 @@ def headline(dataset: Any) -> str:
 
 
 def settings(splits: Mapping[str, Any], config: Any) -> dict[str, Any]:
-    """What is saved with the weights: whether the tags are plain, and the context of a window.
+    """What is saved with the weights: whether the tags are plain, how they are decoded, and the context of a window.
 
     How sure the model is comes at the run's end.
     """
-    plain = {"plain_tags": True} if data.is_plain(splits["train"]) else {}
-    return surety.NOTHING | plain | _context(config)
+    plain = data.is_plain(splits["train"])
+    if plain and _fits_tags(config):
+        raise ValueError("--decoding viterbi: plain tags have no B- and I-; leave this flag out")
+    decoding = {"decoding": "viterbi" if _fits_tags(config) else "argmax"}
+    return surety.NOTHING | ({"plain_tags": True} if plain else {}) | decoding | _context(config)
+
+
+def _fits_tags(config: Any) -> bool:
+    """Whether the flags ask for tags that fit together. A recipe may do without the flag."""
+    return getattr(config, "decoding", "argmax") == "viterbi"
 
 
 def notes(settings: Mapping[str, Any]) -> list[str]:
     """For the model card: the context, what the scores say, and what the development split promises."""
-    return data.context_notes(settings) + surety.notes(settings)
+    return data.context_notes(settings) + data.decoding_notes(settings) + surety.notes(settings)
 
 
 def told(dataset: Any) -> str:
     """The labels of a split and how often each occurs."""
     return data.label_counts(dataset, "ner_tags")
+
+
+def check_flags(model: Any, config: Any) -> None:
+    """Raises ValueError for flags that mean nothing to a model with a CRF."""
+    if not hasattr(model, "crf"):
+        return
+    if config.label_all_tokens or config.doc_stride == 0:
+        raise ValueError(
+            "--label_all_tokens, --doc_stride 0: a CRF tags whole words, so only first subwords have labels, and "
+            "windows must overlap"
+        )
+    if _fits_tags(config):
+        raise ValueError("--decoding viterbi: a CRF always decodes so; leave the flag out, or give --head linear")
 
 
 def words(train: Any) -> Iterable[str]:
@@ -165,7 +187,8 @@ def encode(dataset: Any, tokenizer: Any, labels: Sequence[str], config: Any) -> 
         context=asked["context"],
         context_size=asked["context_size"],
     )
-    return Windows(alignment, data.alignment_report(dataset, tokenizer, config.max_seq_length, alignment))
+    report = data.alignment_report(dataset, tokenizer, config.max_seq_length, alignment)
+    return Windows(alignment, report, labels if _fits_tags(config) else None)
 
 
 def targets(inputs: Mapping[str, Tensor], weights: Sequence[float] | None = None) -> dict[str, float]:
@@ -180,19 +203,36 @@ def gold(dataset: Any, labels: Sequence[str]) -> Gold:
 
 def collect(output: Any, batch: Any, settings: Mapping[str, Any]) -> dict[str, Tensor]:
     """The label of each real token, int64, and its probability; `surety.scored` has what `also` may name."""
+    if settings.get("decoding") == "viterbi":
+        settings = {**settings, "also": {"logs", *settings.get("also", ())}}
     return surety.scored(batch.without_padding(output.logits.float()), settings)
 
 
 def decode(encoded: Windows, found: Mapping[str, np.ndarray]) -> Said:
     """Labels of tokens -> one label for each word, from the window that shows the word with the most context."""
-    return _of_words(encoded.alignment, found)
+    return _of_words(encoded.alignment, found, encoded.fitted)
 
 
-def _of_words(alignment: data.Alignment, found: Mapping[str, np.ndarray], outside: int = 0) -> Said:
-    """As `decode`. `outside` is the label of words of which the tokenizer makes no subword."""
+def _of_words(
+    alignment: data.Alignment, found: Mapping[str, np.ndarray], fitted: Sequence[str] | None, outside: int = 0
+) -> Said:
+    """As `decode`.
+
+    Args:
+        fitted: the labels, if the tags of a sentence must fit together.
+        outside: the label of words of which the tokenizer makes no subword.
+    """
     labels, scores = found.get("labels", np.zeros(0, np.int64)), found.get("scores", np.zeros(0, np.float32))
     chosen, scored = alignment.to_words(labels, outside)
     also = {key: alignment.to_words(found[key])[0] for key in ("logs", "raw_scores") if key in found}
+    if fitted is not None and "logs" in also:
+        bare = alignment.word_counts == 0
+        fitting = data.fitting_tags(chosen, also["logs"], alignment.sentence_offsets, fitted, bare)
+        # As with a CRF: where another label is more probable than the chosen one, the two exchange their values.
+        for word in np.flatnonzero(fitting != chosen):
+            pair = [chosen[word], fitting[word]]
+            also["logs"][word, pair] = also["logs"][word, pair[::-1]]
+        chosen = fitting
     return Said(chosen, alignment.to_words(scores)[0], scored, **also)
 
 
@@ -392,7 +432,8 @@ def answer(samples: Sequence[Any], predictor: Any, documents: Sequence[int] | No
         context_size=predictor.settings.get("context_size"),
     )
     outside = predictor.labels.index("O") if "O" in predictor.labels else 0
-    said = _of_words(alignment, predictor.collect(alignment.rows), outside)
+    fitted = predictor.labels if predictor.settings.get("decoding") == "viterbi" else None
+    said = _of_words(alignment, predictor.collect(alignment.rows), fitted, outside)
     scores = said.scores.astype(np.float64).round(6).tolist()
     names, tags = (
         [kinds[i] for i in said.tags] for kinds in (predictor.labels, data.tags_of_labels(predictor.labels))

@@ -12,7 +12,7 @@ import torch
 from transformers import AutoConfig, AutoModelForQuestionAnswering, AutoModelForSequenceClassification
 
 import finetune
-from finetune import models
+from finetune import data, models
 from finetune.arguments import ModelArguments
 from finetune.data import write_conll
 from finetune.models import LinearChainCrf
@@ -28,7 +28,7 @@ from finetune.export import int8, runner, viterbi
 
 ROOT = Path(__file__).parents[2]
 TAGS = ["O", "B-PER", "I-PER", "B-LOC", "I-LOC"]
-KINDS = ["word", "text", "several", "number", "pair", "question", "crf", "reader"]
+KINDS = ["word", "text", "several", "number", "pair", "question", "crf", "viterbi", "reader"]
 LONG = "Ada Lovelace flew to Oslo with Grace Hopper , who had never seen so much snow in one place . "
 TEXTS = ["Ada ran .", LONG * 3, "", "\u200e", "Oslo", "Grace Hopper and Alan met in Vienna on a Sunday", "never"]
 
@@ -40,7 +40,7 @@ def build(kind, checkpoints, folder):
     words = [LONG, *TEXTS]
     head, names = "sequence-classification", ["a", "b", "c"]
     settings = {}
-    if kind in ("word", "crf"):
+    if kind in ("word", "crf", "viterbi"):
         head, names = "token-classification", TAGS
     if kind == "several":
         settings = {"problem_type": "multi_label_classification", "threshold": 0.5}
@@ -62,6 +62,10 @@ def build(kind, checkpoints, folder):
         arguments = ModelArguments(model_name_or_path=str(checkpoints["byte-bpe"]))
         model, tokenizer = models.load(head, arguments, names, words=words, max_seq_length=32, head="crf")
         model.crf.transitions.data.normal_()
+    elif kind == "viterbi":
+        arguments = ModelArguments(model_name_or_path=str(checkpoints["wordpiece"]))
+        model, tokenizer = models.load(head, arguments, names, words=words, max_seq_length=32)
+        settings = {"decoding": "viterbi"}
     else:
         source = str(checkpoints["unigram" if kind == "text" else "wordpiece"])
         settings |= {"long_texts": "window"} if kind == "text" else {}
@@ -93,6 +97,7 @@ def test_a_graph_answers_as_its_model(kind, checkpoints, tmp_path):
     for some in (samples, samples[:1], []):
         for wanted, found in zip(predictor(some), fast(some), strict=True):
             assert list(wanted) == list(found)
+            assert kind != "viterbi" or not data.invalid_iob2(wanted["predicted"])
             for key, value in wanted.items():
                 if key in ("predicted", "answer", "start", "end", "tokens"):
                     assert found[key] == (pytest.approx(value, abs=1e-4) if kind == "number" else value)
