@@ -180,6 +180,7 @@ def _with_torch(
         word_column=saved_settings.word_column_of(settings),
         text_columns=(settings.get("text_column_name"), settings.get("text_pair_column_name")),
         document_column=settings.get("document_column"),
+        word_columns=saved_settings.word_columns_of(settings),
     )
 
 
@@ -213,7 +214,9 @@ def _with_onnx(
         run=partial(model.collect, batch_size=batch_size, also=also),
         chains=told.crf is not None,
         word_column=told.word_column,
+        text_columns=(told.text_columns[0], told.text_columns[1]),
         document_column=told.document_column,
+        word_columns=None if told.word_columns is None else data.WordColumns(**told.word_columns),
     )
 
 
@@ -306,6 +309,7 @@ class Predictor:
     word_column: int | str | None = None  # the run's column of words; None: the default
     text_columns: tuple[str | None, str | None] = (None, None)  # the run's columns of texts and of second texts
     document_column: str | None = None  # the run's column of documents
+    word_columns: data.WordColumns | None = None  # the run's columns, if it read a table with a word in each row
     top_k: int | None = None  # how many labels answers tell with their scores; 0: all
     min_score: float | None = None  # answers with a lower score are not given
     promise: str = ""  # what `min_precision` promises and costs, as a text

@@ -45,6 +45,8 @@ def of_run(folder: Path) -> dict[str, Any]:
         "train_file": str | None,
         "file_format": str,
         "document_column": str | None,
+        "label_column_name": str | None,
+        "sentence_column": str | None,
         "context": str,
         "context_size": int | None,
         "split_sentences": bool,
@@ -69,6 +71,19 @@ def word_column_of(settings: dict[str, Any]) -> int | str | None:
     form, file = settings.get("file_format", "auto"), str(settings.get("train_file"))
     columns = form == "conll" or (form == "auto" and file.lower().endswith(data.CONLL_ENDINGS))
     return name if columns and name != "tokens" else None
+
+
+def word_columns_of(settings: dict[str, Any]) -> data.WordColumns | None:
+    """The columns of a run on a table with a word in each row; None for another kind of file."""
+    form, file = settings.get("file_format", "auto"), str(settings.get("train_file")).lower()
+    if form != "table" and not (form == "auto" and file.endswith((".csv", ".tsv"))):
+        return None
+    words, tags = settings.get("text_column_name"), settings.get("label_column_name")
+    return data.WordColumns(
+        likely_words=None if words == "tokens" else words,
+        likely_sentences=settings.get("sentence_column"),
+        likely_tags=None if tags == "ner_tags" else tags,
+    )
 
 
 def _flags_of_checkpoint(file: Path) -> dict[str, Any]:

@@ -19,6 +19,7 @@ Input formats:
   conllu a treebank; the output is the same file with the labels in the place that --tag_column names
   brat, doccano, label_studio, spacy
          texts in which tools mark spans of characters (docs/spans.md); the output is the input with the model's spans
+  table  a word in each row of CSV or TSV; --sentence_column says which sentence a row belongs to (docs/tables.md)
   csv    a header line, then rows; --text_column_name says where the text is [as in training; else the only column
          with texts]
   tsv    the same with tabs and without quoting
@@ -26,7 +27,8 @@ Output formats:
   jsonl  the keys that finetune.prediction explains
   text   each line is the text that the model says, in the place of the line that it was given
   conll  each line is a word and its label; if the input is conll, too, the output is the input with one more column
-  csv    the columns of the input and those of the answer; lists of objects are JSON in a cell
+  csv    the columns of the input and those of the answer; lists of objects are JSON in a cell. With a word in each
+         row of the input, its row gets its label and its score
   tsv    the same with tabs, without quoting, and with one space for white space in a cell
 If the input is text or words and the output is jsonl, or if both are conll, line n of the output belongs to line n of
 the input. An input that arrives slowly is labelled line by line.
@@ -42,7 +44,7 @@ import stat
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -53,6 +55,14 @@ from finetune.opened_files import opened_input, opened_output
 
 CHUNK = 256  # largest number of records that are labelled together, sorted by length
 SENTENCES = 1000  # of a file, which show the scheme of its tags
+# Flags that only some formats of the input have: these formats, and what a message says of them.
+OF_FORMATS = {
+    "word_column": (("conll", "table"), "a column file or a table of words has columns of words"),
+    "sentence_column": (("table",), "a table with a word in each row has it"),
+    "text_column_name": (("csv", "tsv"), "CSV and TSV with a text in each row have such columns"),
+    "text_pair_column_name": (("csv", "tsv"), "CSV and TSV with a text in each row have such columns"),
+    "column_names": (("csv", "tsv", "table"), "CSV and TSV have such columns"),
+}
 PATIENCE = 0.02  # seconds: if the input is not a file, how long a chunk waits for more records
 
 
@@ -76,6 +86,7 @@ class PredictConfig:
         "conllu",
         "csv",
         "tsv",
+        "table",
         "brat",
         "doccano",
         "label_studio",
@@ -83,7 +94,8 @@ class PredictConfig:
     ] = flag(
         "auto",
         "Format of the input. auto: as the ending of the file says (.jsonl, .conll, .csv, .tsv); the standard input "
-        "is text. A folder is of brat. conllu: a treebank, which keeps its columns.",
+        "is text. A folder is of brat. conllu: a treebank, which keeps its columns. table: CSV or TSV with a word in "
+        "each row; auto, too, if the model was trained on such a table, or with --sentence_column.",
     )
     output_format: Literal["auto", "jsonl", "conll", "conllu", "text", "csv", "tsv"] = flag(
         "auto",
@@ -92,8 +104,13 @@ class PredictConfig:
     )
     word_column: str | None = flag(
         None,
-        "Column of the words in a column file: a number, counted from 0, or a name of the header line [as in "
-        "training; 1 in CoNLL-U files].",
+        "Column of the words in a column file or a table: a number, counted from 0, or a name of the header line [as "
+        "in training; 1 in CoNLL-U files].",
+    )
+    sentence_column: str | None = flag(
+        None,
+        "Tables with a word in each row: the column that says which sentence a word is in, or document,sentence [as "
+        "in training].",
     )
     tag_column: str = flag(
         "NER", "Treebanks: where the labels are written to: a column (upos), or a key of MISC (NER) or feats.KEY."
@@ -158,6 +175,7 @@ def predict_stream(config: PredictConfig) -> int:
         # 2. Load the model.
         predictor = loaded(config)
         form = data.output_form(output_format, predictor.task.PIPELINE)
+        input_format = table_format(config, predictor, input_format)
 
         if predictor.promise and rank == 0:
             print(predictor.promise, file=sys.stderr)
@@ -169,6 +187,7 @@ def predict_stream(config: PredictConfig) -> int:
             "tag_column": config.tag_column,
             "delimiter": data.check_delimiter(config.delimiter),
             "encoding": encoding,
+            "word_columns": word_columns(config, predictor),
         }
         own_word_column = word_column(config, predictor)
         key = predictor.document_column
@@ -177,6 +196,10 @@ def predict_stream(config: PredictConfig) -> int:
         def write(record: data.Record, answer: Any) -> Any:
             if scheme != "IOB2":
                 answer = answer | {"predicted": data.from_iob2(answer["predicted"], scheme)}
+            added = answer
+            if record.rows is not None:  # the words of a sentence have rows, and only a table keeps them
+                added = data.added_columns(record, answer) if form.table else {}
+            refuse_to_overwrite(record, added, name)
             return form.made(record, answer)
 
         records = data.read_records(file, name, input_format, own_word_column, document_key=key, **where)
@@ -248,6 +271,29 @@ def word_column(config: PredictConfig, predictor: Any) -> int | str | None:
     return data.column_asked(str(config.word_column))
 
 
+def word_columns(config: PredictConfig, predictor: Any) -> data.WordColumns:
+    """The columns of a table with a word in each row: as the flags say, else as in training."""
+    return replace(
+        predictor.word_columns or data.WordColumns(),
+        words=config.word_column,
+        sentences=config.sentence_column,
+        names=config.column_names,
+    )
+
+
+def table_format(config: PredictConfig, predictor: Any, given: str) -> str:
+    """`table` for a file of CSV or TSV if the model learned from a table with a word in each row.
+
+    Raises:
+        ValueError: for such a table, and a model that labels texts.
+    """
+    if given == "table" and not predictor.labels_words:
+        raise ValueError("--input_format table: this model labels texts, not words; give csv or tsv")
+    if config.input_format != "auto" or given not in ("csv", "tsv") or config.text_column_name is not None:
+        return given
+    return "table" if predictor.labels_words and predictor.word_columns is not None else given
+
+
 def scheme_of_labels(
     config: PredictConfig, predictor: Any, name: str, formats: tuple[str, str], column: Any, where: Any
 ) -> str:
@@ -257,28 +303,37 @@ def scheme_of_labels(
         ValueError: if the flag names a scheme, and the labels of the model are not those of entities.
     """
     source, target = formats
-    if target not in ("conll", "conllu"):
+    if target not in ("conll", "conllu") and not (source == "table" and target in ("csv", "tsv")):
         return "IOB2"
     is_iob2 = all(re.fullmatch(r"O|[BI]-.+", label, re.DOTALL) for label in predictor.labels)
     if config.tagging_scheme is not None:
         if config.tagging_scheme != "IOB2" and not is_iob2:
             raise ValueError(f"--tagging_scheme {config.tagging_scheme}: the labels of this model are not IOB2")
         return config.tagging_scheme
-    if not is_iob2 or not Path(config.input_file).is_file() or source not in ("conll", "conllu"):
+    if not is_iob2 or not Path(config.input_file).is_file() or source not in ("conll", "conllu", "table"):
         return "IOB2"
     with opened_input(config.input_file) as file:
         try:
-            first = list(itertools.islice(data.read_records(file, name, source, column, **where), SENTENCES))
+            records = data.read_records(file, name, source, column, **where, tell=False)
+            first = list(itertools.islice(records, SENTENCES))
         except ValueError:  # it is told when the records are labelled
             return "IOB2"
-    sentences = [one.sentence for one in first if one.sentence is not None]
-    found = data.written_scheme([one.last_cells if source == "conll" else one.tags for one in sentences])
+    found = data.written_scheme(tags_of(first, source, where["word_columns"]))
     if found != "IOB2" and os.environ.get("RANK", "0") == "0":
         print(
             f"{name}: the labels are written in {found}, as its tags are (else give --tagging_scheme)",
             file=sys.stderr,
         )
     return found
+
+
+def tags_of(records: Sequence[data.Record], source: str, columns: data.WordColumns) -> list[list[str]]:
+    """The tags that the sentences of the input have already."""
+    if source != "table":
+        sentences = [one.sentence for one in records if one.sentence is not None]
+        return [one.last_cells if source == "conll" else one.tags for one in sentences]
+    tag = columns.tags_of(list(records[0].row)) if records else None
+    return [] if tag is None else [[row[tag] for row in one.rows or ()] for one in records]
 
 
 def loaded(config: PredictConfig) -> finetune.prediction.Predictor:
@@ -312,11 +367,9 @@ def labelled(
     """The answers of a chunk as `write` writes them."""
     try:
         answers = predictor([record.sample for record in chunk], [record.document for record in chunk])
-        for record, answer in zip(chunk, answers, strict=True):
-            refuse_to_overwrite(record, answer, name)
+        made = [write(record, answer) for record, answer in zip(chunk, answers, strict=True)]
     except ValueError as error:
         return Made([], mistake=str(error))
-    made = [write(record, answer) for record, answer in zip(chunk, answers, strict=True)]
     words = sum(len(answer.get("tokens", ())) for answer in answers)
     return Made(made, sum(record.asks for record in chunk), words)
 
@@ -393,16 +446,13 @@ def formats(config: PredictConfig) -> tuple[str, str]:
         )
     if given == "conllu" and wanted == "auto" and not config.output_file.endswith((".jsonl", ".json")):
         wanted = "conllu"
-    if config.word_column is not None and given != "conll":
-        raise ValueError(
-            f"--word_column {config.word_column}: only a column file has columns, and the input format is {given}"
-        )
-    for flag_name in ("text_column_name", "text_pair_column_name", "column_names"):
-        if getattr(config, flag_name) is not None and given not in ("csv", "tsv"):
-            raise ValueError(
-                f"--{flag_name} {getattr(config, flag_name)}: only CSV and TSV have such columns, and the input "
-                f"format is {given}"
-            )
+    asked = config.word_column is not None or config.sentence_column is not None
+    if config.input_format == "auto" and given in ("csv", "tsv") and asked:
+        given = "table"
+    for flag_name, (kinds, told) in OF_FORMATS.items():
+        value = getattr(config, flag_name)
+        if value is not None and given not in kinds:
+            raise ValueError(f"--{flag_name} {value}: only {told}, and the input format is {given}")
     if wanted == "auto":
         ending = Path(config.output_file).suffix.lower()
         wanted = next((name for name, form in data.OUTPUT_FORMS.items() if ending in form.endings), "jsonl")

@@ -57,6 +57,7 @@ from .offset_units import Unit as Unit
 from .offset_units import positions as positions
 from .output_forms import OUTPUT_FORMS as OUTPUT_FORMS
 from .output_forms import OutputForm as OutputForm
+from .output_forms import added_columns as added_columns
 from .output_forms import output_form as output_form
 from .output_forms import with_head as with_head
 from .parallel_texts import EncodedPairs as EncodedPairs
@@ -114,5 +115,6 @@ from .treebanks import treebank_sentences as treebank_sentences
 from .treebanks import with_tags as with_tags
 from .unlabeled import read_unlabeled as read_unlabeled
 from .word_files import WORD_READERS as WORD_READERS
+from .word_rows import WordColumns as WordColumns
 from .word_tables import read_word_table as read_word_table
 from .words import split_words as split_words

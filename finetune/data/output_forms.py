@@ -67,25 +67,38 @@ def as_text(record: Record, answer: Answer) -> str:
 
 
 def as_csv(record: Record, answer: Answer) -> str:
-    """A row of a CSV file, with the columns of the input and those of the answer; the names of these for the head.
+    """The rows of a CSV file, with the columns of the input and those of the answer; the names of these for the head.
 
     The delimiter is that of the input, if this is CSV.
     """
     text = io.StringIO()
-    csv.writer(text, delimiter=record.delimiter, lineterminator="\n").writerow(_cells(record, answer))
+    csv.writer(text, delimiter=record.delimiter, lineterminator="\n").writerows(_rows(record, answer))
     return text.getvalue()
 
 
 def as_tsv(record: Record, answer: Answer) -> str:
     """As `as_csv`, with tabs and without quoting. White space in a cell becomes one space."""
-    return "\t".join(" ".join(str(cell).split()) for cell in _cells(record, answer)) + "\n"
+    return "".join("\t".join(" ".join(str(cell).split()) for cell in row) + "\n" for row in _rows(record, answer))
 
 
-def _cells(record: Record, answer: Answer) -> list[Any]:
-    told = {key: cell for key, cell in table_cells(answer).items() if key not in record.row}
+def _rows(record: Record, answer: Answer) -> list[list[Any]]:
+    """The cells of a record: one row, or a row for each word if the input has that."""
+    added = {key: cell for key, cell in added_columns(record, answer).items() if key not in record.row}
     if record.head:
-        return [*record.row, *told]
-    return [_in_a_cell(cell) for cell in record.row.values()] + list(told.values())
+        return [[*record.row, *added]]
+    if record.rows is not None:
+        return [[*row.values(), *own] for row, *own in zip(record.rows, *added.values(), strict=True)]
+    return [[*map(_in_a_cell, record.row.values()), *added.values()]]
+
+
+def added_columns(record: Record, answer: Answer) -> dict[str, Any]:
+    """What an answer adds to a row of a table, a cell for each name. Of words with a row each, lists of cells."""
+    if record.rows is None:
+        return table_cells(answer)
+    found = {"predicted": answer["predicted"], "score": answer["scores"]}
+    if "top_k" in answer:
+        found["top_k"] = [_in_a_cell(best) for best in answer["top_k"]]
+    return found
 
 
 def table_cells(answer: Answer) -> dict[str, Any]:
@@ -120,7 +133,7 @@ def with_head(records: Iterable[Record], name: str) -> Iterator[Record]:
             if not record.head:
                 empty: Any = ("", "") if isinstance(record.sample, tuple) else type(record.sample)()
                 yield Record(record.line, empty, {own: own for own in names}, delimiter=record.delimiter, head=True)
-        elif record.asks and list(record.row) != names:
+        elif record.asks and record.rows is None and list(record.row) != names:
             raise ValueError(
                 f"{name}:{record.line}: has {listed(list(record.row))}, but the first one has {listed(names)}; in a "
                 "table all rows have the same columns"

@@ -8,12 +8,13 @@ from finetune.data.conll import Sentence
 
 @dataclass(frozen=True)
 class Record:
-    """A text, or a question, that gets one answer."""
+    """A text, a question, or a sentence of words, that gets one answer."""
 
     line: int  # the number of its first line
     sample: str | tuple[str, str] | list[str]  # a text, a pair of texts, or words
     row: dict[str, Any] = field(default_factory=dict)  # keys that the answer keeps
     sentence: Sentence | None = None  # for a column file: its lines; the lines after the last sentence have no word
+    rows: list[dict[str, Any]] | None = None  # of a table with a word in each row: the cells of each word
     document: int = 0  # the number of its document, from 1 on; 0: none is known
     delimiter: str = ","  # of a row of CSV: what stands between its cells, also in the output
     head: bool = False  # whether it has the names of the columns; its sample is empty, but of the right kind

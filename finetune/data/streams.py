@@ -7,6 +7,7 @@
 | `jsonl` | a line that is not blank | an object: `text`; `text` and `text_pair`; `question` and `context`; `tokens` |
 | `conll` | lines up to an empty one (`conll.py`) | words, in the first column or another |
 | `csv`, `tsv` | a row; the first one has the names of the columns | a text, in the column that is meant |
+| `table` | rows up to one of another sentence (`word_rows.py`) | words, in the column that is meant |
 | `conllu` | lines up to an empty one (`treebanks.py`) | the words of a treebank |
 
 A form with columns first gives a record with `head`. It asks for nothing, and its keys are the names of the columns.
@@ -26,8 +27,9 @@ from finetune.data.messages import encoding_hint
 from finetune.data.records import Record
 from finetune.data.tables import TextColumns, table_records
 from finetune.data.treebanks import begins_document, treebank_sentences
+from finetune.data.word_rows import WordColumns, word_table_records
 
-FORMS = ("text", "words", "jsonl", "conll", "conllu", "csv", "tsv")
+FORMS = ("text", "words", "jsonl", "conll", "conllu", "csv", "tsv", "table")
 
 T = TypeVar("T")
 
@@ -42,6 +44,8 @@ def read_records(
     delimiter: str | None = None,
     document_key: str | None = None,
     encoding: str = "utf-8",
+    word_columns: WordColumns | None = None,
+    tell: bool = True,
 ) -> Iterator[Record]:
     """Yields the records of a stream, each as soon as it has arrived.
 
@@ -57,6 +61,7 @@ def read_records(
         columns: for `csv` and `tsv`, the columns of the texts.
         document_key: for `jsonl`, the key that says which document a sentence belongs to.
         encoding: as `check_encoding` has checked it.
+        word_columns, tell: for `table`, as `word_table_records` takes them.
 
     Raises:
         ValueError: naming `name` and the line, for a line that is no record. The records before it come first.
@@ -77,6 +82,8 @@ def read_records(
     elif form in ("csv", "tsv"):
         look = file.seekable()
         yield from table_records(lines, name, form, columns or TextColumns(), delimiter, may_look_ahead=look)
+    elif form == "table":
+        yield from word_table_records(lines, name, word_columns or WordColumns(), delimiter, tell=tell)
     elif form == "jsonl":
         above: Any = None
         for number, row in json_rows(Path(name), _of_objects(lines, name)):

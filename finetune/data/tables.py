@@ -34,6 +34,45 @@ class TextColumns:
     names: str | None = None  # the names of all columns, between commas, of a file without a header line
 
 
+@dataclass(frozen=True)
+class Table:
+    """A stream of CSV or TSV whose header line is read."""
+
+    header: list[str]
+    line: int  # of the header, from 1 on
+    rows: Iterator[tuple[int, list[str]]]  # the line and the cells of each row, which has as many as the header
+    delimiter: str  # what stands between two cells of CSV that is written
+    where: str  # the place of the header in messages
+    hint: str  # if the header is one column: what may be wrong
+
+
+def opened_table(
+    lines: Iterable[tuple[int, str]], name: str, form: str, names: str | None, delimiter: str | None
+) -> Table | None:
+    """Reads the header line; None if there is none.
+
+    Args:
+        lines, name, form, delimiter: as `table_records` takes them.
+        names: the names of all columns, between commas, of a file without a header line.
+
+    Raises:
+        ValueError: naming file and line, also while the rows are read: for a row with another number of cells than
+            the header, two columns of one name, broken quoting, a second header.
+    """
+    between = delimiter or ("\t" if form == "tsv" else ",")
+    rows = _rows(lines, name, between)
+    line, header = (0, [own.strip() for own in names.split(",")]) if names else next(rows, (0, []))
+    if not header:
+        return None
+    where = f"{name}:{line}" if line else f"--column_names {names}"
+    if len(set(header)) != len(header):
+        raise ValueError(f"{where}: two columns are named {shown(next(x for x in header if header.count(x) > 1))}")
+    hint = delimiter_hint(header, delimiter) if line else ""
+    return Table(
+        header, max(line, 1), _whole(rows, header, name, names), "," if between == "\t" else between, where, hint
+    )
+
+
 def table_records(
     lines: Iterable[tuple[int, str]],
     name: str,
@@ -56,42 +95,29 @@ def table_records(
         ValueError: naming file and line, for a row with another number of cells than the header, two columns of one
             name, broken quoting, and where it is not clear which column is meant.
     """
-    between = delimiter or ("\t" if form == "tsv" else ",")
-    written = "," if between == "\t" else between
-    rows = _rows(lines, name, between)
-    if columns.names:
-        header, line = [own.strip() for own in columns.names.split(",")], 0
-    else:
-        line, header = next(rows, (0, []))
-    if not header:
+    table = opened_table(lines, name, form, columns.names, delimiter)
+    if table is None:
         return
-    where = f"{name}:{line}" if line else f"--column_names {columns.names}"
-    hint = delimiter_hint(header, delimiter) if line else ""
-    if columns.text is None and hint:
-        raise ValueError(f"{where}: one column, {shown(header[0])}{hint}")
-    if len(set(header)) != len(header):
-        raise ValueError(f"{where}: two columns are named {shown(next(x for x in header if header.count(x) > 1))}")
+    header, rows, where = table.header, table.rows, table.where
+    if columns.text is None and table.hint:
+        raise ValueError(f"{where}: one column, {shown(header[0])}{table.hint}")
+    cells: list[list[str]] = []
     if columns.text is None and not set(columns.likely) & set(header) and may_look_ahead:
-        first = list(itertools.islice(_whole(rows, header, name), _LOOKED_AT))
+        first = list(itertools.islice(rows, _LOOKED_AT))
         rows = itertools.chain(first, rows)
         cells = [row for _, row in first]
-    else:
-        cells = []
     text = _column(columns.text, columns.likely, header, cells, where, "--text_column_name", name)
     pair = None
     if columns.pair is not None or columns.likely_pair:
         pair = _column(columns.pair, columns.likely_pair, header, [], where, "--text_pair_column_name", name)
         if text == pair:
             raise ValueError(f"{where}: --text_column_name and --text_pair_column_name both name {shown(text)}")
-    yield Record(
-        max(line, 1), "" if pair is None else ("", ""), {own: own for own in header}, delimiter=written, head=True
-    )
-    for number, row in _whole(rows, header, name):
-        if row == header:
-            what = "leave out --column_names" if columns.names else "the file already has one"
-            raise ValueError(f"{name}:{number}: this is a header line; {what}")
+    empty = "" if pair is None else ("", "")
+    yield Record(table.line, empty, {own: own for own in header}, delimiter=table.delimiter, head=True)
+    for number, row in rows:
         told = dict(zip(header, row, strict=True))
-        yield Record(number, told[text] if pair is None else (told[text], told[pair]), told, delimiter=written)
+        sample = told[text] if pair is None else (told[text], told[pair])
+        yield Record(number, sample, told, delimiter=table.delimiter)
 
 
 def _rows(lines: Iterable[tuple[int, str]], name: str, between: str) -> Iterator[tuple[int, list[str]]]:
@@ -115,11 +141,14 @@ def _rows(lines: Iterable[tuple[int, str]], name: str, between: str) -> Iterator
 
 
 def _whole(
-    rows: Iterable[tuple[int, list[str]]], header: Sequence[str], name: str
+    rows: Iterable[tuple[int, list[str]]], header: Sequence[str], name: str, names: str | None
 ) -> Iterator[tuple[int, list[str]]]:
     for number, row in rows:
         if len(row) != len(header):
             raise ValueError(f"{name}:{number}: {len(row)} column(s), but the header has {len(header)}")
+        if row == header:
+            what = "leave out --column_names" if names else "the file already has one"
+            raise ValueError(f"{name}:{number}: this is a header line; {what}")
         yield number, row
 
 

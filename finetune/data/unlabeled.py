@@ -1,10 +1,9 @@
 """Reads text without labels: lines of text, words in a column file, JSON lines, tables."""
 
-import io
 from pathlib import Path
 from typing import Any
 
-from finetune.data.conll import column_asked, read_lines
+from finetune.data.conll import column_asked
 from finetune.data.file_flags import check_delimiter, check_encoding
 from finetune.data.messages import shown
 from finetune.data.streams import read_records
@@ -46,7 +45,6 @@ def read_unlabeled(
     if ending in (".parquet", ".gz", ".zip"):
         raise ValueError(f"--unlabeled_file {path}: give lines of text, a column file, .jsonl, .csv or .tsv")
     form = labelled_form(file) or ("jsonl" if ending in (".jsonl", ".json") else "text")
-    content = "\n".join(read_lines(path, encoding=check_encoding(encoding))).encode()
     likely = dict.fromkeys((text_column, "text"))
     columns = TextColumns(
         None,
@@ -57,12 +55,12 @@ def read_unlabeled(
     )
     default = not words or text_column == "tokens"
     word_column = None if default else column_asked(text_column)
-    stream = io.BytesIO(content)
-    records = read_records(stream, path, form, word_column, columns, delimiter=check_delimiter(delimiter))
+    how: Any = {"delimiter": check_delimiter(delimiter), "encoding": check_encoding(encoding)}
     found = []
-    for record in records:
-        if record.asks and _says_something(record.sample):
-            found.append(_of_kind(record.sample, f"{path}:{record.line}", words, pair_column is not None))
+    with file.open("rb") as stream:
+        for record in read_records(stream, path, form, word_column, columns, **how):
+            if record.asks and _says_something(record.sample):
+                found.append(_of_kind(record.sample, f"{path}:{record.line}", words, pair_column is not None))
     if not found:
         raise ValueError(f"--unlabeled_file {path}: no text in it")
     return found

@@ -81,7 +81,9 @@ def float32(model_dir: str, revision: str, predictor: Any) -> Exported:
         doc_stride=predictor.doc_stride,
         position_limit=limit,
         word_column=predictor.word_column,
+        text_columns=list(predictor.text_columns),
         document_column=predictor.document_column,
+        word_columns=None if predictor.word_columns is None else asdict(predictor.word_columns),
         crf=crf,
     )
     exported = Exported(made.onnx, described, tokenizer.backend_tokenizer.to_str())

@@ -23,6 +23,7 @@ from typing import Any
 import numpy as np
 
 from finetune.data.rows import Rows, padded, ranges
+from finetune.data.word_rows import WordColumns
 from finetune.export import viterbi
 from finetune.models.word_bytes import word_bytes
 
@@ -48,7 +49,9 @@ class Described:
     doc_stride: int | None = None
     position_limit: int | None = None
     word_column: int | str | None = None
+    text_columns: list[str | None] = field(default_factory=lambda: [None, None])  # of texts and of second texts
     document_column: str | None = None
+    word_columns: dict[str, str | None] | None = None  # the fields of `finetune.data.WordColumns`
     crf: dict[str, Any] | None = None  # as `viterbi.decode` takes it
     proof: dict[str, Any] = field(default_factory=dict)  # as the card tells it
 
@@ -66,6 +69,8 @@ def read_description(folder: Path) -> Described:
         whole = all(
             isinstance(told[own.name], _TYPES[str(own.type)]) for own in fields(Described) if own.name in told
         )
+        columns = [*found.text_columns, *vars(WordColumns(**found.word_columns or {})).values()]
+        whole &= len(found.text_columns) == 2 and all(isinstance(name, str | None) for name in columns)
     except (ValueError, TypeError, KeyError, RecursionError) as error:
         raise ValueError(f"{file}: no export has written this: {' '.join(str(error).split())[:200]}") from error
     if not whole:
@@ -77,12 +82,14 @@ _TYPES: dict[str, Any] = {
     "str": str,
     "int": int,
     "list[str]": list,
+    "list[str | None]": list,
     "dict[str, Any]": dict,
     "bool | None": bool | None,
     "str | None": str | None,
     "int | None": int | None,
     "int | str | None": int | str | None,
     "dict[str, Any] | None": dict | None,
+    "dict[str, str | None] | None": dict | None,
 }
 
 

@@ -44,6 +44,26 @@ def test_a_word_a_row(sentences, delimiter, encoding, form, tmp_path_factory):
     assert [number for numbers in found.lines for number in numbers] == list(range(2, 2 + sum(map(len, sentences))))
     assert found.documents == [number // 2 + 1 if form == "documents" else 0 for number in range(len(sentences))]
 
+    # As prediction reads it, and writes it with the same tags in a new column.
+    columns = data.WordColumns(words="Word", sentences=ids)
+    with path.open("rb") as file:
+        records = list(data.read_records(
+            file, str(path), "table", word_columns=columns, delimiter=delimiter, encoding=encoding
+        ))  # fmt: skip
+    head, *rows = records
+    assert head.head
+    assert [record.sample for record in rows] == found.words
+    assert [record.document for record in rows] == found.documents
+    answers = [{"predicted": tags, "scores": [0.5] * len(tags)} for tags in ([], *found.tags)]
+    write = data.OUTPUT_FORMS["csv"].write
+    back = path.with_name("back.csv")
+    back.write_text("".join(map(write, records, answers)), encoding="utf-8", newline="")
+    again = data.read_word_table(back, "Word", "predicted", ids, delimiter=delimiter)
+    assert (again.words, again.tags, again.documents) == (found.words, found.tags, found.documents)
+    with path.open(encoding=encoding, newline="") as one, back.open(encoding="utf-8", newline="") as other:
+        for before, after in zip(*(csv.reader(own, delimiter=delimiter) for own in (one, other)), strict=True):
+            assert after[: len(before)] == before
+
 
 TABLE = "Sentence #;Word;POS;Tag\n1;Ada;N;B-X\n;ran;V;O\n2;Ada;N;B-X\n"
 

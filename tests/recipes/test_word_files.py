@@ -1,12 +1,16 @@
 """Each form of words: trained on for a few steps, predicted, and written back."""
 
+import csv
 import json
+import subprocess
+import sys
 
 import conllu
 import pytest
 
+import finetune
 from finetune import data
-from recipes import ner, predict
+from recipes import export, ner, predict
 
 WORDS = [["Ada", "Byron", "ran"], ["#", "Oslo"], ["Ada", "saw", "Oslo", "."]] * 4
 TAGS = [["B-PER", "I-PER", "O"], ["O", "B-LOC"], ["B-PER", "O", "B-LOC", "O"]] * 4
@@ -73,6 +77,83 @@ def said(folder, *flags):
     out = folder / "said.jsonl"
     predict.main(["--model_name_or_path", str(folder / "run"), "--output_file", str(out), *map(str, flags)])
     return [json.loads(line)["predicted"] for line in out.read_text(encoding="utf-8").splitlines()]
+
+
+def rows_of(path, delimiter):
+    with path.open(encoding="utf-8", newline="") as file:
+        return list(csv.reader(file, delimiter=delimiter))
+
+
+def test_a_table_of_words_comes_back_with_two_more_columns(tmp_path, caplog):
+    run = train(tmp_path, "a.csv")
+    file, back = tmp_path / "a.csv", tmp_path / "back.csv"
+    answers = finetune.predict(run, WORDS, top_k=2)
+    wanted = [cell for own in answers for cell in zip(own["predicted"], own["scores"], own["top_k"], strict=True)]
+    asked = ["--model_name_or_path", str(run), "--input_file", str(file), "--delimiter", ";"]
+    predict.main([*asked, "--output_file", str(back), "--top_k", "2"])  # the run knows the rest
+    assert sum("a.csv:1: taken as --word_column 'Word'" in told for told in caplog.messages) == 1
+    before, after = rows_of(file, ";"), rows_of(back, ";")
+    assert after[0] == [*before[0], "predicted", "score", "top_k"]
+    assert [row[:4] for row in after] == before
+    assert [(tag, float(score), json.loads(best)) for *_, tag, score, best in after[1:]] == wanted
+    assert data.read_word_table(back, "Word", "predicted", "nr", delimiter=";").words == WORDS
+
+    # The labels have the scheme of the tags that are there; a flag says another one.
+    other = tmp_path / "iobes.csv"
+    tags = iter(tag for tags in TAGS for tag in data.from_iob2(tags, "IOBES"))
+    lines = file.read_text(encoding="utf-8").splitlines()
+    other.write_text("\n".join([lines[0], *(f"{line.rpartition(';')[0]};{next(tags)}" for line in lines[1:])]))
+    for flags, scheme in (([], "IOBES"), (["--tagging_scheme", "IOE2"], "IOE2")):
+        predict.main([*asked[:3], str(other), *asked[4:], *flags, "--output_file", str(back)])
+        written = iter(tag for own in answers for tag in data.from_iob2(own["predicted"], scheme))
+        assert [row[4] for row in rows_of(back, ";")[1:]] == list(written)
+
+    # As lines of JSON, and as a column file.
+    assert said(tmp_path, *asked[2:]) == [own["predicted"] for own in answers]
+    predict.main([*asked, "--output_file", str(tmp_path / "back.conll")])
+    assert data.read_conll(tmp_path / "back.conll").words == WORDS
+    with pytest.raises(SystemExit, match=r"back.csv:1: the answer needs the column 'predicted'; rename this column"):
+        predict.main([*asked[:3], str(back), *asked[4:], "--output_file", str(tmp_path / "again.csv")])
+    assert not (tmp_path / "again.csv").exists()
+    for text, message in (
+        (
+            "id;text\n1;Ada ran\n",
+            r"other.csv:1: the column of --word_column is not clear.* give --input_format csv or",
+        ),
+        ("nr;Word\n1;Ada\n2;ran\n1;.\n", r"other.csv:4: the sentence '1' was there before \(line 2\)"),
+        ("nr;Word\n1;Ada\n;\n", r"other.csv:3: the word '' is empty"),
+        ("nr;Word\n1\n", r"other.csv:2: 1 column\(s\), but the header has 2"),
+    ):
+        other.write_text(text)
+        with pytest.raises(SystemExit, match=message):
+            predict.main([*asked[:3], str(other), *asked[4:]])
+
+    exported = ["--model_name_or_path", str(run), "--output_dir", str(tmp_path / "onnx"), "--precision", "float32"]
+    export.main(exported)
+    predict.main([*asked, "--output_file", str(back)])
+    fast = [*asked[2:], "--model_name_or_path", str(tmp_path / "onnx"), "--runtime", "onnx"]
+    predict.main([*fast, "--output_file", str(tmp_path / "fast.csv")])
+    assert [row[:5] for row in rows_of(tmp_path / "fast.csv", ";")] == [row[:5] for row in rows_of(back, ";")]
+
+
+def test_a_table_that_arrives_slowly_is_labelled_by_sentence(tmp_path):
+    run = train(tmp_path, "a.csv")
+    flags = ["--input_format", "table", "--delimiter", ";", "--output_format", "csv"]
+    command = [sys.executable, "-m", "recipes", "predict", "--model_name_or_path", str(run), *flags]
+    with subprocess.Popen(
+        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
+    ) as running:
+        running.stdin.write("nr;Word\n1;Ada\n;ran\n2;Oslo\n")
+        running.stdin.flush()
+        # The second sentence is not yet at its end.
+        first = [running.stdout.readline() for _ in range(3)]
+        running.stdin.write(";.\n")
+        rest = running.communicate()[0].splitlines()
+    assert first[0] == "nr;Word;predicted;score\n"
+    rows = [line.rstrip("\n").split(";") for line in [*first[1:], *rest]]
+    assert [row[:2] for row in rows] == [["1", "Ada"], ["", "ran"], ["2", "Oslo"], ["", "."]]
+    wanted = finetune.predict(run, [["Ada", "ran"], ["Oslo", "."]])
+    assert [row[2] for row in rows] == [tag for own in wanted for tag in own["predicted"]]
 
 
 @pytest.mark.parametrize("name", FORMS)
