@@ -118,11 +118,11 @@ def test_a_table_of_words_comes_back_with_two_more_columns(tmp_path, caplog):
     for text, message in (
         (
             "id;text\n1;Ada ran\n",
-            r"other.csv:1: the column of --word_column is not clear.* give --input_format csv or",
+            r"iobes.csv:1: the column of --word_column is not clear.* give --input_format csv or",
         ),
-        ("nr;Word\n1;Ada\n2;ran\n1;.\n", r"other.csv:4: the sentence '1' was there before \(line 2\)"),
-        ("nr;Word\n1;Ada\n;\n", r"other.csv:3: the word '' is empty"),
-        ("nr;Word\n1\n", r"other.csv:2: 1 column\(s\), but the header has 2"),
+        ("nr;Word\n1;Ada\n2;ran\n1;.\n", r"iobes.csv:4: the sentence '1' was there before \(line 2\)"),
+        ("nr;Word\n1;Ada\n;\n", r"iobes.csv:3: the word '' is empty"),
+        ("nr;Word\n1\n", r"iobes.csv:2: 1 column\(s\), but the header has 2"),
     ):
         other.write_text(text)
         with pytest.raises(SystemExit, match=message):
