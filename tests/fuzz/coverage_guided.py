@@ -30,6 +30,7 @@ with atheris.instrument_imports(include=["finetune"]):
     import finetune.data.tokens
     import finetune.data.treebanks
     import finetune.data.word_files
+    import finetune.data.word_rows
     import finetune.data.word_tables
 
 KNOWN = {"seed", "head", "learning_rate", "output_dir"}
