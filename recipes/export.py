@@ -133,11 +133,26 @@ def flags_of_run(config: ExportConfig, predictor: Any) -> Any:
     for name in ("train_file", "validation_file"):
         if getattr(config, name) is not None:
             found = replace(found, **{name: getattr(config, name), "dataset_name": None, "dataset_config_name": None})
+    refuse_missing(config, found, file)
     if found.train_file is None and found.dataset_name is None:
         found = replace(found, train_file=found.validation_file)  # of which nothing is read but its kind
     cut = {"max_seq_length": predictor.max_seq_length, "doc_stride": predictor.doc_stride}
     own = {key: value for key, value in cut.items() if key in known}
     return replace(found, model_name_or_path=str(config.model_name_or_path), test_file=None, **own)
+
+
+def refuse_missing(config: ExportConfig, flags: Any, file: Path) -> None:
+    """Raises ValueError if a file of the development split, or of the training split, is not there."""
+    for name in ("train_file", "validation_file"):
+        path = getattr(flags, name)
+        if path is None or Path(path).exists():
+            continue
+        if getattr(config, name) is not None:
+            raise ValueError(f"--{name} {path}: no such file")
+        raise ValueError(
+            f"--{name} {path}: no such file; {file} names it as seen from the folder where the run was started: "
+            "export there, or give --train_file and --validation_file"
+        )
 
 
 def described(told: dict[str, Any]) -> str:

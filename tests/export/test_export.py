@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -163,6 +164,11 @@ def test_an_export_gives_the_files_of_its_run_also_without_torch(run, tmp_path):
         assert (wanted["tokens"], wanted["predicted"]) == (found["tokens"], found["predicted"])
         assert wanted["scores"] == pytest.approx(found["scores"], abs=1e-4)
 
+    moved = shutil.copytree(run, tmp_path / "moved")
+    flags = (moved / "run.yaml").read_text().replace(str(run.parent / "some.conll"), "some.conll")
+    (moved / "run.yaml").write_text(flags)
+    with pytest.raises(ValueError, match=r"--train_file some.conll: no such file; .*moved/run.yaml names it as seen"):
+        export_model(ExportConfig(str(moved), output_dir=str(tmp_path / "none")))
     with pytest.raises(ValueError, match="exists already; give another folder"):
         export_model(config)
     with pytest.raises(ValueError, match="an exported model; add --runtime onnx"):
