@@ -218,15 +218,7 @@ def conll_sentences(
             alike = line[1:2] == " " and form.separator == " " and len(cells) == form.columns > 1
             if alike and not told and (comment or tag_column is None):
                 told = True
-                what = "a comment" if comment else "a word"
-                logger.warning(
-                    "%s:%d: %s is read as %s, like all such lines before sentences; if this is wrong, put tabs "
-                    "between the columns",
-                    path,
-                    number,
-                    shown(line),
-                    what,
-                )
+                _tell_how_read(f"{path}:{number}", line, "a comment" if comment else "a word")
             if comment:
                 continue
         if len(cells) != form.columns:
@@ -245,12 +237,25 @@ def conll_sentences(
         sentence.words.append(word)
         sentence.tags.append(tag)
         if asked:
-            numbers = [word for word in sentence.words if not _NO_WORD.fullmatch(word)]
-            asked = numbers == [str((form.counts_from or 0) + i) for i in range(len(numbers))]
-            if asked and len(numbers) == 2:
+            counted = _counted(sentence.words, form.counts_from or 0)
+            asked = counted is not None
+            if counted == 2:
                 raise ValueError(f"{path}:{number}: the first column counts the words; {_NAME_IT}")
     if sentence.lines:
         yield sentence
+
+
+def _tell_how_read(where: str, line: str, what: str) -> None:
+    logger.warning(
+        "%s: %s is read as %s, like all such lines before sentences; if this is wrong, put tabs between the columns",
+        *(where, shown(line), what),
+    )
+
+
+def _counted(words: Sequence[str], first: int) -> int | None:
+    """How many numbers the words count from `first` on; None if they do not count."""
+    numbers = [word for word in words if not _NO_WORD.fullmatch(word)]
+    return len(numbers) if numbers == [str(first + i) for i in range(len(numbers))] else None
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,7 @@ Transformers and recurrent baselines are treated differently only here.
 """
 
 import logging
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Literal
 
 import torch
@@ -97,29 +97,18 @@ def load(
             f"--model_name_or_path {arguments.model_name_or_path}: this baseline reads pairs of texts; give the "
             "second texts with --text_pair_column_name"
         )
-    kept = config.id2label
-    if names:
-        config.update(names | {"problem_type": config.problem_type or _problem(labels)})
     if head == "crf" and config.model_type == RecurrentConfig.model_type and not config.crf:
         raise ValueError(
             f"--head crf: {arguments.model_name_or_path} is a baseline that was saved without a CRF; start a new "
             "one, such as bilstm-crf"
         )
+    kept = config.id2label
+    if names:
+        config.update(names | {"problem_type": config.problem_type or _problem(labels)})
     if head == "crf" and config.model_type not in (EncoderCrfConfig.model_type, RecurrentConfig.model_type):
         model: Any = _load_crf(path, arguments, config, tokenizer, names)
     else:
-        saved = str((config.architectures or [""])[0])
-        continued = saved.endswith(_ARCHITECTURE[task]) and (not names or kept == id2label)
-        if "Classification" in saved and names and not continued:
-            logger.warning(
-                "%s: its head is not used (%s for %s); a new one starts for %s",
-                *(arguments.model_name_or_path, saved, ", ".join(map(str, kept.values())), ", ".join(labels)),
-            )
-        model = load_pretrained(
-            _AUTO[task], path, arguments.model_revision, config=config, head="saved" if continued else "new"
-        )
-        if not continued:
-            _start_at(model, start)
+        model = _load_with_head(task, path, arguments, config, kept, labels, start)
     limit = position_limit(model)
     if limit is not None and max_seq_length > limit:
         raise ValueError(
@@ -134,6 +123,37 @@ def load(
     if task == "question-answering":
         answer_within_passage(model)
     return model, tokenizer
+
+
+def _load_with_head(
+    task: Task,
+    path: str,
+    arguments: ModelArguments,
+    config: Any,
+    kept: Mapping[int, str],
+    labels: Sequence[str],
+    start: Sequence[float] | None,
+) -> Any:
+    """The checkpoint with its own head if that is for the same labels, else with a new one, which a line says.
+
+    Args:
+        config: with the new labels.
+        kept: the labels of the checkpoint.
+    """
+    saved = str((config.architectures or [""])[0])
+    of_labels = task != "question-answering"
+    continued = saved.endswith(_ARCHITECTURE[task]) and (not of_labels or kept == dict(enumerate(labels)))
+    if "Classification" in saved and of_labels and not continued:
+        logger.warning(
+            "%s: its head is not used (%s for %s); a new one starts for %s",
+            *(arguments.model_name_or_path, saved, ", ".join(map(str, kept.values())), ", ".join(labels)),
+        )
+    model = load_pretrained(
+        _AUTO[task], path, arguments.model_revision, config=config, head="saved" if continued else "new"
+    )
+    if not continued:
+        _start_at(model, start)
+    return model
 
 
 def _start_at(model: PreTrainedModel, start: Sequence[float] | None) -> None:
