@@ -148,14 +148,7 @@ def read_tagged(
     declared = set(numbers or ())
     if forms["train"] is None:
         declared |= set(map(plain_label, declared_names(sources["train"], tags)))
-    kind = kind_of(columns["train"], declared, tagging)
-    for own in columns.values():
-        check_tags(own, kind)
-    if kind.plain:
-        for own in columns.values():
-            note_reading(own["source"], scheme="plain")
-    else:
-        to_one_scheme(columns, kind.runs, tagging_scheme)
+    kind = _understood(columns, declared, tagging, tagging_scheme)
     if keep_documents:
         _name_documents(columns | unlabelled)
     labels = labels_of(declared, kind)
@@ -164,6 +157,19 @@ def read_tagged(
     _hold_out(columns, config, "texts" if of_spans and not split_sentences else "sentences")
     columns["train"]["declared"] = sorted(labels)
     return _as_datasets(columns, unlabelled, kind, config)
+
+
+def _understood(splits: dict[str, dict[str, Any]], declared: set[str], tagging: Tagging, tagging_scheme: str) -> Kind:
+    """What the tags of the training split are. Those of all splits are checked, and those of entities become IOB2."""
+    kind = kind_of(splits["train"], declared, tagging)
+    for own in splits.values():
+        check_tags(own, kind)
+    if kind.plain:
+        for own in splits.values():
+            note_reading(own["source"], scheme="plain")
+    else:
+        to_one_scheme(splits, kind.runs, tagging_scheme)
+    return kind
 
 
 def _forms_of(sources: Mapping[str, Any], file_format: str, words: str, named: bool) -> dict[str, str | None]:
