@@ -124,6 +124,11 @@ def read_tagged(
             f"--document_column {document_column}: only tables with a list of words in each row have it; a "
             "table with a word in each row takes --sentence_column document,sentence"
         )
+    if sentence_column is not None and "table" not in forms.values():
+        raise ValueError(
+            f"--sentence_column {sentence_column}: only a table with a word in each row has it, and this data is "
+            f"{'a table with lists' if forms['train'] is None else forms['train']}"
+        )
     if forms["train"] is None:
         words, tags = find_columns(
             sources["train"], asked, config.column_names, (), encoding=layout.encoding

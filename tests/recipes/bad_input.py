@@ -358,6 +358,9 @@ GROUPS: dict[str, list[Case]] = {
         Case("a column of documents where there is none", f"{NER} a.conll --document_column doc_id",
              "--document_column doc_id: only tables with a list of words in each row have it; a table with a word in "
              "each row takes --sentence_column document,sentence", {"a.conll": GOOD}),
+        Case("a column of sentences where there is none", f"{NER} a.conll --sentence_column nr",
+             "--sentence_column nr: only a table with a word in each row has it, and this data is conll",
+             {"a.conll": GOOD}),
         Case("a tag of another scheme", f"{NER} a.conll --tagging_scheme IOB2",
              "a.conll:1: 'S-PER' is no tag of IOB2, whose prefixes are BI; give another --tagging_scheme",
              {"a.conll": "Ada S-PER\n"}),
