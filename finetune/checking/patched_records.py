@@ -170,6 +170,8 @@ def _label_studio(marked: MarkedText, changes: Sequence[Change], at: Sequence[in
         last = max((i + 1 for i, (begin, _) in enumerate(kept) if begin >= 0), default=0)
         kept.insert(next((i for i, (begin, _) in enumerate(kept) if begin > span.begin), last), (span.begin, one))
     chosen["result"] = [one for _, one in kept]
+    if "result_count" in chosen:
+        chosen["result_count"] = len(kept)
     return row
 
 

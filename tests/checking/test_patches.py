@@ -414,6 +414,18 @@ def test_entities_that_are_joined_parted_and_added(tmp_path):
     ]  # fmt: skip
 
 
+def test_label_studio_counts_the_results_again(tmp_path):
+    path = tmp_path / "a.json"
+    mark = {"type": "labels", "from_name": "label", "to_name": "text"}
+    mark["value"] = {"start": 0, "end": 3, "text": "Ada", "labels": ["PER"]}
+    task = {"id": 1, "data": {"text": "Ada saw Oslo"}, "annotations": [{"result": [mark], "result_count": 1}]}
+    path.write_text(json.dumps([task]))
+    more = patched(path, -1, word(2, "Oslo", "O", "B-LOC"), file_format="label_studio", folder="more")
+    none = patched(path, -1, word(0, "Ada", "B-PER", "O"), file_format="label_studio", folder="none")
+    counts = [json.loads(file.read_text())[0]["annotations"][0] for file in (more, none)]
+    assert [(own["result_count"], len(own["result"])) for own in counts] == [(2, 2), (0, 0)]
+
+
 def test_what_was_left_out_does_not_come_back_unseen(tmp_path):
     path = tmp_path / "a.jsonl"
     path.write_text('{"text": "Bank of Oslo in Rome", "label": [[0, 12, "ORG"], [8, 12, "LOC"], [16, 20, "LOC"]]}')
