@@ -214,9 +214,10 @@ def open_parquet(path: Path) -> pyarrow.parquet.ParquetFile:
     """Opens a Parquet file. Raises ValueError if it is none, or if two columns have the same name."""
     try:
         file = pyarrow.parquet.ParquetFile(path)
-    except (pa.ArrowException, OSError) as error:
+        names = file.schema_arrow.names
+    except (pa.ArrowException, OSError, UnicodeDecodeError) as error:  # the last one: a broken name of a column
         raise ValueError(f"{path}: not a Parquet file: {_reason(error)}") from error
-    _check_once(file.schema_arrow.names, str(path))
+    _check_once(names, str(path))
     return file
 
 

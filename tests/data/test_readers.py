@@ -114,6 +114,15 @@ def test_tagged_errors_name_the_place(tmp_path, row, message):
         data.read_tagged(DataArguments(train_file=dump(tmp_path / "x.jsonl", [row])))
 
 
+def test_a_parquet_file_with_a_broken_name(tmp_path):
+    path = tmp_path / "x.parquet"
+    datasets.Dataset.from_dict({"text": ["a"], "label": ["b"]}).to_parquet(path)
+    path.write_bytes(path.read_bytes().replace(b"label", b"\x80abel"))
+    with pytest.raises(ValueError, match=r"x.parquet: not a Parquet file: 'utf-8' codec") as caught:
+        data.read_labelled(DataArguments(train_file=str(path)))
+    assert caught.type is ValueError
+
+
 def test_no_training_data_and_missing_files(tmp_path):
     with pytest.raises(ValueError, match="no training data"):
         data.read_tagged(DataArguments())
