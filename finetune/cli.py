@@ -51,24 +51,8 @@ def parse(config_class: type[Config], argv: Sequence[str] | None = None) -> Conf
         SystemExit: with status 2 and one sentence, for an unknown flag or key, and for a value of a wrong type or
             outside the choices.
     """
-    from transformers import HfArgumentParser
-
     words = list(sys.argv[1:] if argv is None else argv)
-    parser = HfArgumentParser(
-        config_class,  # type: ignore[arg-type]  # a dataclass
-        prog=program(),
-        description=(sys.modules[config_class.__module__].__doc__ or "").strip(),
-        usage="%(prog)s [--config FILE.yaml] [--flag value ...]   (--help lists the flags)",
-        formatter_class=HelpFormatter,
-        allow_abbrev=False,
-    )
-    parser.add_argument(
-        "--config",
-        metavar="FILE.yaml",
-        help="Flags from a YAML file, or from a config of the recipes by its name (ner/wnut17); others override it.",
-    )
-    group_flags(parser, config_class)
-
+    parser = parser_of(config_class)
     files, words = _take_config_flags(parser, words)
     known = {field.name for field in dataclasses.fields(config_class)}  # type: ignore[arg-type]
     for field in dataclasses.fields(config_class):  # type: ignore[arg-type]
@@ -93,6 +77,27 @@ def parse(config_class: type[Config], argv: Sequence[str] | None = None) -> Conf
     values = vars(namespace)
     values.pop("config")
     return config_class(**values)
+
+
+def parser_of(config_class: type) -> argparse.ArgumentParser:
+    """The parser of a recipe: a flag for each field of its config, and `--config`."""
+    from transformers import HfArgumentParser
+
+    parser = HfArgumentParser(
+        config_class,  # type: ignore[arg-type]  # a dataclass
+        prog=program(),
+        description=(sys.modules[config_class.__module__].__doc__ or "").strip(),
+        usage="%(prog)s [--config FILE.yaml] [--flag value ...]   (--help lists the flags)",
+        formatter_class=HelpFormatter,
+        allow_abbrev=False,
+    )
+    parser.add_argument(
+        "--config",
+        metavar="FILE.yaml",
+        help="Flags from a YAML file, or from a config of the recipes by its name (ner/wnut17); others override it.",
+    )
+    group_flags(parser, config_class)
+    return parser
 
 
 def program() -> str:

@@ -32,6 +32,7 @@ COMMANDS = {
     "export": ("export", "a trained model as ONNX, in int8 if that is proved to answer alike"),
     "fetch": ("fetch_data", "public data sets of the configs, from their publishers, with checksums"),
     "gradient-flow": ("gradient_flow", "how far back a gradient reaches in each architecture"),
+    "completion": ("completion", "a script for your shell: the TAB key completes commands, flags and values"),
     "demo": ("demo", "three models on the sample data, one report"),
 }
 

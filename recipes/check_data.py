@@ -94,8 +94,8 @@ def check(config: CheckConfig, data: Mapping[str, Any] | None = None) -> dict[st
     return report.as_json()
 
 
-def parse(argv: Sequence[str] | None = None) -> CheckConfig:
-    """Builds the config from the command line; the flags of the task's recipe may also come from a YAML file."""
+def options() -> argparse.ArgumentParser:
+    """The parser of the flags that this command has beside those of the recipe."""
     parser = argparse.ArgumentParser(
         prog=cli.program(),
         description=__doc__,
@@ -116,12 +116,18 @@ def parse(argv: Sequence[str] | None = None) -> CheckConfig:
         "each fold; so is a baseline such as bilstm [a linear model, which needs seconds].",
     )
     add("--apply", metavar="patch.jsonl", help="Write the files that a patch corrects to --output_dir.")
+    return parser
+
+
+def parse(argv: Sequence[str] | None = None) -> CheckConfig:
+    """Builds the config from the command line; the flags of the task's recipe may also come from a YAML file."""
+    parser = options()
     own, words = parser.parse_known_args(sys.argv[1:] if argv is None else argv)
-    options = {key: value for key, value in vars(own).items() if key not in ("task", "model_name_or_path")}
+    given = {key: value for key, value in vars(own).items() if key not in ("task", "model_name_or_path")}
     if own.apply is not None:
         if words:
             parser.error(f"{words[0]}: --apply takes --output_dir and no other flag")
-        return CheckConfig(**options)
+        return CheckConfig(**given)
     model = own.model_name_or_path
     task = own.task or _task_of(words)
     if task is None:
@@ -130,7 +136,7 @@ def parse(argv: Sequence[str] | None = None) -> CheckConfig:
         parser.error(f"--label_errors: not for {task}, whose samples have no label of a few")
     words += [f"--model_name_or_path={model}"] if model is not None else []
     config = cli.parse(RECIPES[task][0], words)
-    return CheckConfig(config, network=model is not None, **options)
+    return CheckConfig(config, network=model is not None, **given)
 
 
 def _task_of(words: Sequence[str]) -> str | None:

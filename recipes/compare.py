@@ -281,8 +281,8 @@ def _command() -> str:
     return "recipes.compare.compare(...)"
 
 
-def parse(argv: Sequence[str] | None = None) -> CompareConfig:
-    """Builds the config from the command line and the YAML files that it names."""
+def options() -> argparse.ArgumentParser:
+    """The parser of the flags that this command has beside those of the recipe."""
     parser = argparse.ArgumentParser(
         prog=cli.program(),
         description=__doc__,
@@ -311,6 +311,12 @@ def parse(argv: Sequence[str] | None = None) -> CompareConfig:
     parser.add_argument(
         "--config", action="append", default=[], metavar="FILE.yaml", help="A file with flags; others override it."
     )
+    return parser
+
+
+def parse(argv: Sequence[str] | None = None) -> CompareConfig:
+    """Builds the config from the command line and the YAML files that it names."""
+    parser = options()
     known = {field.name for recipe in RECIPES.values() for field in fields(recipe.config)}
     known |= {"task", "seeds", "jobs", "folds"}
     arguments, general, words, sections = cli.parse_with_section(

@@ -234,10 +234,8 @@ def _recipe_command(recipe: Recipe) -> str:
     return cli.command(name) or f"finetune {name}"
 
 
-def parse(argv: Sequence[str] | None = None) -> SearchConfig:
-    """Builds the config from the command line and the YAML files that it names."""
-    from finetune import trials
-
+def options() -> argparse.ArgumentParser:
+    """The parser of the flags that this command has beside those of the recipe."""
     parser = argparse.ArgumentParser(
         prog=cli.program(),
         description=__doc__,
@@ -258,6 +256,14 @@ def parse(argv: Sequence[str] | None = None) -> SearchConfig:
     parser.add_argument(
         "--config", action="append", default=[], metavar="FILE.yaml", help="A file with flags; others override it."
     )
+    return parser
+
+
+def parse(argv: Sequence[str] | None = None) -> SearchConfig:
+    """Builds the config from the command line and the YAML files that it names."""
+    from finetune import trials
+
+    parser = options()
     known = {field.name for recipe in RECIPES.values() for field in fields(recipe.config)}
     known |= {"task", "trials", "prune"}
 

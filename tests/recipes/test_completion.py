@@ -1,0 +1,41 @@
+"""`finetune completion`: bash itself completes with the script that is printed."""
+
+import shutil
+import subprocess
+
+import pytest
+
+from recipes import completion
+
+TRY = """
+source script.sh
+complete -p finetune
+try() { COMP_WORDS=("$@"); COMP_CWORD=$(($# - 1)); COMPREPLY=(); _shtab_finetune; echo "${COMPREPLY[*]}"; }
+try finetune pred
+try finetune ner --decod
+try finetune ner --decoding ""
+try finetune compare --see
+try finetune predict --input_format ta
+try finetune predict --input_file my
+try finetune ner --output_dir my
+"""
+
+
+@pytest.mark.skipif(shutil.which("bash") is None, reason="there is no bash")
+def test_bash_completes(tmp_path, capsys):
+    completion.main(["bash"])
+    (tmp_path / "script.sh").write_text(capsys.readouterr().out)
+    (tmp_path / "my_runs").mkdir()
+    (tmp_path / "my_reviews.csv").touch()
+    done = subprocess.run(["bash", "-c", TRY], capture_output=True, text=True, check=True, cwd=tmp_path)
+    wanted = ["predict", "--decoding", "argmax viterbi", "--seed --seeds", "table"]
+    assert done.stdout.splitlines()[1:6] == wanted
+    files, folders = (set(line.split()) for line in done.stdout.splitlines()[6:])
+    assert "my_reviews.csv" in files
+    assert folders == {"my_runs"}
+
+
+def test_an_unknown_shell(capsys):
+    with pytest.raises(SystemExit):
+        completion.main(["cmd"])
+    assert "invalid choice: 'cmd'" in capsys.readouterr().err
