@@ -27,6 +27,8 @@ def group_flags(parser: argparse.ArgumentParser, config_class: type) -> None:
     for action in parser._actions:
         if any(option.startswith("--no_") for option in action.option_strings):
             continue  # `--x false` says the same
+        if action.help:  # plain words; argparse would read `95 % interval` as a format
+            action.help = action.help.replace("%", "%%")
         first = action.dest in _FIRST
         groups["first of all" if first else titles[owners[action.dest]]].append(action)
     groups["first of all"].sort(key=lambda action: _FIRST.index(action.dest))

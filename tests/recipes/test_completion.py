@@ -1,11 +1,13 @@
 """`finetune completion`: bash itself completes with the script that is printed."""
 
+import importlib
 import shutil
 import subprocess
 
 import pytest
 
 from recipes import completion
+from recipes.__main__ import COMMANDS
 
 TRY = """
 source script.sh
@@ -33,6 +35,22 @@ def test_bash_completes(tmp_path, capsys):
     files, folders = (set(line.split()) for line in done.stdout.splitlines()[6:])
     assert "my_reviews.csv" in files
     assert folders == {"my_runs"}
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "tcsh"])
+def test_each_shell_has_a_script_that_it_can_read(shell, tmp_path, capsys):
+    completion.main([shell])
+    script = capsys.readouterr().out
+    assert "viterbi" in script
+    if shell != "tcsh" and shutil.which(shell):  # tcsh has no way to read a script and not run it
+        (tmp_path / "script").write_text(script)
+        subprocess.run([shell, "-n", str(tmp_path / "script")], check=True)
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_each_command_can_show_its_flags(command):
+    for parser in completion.parsers_of(importlib.import_module(f"recipes.{COMMANDS[command][0]}")):
+        assert "--" in parser.format_help()
 
 
 def test_an_unknown_shell(capsys):
