@@ -29,6 +29,8 @@ def fitting_tags(
         int64 (N,). A sentence whose tags fit together keeps them, since no other sequence is more probable.
     """
     starts, follows = forbidden(labels)
+    start, transitions = np.where(starts, IMPOSSIBLE, 0)[None], np.where(follows, IMPOSSIBLE, 0)
+    end = np.zeros(len(labels))
     before = np.concatenate([[0], tags[:-1]])
     wrong = follows[before, tags]
     first = offsets[:-1][offsets[:-1] < offsets[1:]]
@@ -40,13 +42,7 @@ def fitting_tags(
         others = np.arange(len(labels)) != tags[own, None]
         scores[fixed[own, None] & others] = IMPOSSIBLE
         real = np.ones((1, len(scores)), bool)
-        found[own] = best_path(
-            scores[None],
-            real,
-            np.where(starts, IMPOSSIBLE, 0)[None],
-            np.where(follows, IMPOSSIBLE, 0),
-            np.zeros(len(labels)),
-        )[0]
+        found[own] = best_path(scores[None], real, start, transitions, end)[0]
     return found
 
 

@@ -63,7 +63,7 @@ class WordColumns:
     def tags_of(self, header: Sequence[str]) -> str | None:
         """The column of the tags, if there is one whose name is the run's, or a usual one."""
         place = _place(self.likely_tags, header)
-        usual = [name for name in header if name.strip().lower() in _USUAL["--tag_column"]]
+        usual = _usual(header, "--tag_column")
         return header[place] if place is not None else usual[0] if len(usual) == 1 else None
 
 
@@ -109,6 +109,11 @@ def _place(asked: str | None, header: Sequence[str]) -> int | None:
     return None if number is None or not -len(header) <= number < len(header) else number
 
 
+def _usual(header: Sequence[str], flag: str) -> list[str]:
+    """The columns with usual names."""
+    return [name for name in header if name.strip().lower() in _USUAL[flag]]
+
+
 def word_column(where: Path | str, header: Sequence[str], asked: str | None, flag: str, *, tell: bool = True) -> str:
     """The column that is asked for, by its name or number, or else the only one with a usual name.
 
@@ -117,12 +122,13 @@ def word_column(where: Path | str, header: Sequence[str], asked: str | None, fla
     """
     if (place := _place(asked, header)) is not None:
         return header[place]
-    usual = [name for name in header if name.strip().lower() in _USUAL[flag]]
+    usual = _usual(header, flag)
     if asked or len(usual) != 1:
         told = f"{flag} {asked}: no such column" if asked else f"the column of {flag} is not clear"
         raise ValueError(
             f"{where}: {told}; name it with {flag}; the header has: {listed(header)} (no header line? then give "
-            "--column_names; a word on each line and empty lines between sentences? then the format is conll)"
+            "--column_names; a word on each line and empty lines between sentences? then give "
+            "--file_format conll, and to predict --input_format conll)"
         )
     if tell:
         logger.warning("%s: taken as %s %s", where, flag, shown(usual[0]))

@@ -224,7 +224,8 @@ def test_texts_with_labels(sentiment_run, tmp_path, capsys):
         ({"input_format": "jsonl"}, "in.txt:1: not JSON"),
         (
             {"word_column": 1},
-            "--word_column 1: only a column file or a table of words has columns of words",
+            "--word_column 1: only a column file or a table of words has columns of words, and the input "
+            "format is text",
         ),
         ({"word_column": 1, "input_format": "conll"}, r"in.txt:1: 1 column\(s\), but 2 are needed"),
         ({"input_format": "text"}, r"in.txt:2: not UTF-8 \(byte 0xff\)"),
