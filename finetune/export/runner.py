@@ -25,6 +25,7 @@ import numpy as np
 from finetune.data.rows import Rows, padded, ranges
 from finetune.data.word_rows import WordColumns
 from finetune.export import viterbi
+from finetune.metrics import tempered
 from finetune.models.word_bytes import word_bytes
 
 MODEL, TOKENIZER, DESCRIPTION = "model.onnx", "tokenizer.json", "export.json"
@@ -200,7 +201,8 @@ class OnnxModel:
         Args:
             also: outputs that the task keeps on request alone (`ON_REQUEST`).
         """
-        if self.described.settings.get("decoding") == "viterbi":
+        fits_tags = self.described.settings.get("decoding") == "viterbi"
+        if fits_tags:
             also = ("logs", *also)
         found: dict[str, np.ndarray] = {}
         order = np.argsort(-rows.lengths, kind="stable")
@@ -218,6 +220,8 @@ class OnnxModel:
                     total = int(rows.offsets[-1]) if of_tokens else len(rows)
                     found[name] = np.zeros((total, *values.shape[1:]), values.dtype)
                 found[name][at] = values
+        if fits_tags and found:
+            found["shares"] = tempered(found["logs"], self.described.settings.get("score_temperature") or 1.0)
         return found
 
     def inputs(self, rows: Rows, ids: Sequence[int] | np.ndarray) -> dict[str, np.ndarray]:

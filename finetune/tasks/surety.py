@@ -24,12 +24,14 @@ def scored(logits: Any, settings: Mapping[str, Any]) -> dict[str, Any]:
 
     Args:
         logits: a float tensor (..., L).
-        settings: `also` may name `logs`, the log-probabilities of all labels, and `raw_scores`, the probability
-            without a temperature.
+        settings: `also` may name `shares`, the probabilities of all labels at the temperature, `logs`, their
+            logarithms without a temperature, and `raw_scores`, the probability without a temperature.
     """
-    temperature = settings.get("score_temperature") or 1.0
-    found = {"labels": logits.argmax(-1), "scores": (logits / temperature).softmax(-1).amax(-1)}
+    shares = (logits / (settings.get("score_temperature") or 1.0)).softmax(-1)
+    found = {"labels": logits.argmax(-1), "scores": shares.amax(-1)}
     also = settings.get("also", ())
+    if "shares" in also:
+        found["shares"] = shares
     if "logs" in also:
         found["logs"] = logits.log_softmax(-1)
     if "raw_scores" in also:

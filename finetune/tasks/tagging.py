@@ -204,7 +204,7 @@ def gold(dataset: Any, labels: Sequence[str]) -> Gold:
 def collect(output: Any, batch: Any, settings: Mapping[str, Any]) -> dict[str, Tensor]:
     """The label of each real token, int64, and its probability; `surety.scored` has what `also` may name."""
     if settings.get("decoding") == "viterbi":
-        settings = {**settings, "also": {"logs", *settings.get("also", ())}}
+        settings = {**settings, "also": {"logs", "shares", *settings.get("also", ())}}
     return surety.scored(batch.without_padding(output.logits.float()), settings)
 
 
@@ -224,16 +224,18 @@ def _of_words(
     """
     labels, scores = found.get("labels", np.zeros(0, np.int64)), found.get("scores", np.zeros(0, np.float32))
     chosen, scored = alignment.to_words(labels, outside)
+    certain = alignment.to_words(scores)[0]
     also = {key: alignment.to_words(found[key])[0] for key in ("logs", "raw_scores") if key in found}
-    if fitted is not None and "logs" in also:
+    if fitted is not None and "shares" in found:
         bare = alignment.word_counts == 0
         fitting = data.fitting_tags(chosen, also["logs"], alignment.sentence_offsets, fitted, bare)
-        # As with a CRF: where another label is more probable than the chosen one, the two exchange their values.
-        for word in np.flatnonzero(fitting != chosen):
-            pair = [chosen[word], fitting[word]]
-            also["logs"][word, pair] = also["logs"][word, pair[::-1]]
+        # A word's score is the probability of the tag that it got, which is then not its most probable one.
+        changed = np.flatnonzero(fitting != chosen)
+        certain[changed] = alignment.to_words(found["shares"])[0][changed, fitting[changed]]
+        if "raw_scores" in also:
+            also["raw_scores"][changed] = np.exp(also["logs"][changed, fitting[changed]])
         chosen = fitting
-    return Said(chosen, alignment.to_words(scores)[0], scored, **also)
+    return Said(chosen, certain, scored, **also)
 
 
 def counts(gold: Gold, said: Said, labels: Sequence[str], settings: Mapping[str, Any]) -> np.ndarray:
@@ -267,7 +269,8 @@ def calibrate(gold: Gold, said: Said, labels: Sequence[str], settings: Mapping[s
     temperature = metrics.fitted_temperature(said.logs[seen], gold.tags[seen])
     if settings.get("plain_tags"):
         return {"score_temperature": temperature}
-    scores = np.where(seen, metrics.tempered(said.logs, temperature).max(1), 0.0)
+    shares = np.take_along_axis(metrics.tempered(said.logs, temperature), said.tags[:, None], axis=1)
+    scores = np.where(seen, shares[:, 0], 0.0)
     lowest, right, _ = _entity_scores(gold, said, scores, labels)
     return {"score_temperature": temperature, "entity_scale": list(metrics.fitted_scale(lowest, right))}
 
