@@ -126,6 +126,80 @@ class WordFileArguments:
 
 
 @dataclass
+class PredictionArguments:
+    """The model, the file that is labelled, and the file of the answers."""
+
+    model_name_or_path: str | None = flag(None, "The folder of a run, or a fine-tuned model of the Hub.")
+    model_revision: str = flag("main", "Branch, tag or commit of a Hub model.")
+    runtime: Literal["torch", "onnx"] = flag(
+        "torch", "onnx: for a folder that recipes/export.py made; it needs no torch."
+    )
+    input_file: str = flag("-", "The file to label; - is the standard input.")
+    output_file: str = flag("-", "The file for the answers; - is the standard output.")
+    input_format: Literal[
+        "auto",
+        "text",
+        "words",
+        "jsonl",
+        "conll",
+        "conllu",
+        "csv",
+        "tsv",
+        "table",
+        "brat",
+        "doccano",
+        "label_studio",
+        "spacy",
+    ] = flag(
+        "auto",
+        "Format of the input. auto: as the ending of the file says (.jsonl, .conll, .csv, .tsv); the standard input "
+        "is text. A folder is of brat. conllu: a treebank, which keeps its columns. table: CSV or TSV with a word in "
+        "each row; auto, too, if the model was trained on such a table, or with --sentence_column.",
+    )
+    output_format: Literal["auto", "jsonl", "conll", "conllu", "text", "csv", "tsv"] = flag(
+        "auto",
+        "Format of the output. auto: conllu if the input is; else as the ending of the output file says (.conll, "
+        ".csv, .tsv), else jsonl. text: of a model that turns a text into another, the text alone.",
+    )
+    word_column: str | None = flag(
+        None,
+        "Column of the words in a column file or a table: a number, counted from 0, or a name of the header line [as "
+        "in training; 1 in CoNLL-U files].",
+    )
+    sentence_column: str | None = flag(
+        None,
+        "Tables with a word in each row: the column that says which sentence a word is in, or document,sentence [as "
+        "in training].",
+    )
+    tag_column: str = flag(
+        "NER", "Treebanks: where the labels are written to: a column (upos), or a key of MISC (NER) or feats.KEY."
+    )
+    delimiter: str | None = flag(
+        None,
+        "What stands between two columns: one character, or tab or space [a comma in .csv, a tab in .tsv; in column "
+        "files a tab if the first row has one, else spaces].",
+    )
+    encoding: str = flag("utf-8", "Encoding of the input, such as cp1252 or utf-16. The output is always UTF-8.")
+    tagging_scheme: Literal["IOB1", "IOB2", "IOE1", "IOE2", "IOBES", "BILOU", "BMES"] | None = flag(
+        None,
+        "Column files and treebanks: the scheme in which the labels of entities are written [that of the tags in the "
+        "input file: of its last column, or of --tag_column in a treebank; else IOB2].",
+    )
+    span_offsets: Literal["auto", "code_points", "utf16", "graphemes"] = flag(
+        "auto", "What offsets of spans count. auto: code points; files that seem to count something else are refused."
+    )
+    text_column_name: str | None = flag(
+        None, "CSV, TSV: column of the texts, or of the questions [as in training, or the only one with texts]."
+    )
+    text_pair_column_name: str | None = flag(
+        None, "CSV, TSV: column of the second texts, or of the passages [as in training]."
+    )
+    column_names: str | None = flag(
+        None, "CSV, TSV: comma-separated names of the columns, for a file without a header line."
+    )
+
+
+@dataclass
 class TagArguments:
     """What the tags of words are, what a window of words shows, and the head."""
 

@@ -31,6 +31,7 @@ BASES = {
 }
 FLAGS = {"TrainingArguments", "ModelArguments", "DataArguments", "Seq2SeqModelArguments", "LossArguments"}
 FLAGS |= {"TextFileArguments", "WordFileArguments", "TeacherArguments", "TagArguments", "FoldArguments"}
+FLAGS |= {"PredictionArguments"}
 
 
 def modules(folder):

@@ -1,7 +1,7 @@
 """The forms in which answers are written. `OUTPUT_FORMS` has one line for each.
 
 To add a form, write a function that turns a record and its answer into text. Give it a line in `OUTPUT_FORMS`, and
-add its name to `--output_format` in `recipes/predict.py`. `finetune.prediction.Predictor` explains the keys of an
+add its name to `--output_format` in `finetune/arguments.py`. `finetune.prediction.Predictor` explains the keys of an
 answer.
 """
 
@@ -57,7 +57,7 @@ def as_conll(record: Record, answer: Answer) -> str:
 
 def as_conllu(record: Record, answer: Answer) -> str:
     """The lines of a treebank with the labels in their place. All else stays as it is."""
-    assert record.sentence is not None  # recipes/predict.py has checked that the input is a treebank
+    assert record.sentence is not None  # finetune/prediction_files.py has checked that the input is a treebank
     return with_tags(record.sentence, answer["predicted"])
 
 
