@@ -171,8 +171,8 @@ class PredictionArguments:
         "Tables with a word in each row: the column that says which sentence a word is in, or document,sentence [as "
         "in training].",
     )
-    tag_column: str = flag(
-        "NER", "Treebanks: where the labels are written to: a column (upos), or a key of MISC (NER) or feats.KEY."
+    tag_column: str | None = flag(
+        None, "Treebanks: where the labels go: a column (upos), a key of MISC, or feats.KEY [NER, in MISC]."
     )
     delimiter: str | None = flag(
         None,
@@ -182,8 +182,8 @@ class PredictionArguments:
     encoding: str = flag("utf-8", "Encoding of the input, such as cp1252 or utf-16. The output is always UTF-8.")
     tagging_scheme: Literal["IOB1", "IOB2", "IOE1", "IOE2", "IOBES", "BILOU", "BMES"] | None = flag(
         None,
-        "Column files and treebanks: the scheme in which the labels of entities are written [that of the tags in the "
-        "input file: of its last column, or of --tag_column in a treebank; else IOB2].",
+        "Column files, treebanks, and tables with a word in each row: the scheme in which the labels of entities are "
+        "written [that of the tags in the input file; else IOB2].",
     )
     span_offsets: Literal["auto", "code_points", "utf16", "graphemes"] = flag(
         "auto", "What offsets of spans count. auto: code points; files that seem to count something else are refused."

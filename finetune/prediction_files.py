@@ -22,6 +22,7 @@ OF_FORMATS = {
     "text_column_name": (("csv", "tsv"), "CSV and TSV with a text in each row have such columns"),
     "text_pair_column_name": (("csv", "tsv"), "CSV and TSV with a text in each row have such columns"),
     "column_names": (("csv", "tsv", "table"), "CSV and TSV have such columns"),
+    "tag_column": (("conllu",), "a treebank has such a place for the labels"),
 }
 
 
@@ -51,7 +52,7 @@ def input_of(config: Any, predictor: Any, form: str) -> Input:
         words=predictor.word_column if config.word_column is None else data.column_asked(str(config.word_column)),
         settings={
             "columns": _text_columns(config, predictor),
-            "tag_column": config.tag_column,
+            "tag_column": config.tag_column or "NER",
             "delimiter": data.check_delimiter(config.delimiter),
             "encoding": data.check_encoding(config.encoding),
             "word_columns": _word_columns(config, predictor),
@@ -104,6 +105,9 @@ def _with_word_tables(config: Any, predictor: Any, given: str) -> str:
         ValueError: for such a table, and a model that labels texts.
     """
     if given == "table" and not predictor.labels_words:
+        asked = next((own for own in ("word_column", "sentence_column") if getattr(config, own) is not None), None)
+        if config.input_format == "auto" and asked:
+            raise ValueError(f"--{asked} {getattr(config, asked)}: this model labels texts, not words; leave it out")
         raise ValueError("--input_format table: this model labels texts, not words; give csv or tsv")
     if config.input_format != "auto" or given not in ("csv", "tsv") or config.text_column_name is not None:
         return given
@@ -140,9 +144,15 @@ def scheme_of_labels(config: Any, predictor: Any, source: Input, target: str) ->
     """The scheme in which the labels are written: what the flag says, or that of the tags in the input file.
 
     Raises:
-        ValueError: if the flag names a scheme, and the labels of the model are not those of entities.
+        ValueError: if the flag names a scheme, and the labels of the model are not those of entities, or the output
+            has no scheme.
     """
     if target not in ("conll", "conllu") and not (source.form == "table" and target in ("csv", "tsv")):
+        if config.tagging_scheme not in (None, "IOB2"):
+            raise ValueError(
+                f"--tagging_scheme {config.tagging_scheme}: only column files, treebanks, and tables with a word in "
+                f"each row are written in another scheme than IOB2; the input is {source.form}, the output {target}"
+            )
         return "IOB2"
     is_iob2 = all(re.fullmatch(r"O|[BI]-.+", label, re.DOTALL) for label in predictor.labels)
     if config.tagging_scheme is not None:

@@ -3,7 +3,7 @@
 finetune completion bash > ~/.local/share/bash-completion/completions/finetune
 finetune completion zsh > ~/.zfunc/_finetune        # and in ~/.zshrc: fpath+=~/.zfunc; compinit
 
-It knows the commands, the flags of each and the values that a flag can have. `shtab` writes the script.
+It knows the commands, the flags of each and the values that a flag can have, or the files. `shtab` writes the script.
 """
 
 from __future__ import annotations
@@ -16,8 +16,9 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from finetune import cli
+from recipes.public_data import DATA_SETS
 
-_FOLDERS = ("output_dir", "run", "model_name_or_path")
+_FOLDERS = ("output_dir", "run", "data_dir")
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -35,13 +36,18 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 def whole() -> argparse.ArgumentParser:
     """A parser of all commands and their flags, with marks where a file or a folder is meant."""
+    import shtab
+
     from recipes.__main__ import COMMANDS
 
+    first = {"completion": shtab.SUPPORTED_SHELLS, "fetch": (*DATA_SETS, "all")}  # what may stand without a flag
     parser = argparse.ArgumentParser(prog="finetune")
     commands = parser.add_subparsers()
     for name, (module, what) in COMMANDS.items():
         recipe = importlib.import_module(f"recipes.{module}")
         own = commands.add_parser(name, help=what, add_help=False)
+        if name in first:
+            own.add_argument("first", choices=first[name])
         for source in parsers_of(recipe):
             for action in source._actions:
                 # `--output-dir` is another spelling of `--output_dir`; one of them is enough.
@@ -66,13 +72,15 @@ def parsers_of(recipe: Any) -> Iterator[argparse.ArgumentParser]:
 
 
 def mark_places(action: Any) -> None:
-    """Says which flags take a file or a folder, for the script."""
+    """Says for the script which flags are true or false, and which take a folder, or a text, which may be a file."""
     import shtab
 
     action.help = (action.help or "").partition(". ")[0]
-    if action.dest in _FOLDERS:
+    if action.const is True:
+        action.choices = ("true", "false")
+    elif action.dest in _FOLDERS:
         action.complete = shtab.DIRECTORY
-    elif action.dest == "config" or action.dest.endswith("_file") or action.dest == "apply":
+    elif action.choices is None and action.type in (str, None):
         action.complete = shtab.FILE
 
 

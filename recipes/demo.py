@@ -3,10 +3,12 @@
 python recipes/demo.py
 """
 
+import argparse
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from finetune import cli
 from recipes.compare import CompareConfig, compare
 from recipes.ner import NerConfig
 
@@ -42,6 +44,10 @@ def demo(folder: str = "runs/demo") -> dict[str, Any]:
 
 def main(argv: Sequence[str] | None = None) -> None:
     """The command line."""
+    parser = argparse.ArgumentParser(
+        prog=cli.program(), description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.parse_args(argv)
     demo()
 
 

@@ -29,7 +29,7 @@ Output formats:
   conll  each line is a word and its label; if the input is conll, too, the output is the input with one more column
   csv    the columns of the input and those of the answer; lists of objects are JSON in a cell. With a word in each
          row of the input, its row gets its label and its score
-  tsv    the same with tabs, without quoting, and with one space for white space in a cell
+  tsv    the same with tabs, without quoting, and with one space for tabs and line breaks in a cell
 If the input is text or words and the output is jsonl, or if both are conll, line n of the output belongs to line n of
 the input. An input that arrives slowly is labelled line by line.
 """

@@ -8,6 +8,7 @@ answer.
 import csv
 import io
 import json
+import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -18,6 +19,7 @@ from finetune.data.records import Record
 from finetune.data.treebanks import with_tags
 
 Answer = Mapping[str, Any]
+_BREAKS = re.compile(r"[\t\n\r]+")
 
 
 @dataclass(frozen=True)
@@ -77,8 +79,9 @@ def as_csv(record: Record, answer: Answer) -> str:
 
 
 def as_tsv(record: Record, answer: Answer) -> str:
-    """As `as_csv`, with tabs and without quoting. White space in a cell becomes one space."""
-    return "".join("\t".join(" ".join(str(cell).split()) for cell in row) + "\n" for row in _rows(record, answer))
+    """As `as_csv`, with tabs and without quoting. Tabs and line breaks in a cell become one space."""
+    rows = _rows(record, answer)
+    return "".join("\t".join(_BREAKS.sub(" ", str(cell)) for cell in row) + "\n" for row in rows)
 
 
 def _rows(record: Record, answer: Answer) -> list[list[Any]]:

@@ -24,6 +24,11 @@ _USUAL = {
     "--tag_column": ("ner_tags", "ner_tag", "ner", "tag", "tags", "label", "labels"),
     "--sentence_column": ("sentence", "sentence_id", "sent_id", "sentence #", "sentence_number", "sent"),
 }
+_IN_TRAINING = "a word on each line and empty lines between sentences? then give --file_format conll"
+_IN_PREDICTION = (
+    "a word on each line and empty lines between sentences? then give --input_format conll; a text in each row? then "
+    "give --input_format csv or tsv"
+)
 
 
 @dataclass(frozen=True)
@@ -46,18 +51,24 @@ class WordColumns:
 
         Args:
             where: the place of the header in messages.
-            tell: whether to say which columns were taken by their usual names.
+            tell: whether to say which columns were taken by their usual names, or by their number in training.
         """
         words = self.words or (self.likely_words if _place(self.likely_words, header) is not None else None)
         sentences = self.sentences
         likely = (self.likely_sentences or "").split(",")
         if sentences is None and all(_place(name.strip(), header) is not None for name in likely):
             sentences = self.likely_sentences
-        word = word_column(where, header, words, "--word_column", tell=tell)
+        how: dict[str, Any] = {"tell": tell, "otherwise": _IN_PREDICTION}
+        word = word_column(where, header, words, "--word_column", **how)
         asked = (sentences or "").split(",")
-        ids = [word_column(where, header, name.strip(), "--sentence_column", tell=tell) for name in asked]
+        ids = [word_column(where, header, name.strip(), "--sentence_column", **how) for name in asked]
         if word in ids:
             raise ValueError(f"{where}: the words and the sentences must be in different columns")
+        numbered = "%s: taken as %s %s, which is number %s, as in training"
+        if tell and self.words is None and words and words not in header:
+            logger.warning(numbered, where, "--word_column", shown(word), words)
+        if tell and self.sentences is None and sentences and not {own.strip() for own in asked} <= set(header):
+            logger.warning(numbered, where, "--sentence_column", listed(ids), sentences)
         return word, ids
 
     def tags_of(self, header: Sequence[str]) -> str | None:
@@ -89,10 +100,7 @@ def word_table_records(
         return
     if table.hint:
         raise ValueError(f"{table.where}: one column, {shown(table.header[0])}{table.hint}")
-    try:
-        word, ids = columns.of(table.header, table.where, tell=tell)
-    except ValueError as error:
-        raise ValueError(f"{error}; a text in each row? then give --input_format csv or tsv") from error
+    word, ids = columns.of(table.header, table.where, tell=tell)
     names = {own: own for own in table.header}
     yield Record(table.line, [], names, delimiter=table.delimiter, head=True, rows=[])
     told = ((line, dict(zip(table.header, cells, strict=True))) for line, cells in table.rows)
@@ -114,8 +122,20 @@ def _usual(header: Sequence[str], flag: str) -> list[str]:
     return [name for name in header if name.strip().lower() in _USUAL[flag]]
 
 
-def word_column(where: Path | str, header: Sequence[str], asked: str | None, flag: str, *, tell: bool = True) -> str:
+def word_column(
+    where: Path | str,
+    header: Sequence[str],
+    asked: str | None,
+    flag: str,
+    *,
+    tell: bool = True,
+    otherwise: str = _IN_TRAINING,
+) -> str:
     """The column that is asked for, by its name or number, or else the only one with a usual name.
+
+    Args:
+        tell: whether to say that a column was taken by its usual name.
+        otherwise: for the message, what else the file may be.
 
     Raises:
         ValueError: naming the flag, if there is no such column.
@@ -127,8 +147,7 @@ def word_column(where: Path | str, header: Sequence[str], asked: str | None, fla
         told = f"{flag} {asked}: no such column" if asked else f"the column of {flag} is not clear"
         raise ValueError(
             f"{where}: {told}; name it with {flag}; the header has: {listed(header)} (no header line? then give "
-            "--column_names; a word on each line and empty lines between sentences? then give "
-            "--file_format conll, and to predict --input_format conll)"
+            f"--column_names; {otherwise})"
         )
     if tell:
         logger.warning("%s: taken as %s %s", where, flag, shown(usual[0]))

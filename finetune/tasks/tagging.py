@@ -166,7 +166,8 @@ def check_flags(model: Any, config: Any) -> None:
             "windows must overlap"
         )
     if _fits_tags(config):
-        raise ValueError("--decoding viterbi: a CRF always decodes so; leave the flag out, or give --head linear")
+        other = "give --head linear" if config.head == "crf" else "take a model without a CRF, such as bilstm"
+        raise ValueError(f"--decoding viterbi: a CRF always decodes so; leave the flag out, or {other}")
 
 
 def words(train: Any) -> Iterable[str]:

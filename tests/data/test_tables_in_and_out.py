@@ -44,8 +44,8 @@ def test_rows_are_those_of_python_and_come_back_with_the_answer(rows):
 def test_a_quotation_mark_in_tsv_is_a_character():
     head, first, second = records('text\tn\n"He said\t1\nno "x"\t2\n', "tsv")
     assert [first.sample, second.sample] == ['"He said', 'no "x"']
-    out = data.OUTPUT_FORMS["tsv"].made(first, {"predicted": "a\tb\nc", "score": None})
-    assert out == '"He said\t1\ta b c\t\n'
+    out = data.OUTPUT_FORMS["tsv"].made(first, {"predicted": "a\tb\r\nc  \u00a0d", "score": None})
+    assert out == '"He said\t1\ta b c  \u00a0d\t\n'
     assert data.OUTPUT_FORMS["tsv"].made(head, {"predicted": "a"}) == "text\tn\tpredicted\n"
 
 

@@ -105,6 +105,19 @@ def test_columns_with_usual_names_are_told(tmp_path, caplog):
 ROWS_OF_LISTS = [{"tokens": ["Ada", "ran"], "ner_tags": [1, 0]}, {"tokens": ["c"], "ner_tags": [0]}]
 
 
+def test_a_column_that_the_run_named_by_number_is_told(caplog):
+    """In another table the same number may be another column."""
+    columns = data.WordColumns(likely_words="1", likely_sentences="0")
+    assert columns.of(["nr", "POS", "Word"], "a.csv:1") == ("POS", ["nr"])
+    assert [record.getMessage() for record in caplog.records] == [
+        "a.csv:1: taken as --word_column 'POS', which is number 1, as in training",
+        "a.csv:1: taken as --sentence_column 'nr', which is number 0, as in training",
+    ]
+    caplog.clear()
+    assert data.WordColumns(words="2", sentences="nr").of(["nr", "POS", "Word"], "a.csv:1") == ("Word", ["nr"])
+    assert not caplog.records
+
+
 @pytest.mark.parametrize("indent", [None, 1])
 def test_a_json_list_and_numbers_as_tags(tmp_path, indent):
     path = tmp_path / "x.json"

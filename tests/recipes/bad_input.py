@@ -454,7 +454,8 @@ GROUPS: dict[str, list[Case]] = {
              "ner --dataset_name samples --tagging plain --decoding viterbi",
              "--decoding viterbi: plain tags have no B- and I-; leave this flag out"),
         Case("the same for a CRF", "ner --dataset_name samples --model_name_or_path bilstm-crf --decoding viterbi",
-             "--decoding viterbi: a CRF always decodes so; leave the flag out, or give --head linear"),
+             "--decoding viterbi: a CRF always decodes so; leave the flag out, or take a model without a CRF, such "
+             "as bilstm"),
         Case("two columns of one name, CSV", f"{SENTIMENT} a.csv", "a.csv:1: two columns are named 'text'",
              {"a.csv": "text,text,label\na,b,1\n"}),
         Case("two columns of one name, TSV", f"{SENTIMENT} a.tsv", "a.tsv:1: two columns are named 'label'",

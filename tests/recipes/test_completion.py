@@ -20,6 +20,10 @@ try finetune compare --see
 try finetune predict --input_format ta
 try finetune predict --input_file my
 try finetune ner --output_dir my
+try finetune distil --teacher my
+try finetune ner --split_sentences ""
+try finetune completion ba
+try finetune fetch wnut
 """
 
 
@@ -32,9 +36,11 @@ def test_bash_completes(tmp_path, capsys):
     done = subprocess.run(["bash", "-c", TRY], capture_output=True, text=True, check=True, cwd=tmp_path)
     wanted = ["predict", "--decoding", "argmax viterbi", "--seed --seeds", "table"]
     assert done.stdout.splitlines()[1:6] == wanted
-    files, folders = (set(line.split()) for line in done.stdout.splitlines()[6:])
+    files, folders, runs = (set(line.split()) for line in done.stdout.splitlines()[6:9])
     assert "my_reviews.csv" in files
     assert folders == {"my_runs"}
+    assert "my_runs" in runs
+    assert done.stdout.splitlines()[9:] == ["true false", "bash", "wnut17"]
 
 
 @pytest.mark.parametrize("shell", ["bash", "zsh", "tcsh"])
@@ -49,8 +55,14 @@ def test_each_shell_has_a_script_that_it_can_read(shell, tmp_path, capsys):
 
 @pytest.mark.parametrize("command", COMMANDS)
 def test_each_command_can_show_its_flags(command):
-    for parser in completion.parsers_of(importlib.import_module(f"recipes.{COMMANDS[command][0]}")):
+    recipe = importlib.import_module(f"recipes.{COMMANDS[command][0]}")
+    parsers = list(completion.parsers_of(recipe))
+    assert bool(parsers) == (command not in ("completion", "demo"))  # these two have no flags
+    for parser in parsers:
         assert "--" in parser.format_help()
+    with pytest.raises(SystemExit) as end:
+        recipe.main(["--help"])
+    assert end.value.code == 0
 
 
 def test_an_unknown_shell(capsys):

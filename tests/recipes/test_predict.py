@@ -228,6 +228,13 @@ def test_texts_with_labels(sentiment_run, tmp_path, capsys):
             "format is text",
         ),
         ({"word_column": 1, "input_format": "conll"}, r"in.txt:1: 1 column\(s\), but 2 are needed"),
+        ({"tag_column": "upos"}, "--tag_column upos: only a treebank has such a place for the labels, and the input"),
+        ({"tagging_scheme": "IOBES"}, "--tagging_scheme IOBES: only column files, treebanks, and tables"),
+        (
+            {"model_name_or_path": "{sentiment}", "input_format": "auto", "input_file": "{folder}/in.csv"}
+            | {"word_column": "text"},
+            "--word_column text: this model labels texts, not words; leave it out",
+        ),
         ({"input_format": "text"}, r"in.txt:2: not UTF-8 \(byte 0xff\)"),
         (
             {"model_name_or_path": "{sentiment}", "output_file": "{folder}/o.conll"},
@@ -239,6 +246,7 @@ def test_texts_with_labels(sentiment_run, tmp_path, capsys):
 )
 def test_a_refused_input_leaves_no_output(change, message, ner_run, sentiment_run, tmp_path):
     (tmp_path / "in.txt").write_bytes(b"Ada\n\xff\n")
+    (tmp_path / "in.csv").write_text("id,text\n1,Ada\n")
     (tmp_path / "out.jsonl").write_text("older answers")
     settings = {
         "model_name_or_path": str(ner_run),
@@ -250,7 +258,7 @@ def test_a_refused_input_leaves_no_output(change, message, ner_run, sentiment_ru
     change = {key: value.format(**places) if isinstance(value, str) else value for key, value in change.items()}
     with pytest.raises(ValueError, match=message):
         predict_stream(PredictConfig(**settings | change))
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["in.txt", "out.jsonl"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["in.csv", "in.txt", "out.jsonl"]
     assert (tmp_path / "out.jsonl").read_text() == "older answers"
 
 
