@@ -101,6 +101,7 @@ PRACTICES: dict[str, tuple[str, list[str]]] = {
     "document": ("defaults", ["--context", "document", "--context_size", "32", "--num_train_epochs", "2"]),
     "document-same-epochs": ("defaults", ["--context", "document", "--context_size", "32"]),
     "side-by-side": ("defaults", ["--context", "side_by_side", "--per_device_train_batch_size", "6"]),
+    "adapted": ("defaults", []),  # from the folder of recipes/pretrain.py, which --model_name_or_path names
 }
 
 
@@ -116,6 +117,8 @@ def main() -> None:
     parser.add_argument("--model_name_or_path", default=DEFAULT_MODEL, help="the checkpoint of all these runs")
     parser.add_argument("--table", action="store_true", help="train nothing; print the table")
     arguments = parser.parse_args()
+    if "adapted" in arguments.practices.split(",") and arguments.model_name_or_path == DEFAULT_MODEL:
+        parser.error("adapted starts from a folder of recipes/pretrain.py; name it with --model_name_or_path")
     if arguments.table:
         print(table(read(), planned=True), table(read(), planned=False), sep="\n\n")
         return

@@ -1,8 +1,9 @@
 """Builds a BERT, RoBERTa or XLM-R with random weights, and a tokenizer that is trained on the words of a data set.
 
     python benchmarks/random_checkpoint.py --kind byte-bpe --data data/wnut17/train.conll --output_dir runs/roberta
+    python benchmarks/random_checkpoint.py --like sentence-transformers/all-MiniLM-L6-v2 --output_dir runs/random
 
-The result is an ordinary checkpoint folder: `recipes/ner.py --model_name_or_path runs/roberta`.
+`--like` gives another checkpoint's shape and tokenizer, with random weights: what did its pretraining bring? The result is an ordinary checkpoint folder: `recipes/ner.py --model_name_or_path runs/roberta`.
 """
 
 import argparse
@@ -12,6 +13,9 @@ from typing import Any
 
 import torch
 from transformers import (
+    AutoConfig,
+    AutoModel,
+    AutoTokenizer,
     BertConfig,
     BertForMaskedLM,
     RobertaConfig,
@@ -21,6 +25,7 @@ from transformers import (
 )
 
 from finetune.models import subword_tokenizer, train_tokenizer
+from finetune.models.pretrained import resolve
 
 KINDS: dict[str, tuple[Any, Any]] = {
     "wordpiece": (BertConfig, BertForMaskedLM),
@@ -54,17 +59,32 @@ def build(
     tokenizer.save_pretrained(folder)
 
 
+def build_like(checkpoint: str, folder: Path) -> None:
+    """Saves the shape and the tokenizer of a checkpoint, with random weights."""
+    path = resolve(checkpoint)
+    torch.manual_seed(0)
+    AutoModel.from_config(AutoConfig.from_pretrained(path)).save_pretrained(folder)
+    AutoTokenizer.from_pretrained(path).save_pretrained(folder)
+
+
 def main() -> None:
     from finetune.data import read_conll
 
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--kind", choices=KINDS, required=True)
-    parser.add_argument("--data", type=Path, required=True, help="a column file")
+    parser.add_argument("--kind", choices=KINDS)
+    parser.add_argument("--like", metavar="CHECKPOINT")
+    parser.add_argument("--data", type=Path, help="a column file")
     parser.add_argument("--output_dir", type=Path, required=True)
     parser.add_argument("--vocab_size", type=int, default=8000)
     parser.add_argument("--hidden_size", type=int, default=128)
     parser.add_argument("--layers", type=int, default=4)
     arguments = parser.parse_args()
+    if arguments.like:
+        build_like(arguments.like, arguments.output_dir)
+        print(f"{arguments.output_dir}: the shape of {arguments.like}, with random weights")
+        return
+    if not (arguments.kind and arguments.data):
+        parser.error("give --kind and --data, or --like")
     texts = [" ".join(words) for words in read_conll(arguments.data).words]
     build(
         arguments.kind,
