@@ -67,6 +67,11 @@ DATA: dict[str, tuple[str, str, list[str]]] = {
             *("--max_train_samples", "4000"),
         ],
     ),
+    "goemotions_whole": (
+        "sentiment",
+        "f1_micro",
+        ["--column_names", "text,label,id", "--label_separator", ",", "--max_seq_length", "64"],
+    ),
     "sick": (
         "sentiment",
         "pearson",
@@ -84,6 +89,7 @@ FILES = {
     "sst2": "sst2/{}.tsv,train,dev,test",
     "mrpc": "mrpc_with_dev/{}.tsv,train,dev,test",
     "goemotions": "goemotions/{}.tsv,train,dev,test",
+    "goemotions_whole": "goemotions/{}.tsv,train,dev,test",
     "sick": "sick/{}.tsv,train,dev,test",
 }
 AS_STOCK = ["--learning_rate", "5e-5", "--warmup_steps", "0"]
@@ -94,6 +100,7 @@ PRACTICES: dict[str, tuple[str, list[str]]] = {
     "defaults": ("stock", []),
     "no-warmup": ("defaults", ["--warmup_steps", "0"]),
     "six-epochs": ("defaults", ["--num_train_epochs", "6"]),
+    "two-epochs": ("defaults", ["--num_train_epochs", "2"]),
     "average": ("defaults", ["--average_checkpoints", "3"]),
     "crf": ("defaults", ["--head", "crf"]),
     "viterbi": ("defaults", ["--decoding", "viterbi"]),
