@@ -3,7 +3,8 @@
     python benchmarks/random_checkpoint.py --kind byte-bpe --data data/wnut17/train.conll --output_dir runs/roberta
     python benchmarks/random_checkpoint.py --like sentence-transformers/all-MiniLM-L6-v2 --output_dir runs/random
 
-`--like` gives another checkpoint's shape and tokenizer, with random weights: what did its pretraining bring? The result is an ordinary checkpoint folder: `recipes/ner.py --model_name_or_path runs/roberta`.
+The result is an ordinary checkpoint folder: `recipes/ner.py --model_name_or_path runs/roberta`. With `--like` it has
+the shape and the tokenizer of another checkpoint, and random weights; so one sees what pretraining gave that one.
 """
 
 import argparse
