@@ -40,7 +40,7 @@ class Seq2SeqConfig(TrainingArguments, Seq2SeqModelArguments, FoldArguments, Dat
     vocab_size: int = flag(8000, "Pieces of a tokenizer that is trained.")
     joint_vocabulary: bool = flag(True, "One tokenizer for both sides, trained on both; else one a side.")
     label_smoothing_factor: float = flag(0.0, "Share of each target that all pieces get alike.")
-    num_beams: int = flag(1, "Texts that decoding goes on with; 1 is greedy.")
+    num_beams: int = flag(1, "Unfinished texts that decoding keeps at each step; 1 is greedy.")
     length_penalty: float = flag(1.0, "With beams: a text's log-probability is divided by its length to this power.")
     bleu_tokenize: Literal["13a", "intl", "zh", "char", "none"] = flag("13a", "How sacrebleu splits words for BLEU.")
     rouge: bool = flag(False, "Also ROUGE-1, ROUGE-2 and ROUGE-L, for summaries.")

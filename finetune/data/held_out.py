@@ -73,7 +73,8 @@ def hold_out(
     if not held:
         raise ValueError(
             f"{name}: none of its {len(texts):,} {unit} can be held out for validation, since equal ones stay "
-            "together and training needs something of each label; give a --validation_file, or --eval_strategy no"
+            f"together and training needs something {'of each label' if any(labels) else 'too'}; give a "
+            "--validation_file, or --eval_strategy no"
         )
     _move(splits, "validation", held.__contains__)
     logger.warning(

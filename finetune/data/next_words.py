@@ -9,7 +9,7 @@ first of the document is the target of exactly one row.
 | training, a model with positions | the tokens before it in its row; the cuts differ in each epoch |
 | training, a recurrent model | the whole document: the state is carried over from the row before |
 | evaluation, a model with positions | at least `context` tokens, or all tokens before it if there are fewer |
-| evaluation, a recurrent model | the whole document |
+| evaluation, a recurrent model | the whole document; of one beyond 16,384 tokens, at least 8,192 |
 
 Shapes: D documents, N rows, B rows of a batch, T tokens of these rows.
 """

@@ -52,8 +52,15 @@ def read_parallel(
     for split, name in second.items():
         if name is not None and getattr(config, f"{split}_file") is None:
             raise ValueError(f"--{split}_target_file {name}: it needs --{split}_file, the file of the source texts")
-    if config.dataset_name == "samples" and config.train_file is None:
+    if config.dataset_name == "samples":
+        if given is not None or any(getattr(config, f"{split}_file") is not None for split in SPLITS):
+            raise ValueError("--dataset_name samples: it has all three splits; leave out the other data")
         return _samples(config)
+    if any(second.values()) and (source, target) != ("source", "target"):
+        raise ValueError(
+            f"--source_column_name {source}, --target_column_name {target}: two files of lines have no columns; "
+            "leave them out"
+        )
     splits: dict[str, dict[str, Any]] = {}
     for split, first in sources_of(config, "text to text", given).items():
         if second[split] is not None:

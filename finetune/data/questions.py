@@ -15,6 +15,7 @@ data sets) whose column `answers` holds `{"text": [...], "answer_start": [...]}`
 
 import json
 import logging
+import re
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -29,6 +30,8 @@ from finetune.data.messages import listed, shown
 from finetune.data.readers import names_of, read_columns, sources_of
 
 logger = logging.getLogger(__name__)
+
+_HALF_CHARACTER = re.compile("[\ud800-\udfff]")  # JSON may name half of a character of UTF-16
 
 
 def read_questions(
@@ -53,6 +56,11 @@ def read_questions(
     splits: dict[str, dict[str, Any]] = {}
     for split, source in sources_of(config, "questions", given).items():
         squad = isinstance(source, Path) and source.is_file() and source.suffix.lower() == ".json"
+        usual = {"question": "question", "context": "context", "answer": "answers"}
+        if squad and columns != usual:
+            named = (f"--{kind}_column_name {name}" for kind, name in columns.items() if name != usual[kind])
+            names = ", ".join(named)
+            raise ValueError(f"{source}: SQuAD's JSON has no columns to name; leave out {names}")
         rows = list(_squad_rows(source) if squad else _table_rows(source, columns))
         if not rows:
             raise ValueError(f"{_name(source)}: no question in this data")
@@ -91,7 +99,7 @@ def _squad_rows(path: Path) -> Iterator[dict[str, Any]]:
     for number, (asked, passage) in enumerate(found, start=1):
         if not isinstance(asked, dict) or "question" not in asked:
             raise ValueError(f"{path}: question {number} has no text under the key question")
-        name = str(asked.get("id", number))
+        name = str(number if asked.get("id") is None else asked["id"])
         given = [] if asked.get("is_impossible") else asked.get("answers")
         yield _row(f"{path}: question {name}", name, -number, asked["question"], passage, given)
 
@@ -120,6 +128,8 @@ def _row(place: str, name: str, line: int, question: Any, passage: Any, given: A
     for key, text in (("question", question), ("passage", passage)):
         if not isinstance(text, str) or not text.strip():
             raise ValueError(f"{place}: the {key} is {shown(text)}; a text is needed")
+        if _HALF_CHARACTER.search(text):
+            raise ValueError(f"{place}: the {key} has half of a character (a surrogate), which no file can hold")
     row = {"id": name, "question": question, "context": passage, "line": line}
     if given is None:
         return row | {"answers": None, "answer_starts": None}
@@ -133,9 +143,9 @@ def _row(place: str, name: str, line: int, question: Any, passage: Any, given: A
     texts, starts = [answer.get("text") for answer in given], [answer.get("answer_start") for answer in given]
     for text, start in zip(texts, starts, strict=True):
         if not isinstance(text, str) or not text or not isinstance(start, int) or isinstance(start, bool):
-            raise ValueError(
-                f"{place}: an answer is a text with the number of its first character, not {shown(text)}"
-            )
+            good = isinstance(text, str) and text
+            what = f"its answer_start is {shown(start)}" if good else f"its text is {shown(text)}"
+            raise ValueError(f"{place}: an answer is a text with the number of its first character; {what}")
         if start < 0 or passage[start : start + len(text)] != text:
             raise ValueError(
                 f"{place}: {shown(text)} does not stand at character {start} of the passage{_hint(passage, text)}"

@@ -4,8 +4,8 @@ Before two answers are compared, each is put in lower case and loses its punctua
 `an`, `the`, and white space beyond a single space. F1 is that of their words.
 
 In Chinese, Japanese, Thai, Lao, Khmer and Burmese no space stands between words. Where either answer has such a
-character, both are compared as MLQA's script does it (Lewis et al., 2020): every such character is a word, and
-every punctuation mark of Unicode is left out.
+character, both are compared as MLQA's script does it for Chinese (Lewis et al., 2020): every such character is a
+word, every punctuation mark of Unicode is left out, and articles stay.
 
 A question with several answers counts the best of them. One without an answer is right if nothing is answered.
 """
@@ -34,8 +34,8 @@ def normalised_words(text: str, unspaced: bool = False) -> list[str]:
         unspaced: count characters of scripts without spaces as words.
     """
     text = text.lower().translate(_ASCII_PUNCTUATION)
-    if unspaced:
-        text = _UNSPACED.sub(lambda found: f" {found[0]} ", _ANY_PUNCTUATION.sub("", text))
+    if unspaced:  # the letter A is no article here
+        return _UNSPACED.sub(lambda found: f" {found[0]} ", _ANY_PUNCTUATION.sub("", text)).split()
     return _ARTICLES.sub(" ", text).split()
 
 

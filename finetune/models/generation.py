@@ -4,10 +4,12 @@ masks the least certain subwords again, and so on.
 Shapes: B texts, T tokens, V vocabulary.
 """
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
 import torch
+from torch import Tensor
 from transformers import GenerationConfig
 
 from finetune.models.tokenizer_fit import document_marks, position_limit
@@ -40,14 +42,15 @@ def continue_text(
         seed: of the sampling.
 
     Returns:
-        `count` texts, the prompt included, the same for the same seed. A text may also end where the model ends the
-        document.
+        `count` texts, each with the prompt first; the same seed gives the same texts. A text may also end where the
+        model ends the document.
 
     Raises:
         ValueError: for a number out of range, or if the prompt and the length exceed the model's positions.
     """
     stop = [stop] if isinstance(stop, str) else list(stop)
-    if length < 1 or count < 1 or temperature < 0 or top_k < 0 or not 0 < top_p <= 1 or not all(stop):
+    sampled = 0 <= temperature < math.inf and top_k >= 0 and 0 < top_p <= 1
+    if length < 1 or count < 1 or not sampled or not all(stop):
         raise ValueError(
             f"length {length}, count {count}, temperature {temperature}, top_k {top_k}: at least 1, 1, 0 and 0; "
             f"top_p {top_p}: above 0, up to 1; stop {stop}: no empty string"
@@ -67,9 +70,14 @@ def continue_text(
         eos_token_id=end,
         pad_token_id=end,
         suppress_tokens=sorted(never),
-        stop_strings=stop or None,
         **({"temperature": temperature, "top_k": top_k, "top_p": top_p} if temperature > 0 else {}),
     )
+
+    def ends(rows: Tensor, _: Any) -> Tensor:
+        """Which texts have a stop string after the prompt. (B, T) -> bool (B,)."""
+        said = (_new(tokenizer, ids, row) for row in rows.tolist())
+        return torch.tensor([any(text in new for text in stop) for new in said], device=rows.device)
+
     inputs = torch.tensor([ids], device=model.device)
     was_training = model.training
     model.eval()
@@ -77,20 +85,27 @@ def continue_text(
         with torch.random.fork_rng(devices=[model.device] if model.device.type == "cuda" else []):
             torch.manual_seed(seed)
             found = model.generate(
-                inputs, attention_mask=torch.ones_like(inputs), generation_config=settings, tokenizer=tokenizer
+                inputs,
+                attention_mask=torch.ones_like(inputs),
+                generation_config=settings,
+                stopping_criteria=[ends] if stop else None,
             )
     finally:
         model.train(was_training)
-    before = tokenizer.decode(ids, skip_special_tokens=True)
     texts = []
     for row in found.tolist():
-        whole = tokenizer.decode(row, skip_special_tokens=True)
-        new = whole[len(before) :]
-        if not whole.startswith(before):  # the tokenizer joins texts in its own way
-            new = tokenizer.decode(row[len(ids) :], skip_special_tokens=True)
+        new = _new(tokenizer, ids, row)
         cut = min((at for text in stop if (at := new.find(text)) >= 0), default=len(new))
-        texts.append((prompt + new[:cut]).strip())
+        texts.append(prompt + new[:cut].rstrip() if prompt else new[:cut].strip())
     return texts * (1 if temperature > 0 else count)
+
+
+def _new(tokenizer: Any, prompt: list[int], row: list[int]) -> str:
+    """What a text says after its prompt."""
+    before, whole = (tokenizer.decode(ids, skip_special_tokens=True) for ids in (prompt, row))
+    if whole.startswith(before):
+        return str(whole[len(before) :])
+    return str(tokenizer.decode(row[len(prompt) :], skip_special_tokens=True))  # it joins texts in its own way
 
 
 def mask_predict(
@@ -118,7 +133,7 @@ def mask_predict(
         seed: of the sampling.
 
     Returns:
-        `count` texts, the prompt included, the same for the same seed.
+        `count` texts, each with the prompt first; the same seed gives the same texts.
 
     Raises:
         ValueError: for a number out of range, or if the prompt and the length exceed the model's positions.

@@ -134,7 +134,8 @@ def _check_kind(config: Any, name: str, flag: str = "--model_name_or_path") -> N
 def check_causal(model: Any, name: str) -> None:
     """Raises ValueError if what a model says at a position depends on a later token, as in a BERT."""
     was_training = model.training
-    ids = torch.arange(4, 12, device=model.device)[None] % model.config.vocab_size
+    length = min(8, position_limit(model) or 8)
+    ids = torch.arange(4, 4 + length, device=model.device)[None] % model.config.vocab_size
     other = ids.clone()
     other[:, -1] = 3 % model.config.vocab_size
     said = [model.eval()(input_ids=some).logits[:, :-1] for some in (ids, other)]

@@ -200,7 +200,8 @@ def described(
         return "text-to-text", [], config
     task = next((task for task, ending in _ARCHITECTURE.items() if saved.endswith(ending)), None)
     if task is None:
-        raise ValueError(f"{flag} {name}: holds {saved}; fine-tune it for words or for texts first")
+        other = "use finetune.generate" if saved.endswith("CausalLM") else "fine-tune it for words or for texts first"
+        raise ValueError(f"{flag} {name}: holds {saved}; {other}")
     return task, labels_of(config), config
 
 

@@ -1,11 +1,11 @@
 """The names that `--model_name_or_path` may have, and the flags that the named model does not use."""
 
-import json
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
 from finetune.models.lora_flags import check_lora_flags, lora_defaults, refuse_lora
+from finetune.models.model_type import model_type_of
 from finetune.models.seq2seq_arguments import seq2seq_flags_without_use
 from finetune.spelling import did_you_mean
 
@@ -36,12 +36,7 @@ _SHAPE = (
 
 def is_baseline(name: str) -> bool:
     """Whether `--model_name_or_path` is a recurrent baseline: a built-in one, or a saved one to be continued."""
-    if is_new_baseline(name):
-        return True
-    try:
-        return bool(json.loads((Path(name) / "config.json").read_text())["model_type"] == "recurrent")
-    except (OSError, ValueError, KeyError, TypeError, RecursionError):
-        return False
+    return is_new_baseline(name) or model_type_of(name) == "recurrent"
 
 
 def is_new_baseline(name: str) -> bool:

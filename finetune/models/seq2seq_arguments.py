@@ -1,10 +1,12 @@
 """The flags of the models of text to text, and which model uses which. This file does not import torch."""
 
+import math
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, Literal
 
 from finetune.arguments import flag
+from finetune.models.model_type import model_type_of
 
 RECURRENT: dict[str, dict[str, Any]] = {
     "rnn2rnn": {"cell": "rnn"},
@@ -69,18 +71,20 @@ def is_new_seq2seq(name: str) -> bool:
 
 
 def seq2seq_flags_without_use(config: Any) -> dict[str, Any]:
-    """The flags of `Seq2SeqModelArguments` that the model of a config ignores, with their defaults."""
+    """The flags that the model of a config ignores, with their defaults; also those of a new tokenizer."""
     name = config.model_name_or_path
     idle: set[str] = {*_FOR_RECURRENT, *_FOR_ATTENTION, *_FOR_TRANSFORMER, *_FOR_NEW, *_FOR_WARM_STARTED}
     if not is_new_seq2seq(name):
-        idle -= {"teacher_forcing"}
+        idle -= {"teacher_forcing"} if model_type_of(name) == "recurrent-seq2seq" else set()
     elif name in RECURRENT:
         idle -= {*_FOR_RECURRENT, *_FOR_NEW, *(_FOR_ATTENTION if "attention" in RECURRENT[name] else ())}
     elif name == "transformer":
         idle -= {*_FOR_TRANSFORMER, *_FOR_NEW}
     else:
         idle -= set(_FOR_WARM_STARTED)
-    return {field.name: field.default for field in fields(Seq2SeqModelArguments) if field.name in idle}
+    found = {field.name: field.default for field in fields(Seq2SeqModelArguments) if field.name in idle}
+    has_tokenizer = not is_new_seq2seq(name) or name in WARM_STARTED
+    return found | ({"vocab_size": 8000, "joint_vocabulary": True} if has_tokenizer else {})
 
 
 def check_seq2seq_flags(config: Any) -> None:
@@ -91,13 +95,20 @@ def check_seq2seq_flags(config: Any) -> None:
     """
     name = config.model_name_or_path
     given = [
-        f"--{key}" for key, default in seq2seq_flags_without_use(config).items() if getattr(config, key) != default
+        f"--{key}"
+        for key, default in seq2seq_flags_without_use(config).items()
+        if getattr(config, key, default) != default
     ]
     if given:
         those = "this flag" if len(given) == 1 else "these flags"
         raise ValueError(
             f"{', '.join(given)}: {name} has no use for {those}; leave {'it' if len(given) == 1 else 'them'} out"
         )
+    beams, penalty = getattr(config, "num_beams", 1), getattr(config, "length_penalty", 1.0)
+    if beams < 1:
+        raise ValueError(f"--num_beams {beams}: must be at least 1")
+    if not math.isfinite(penalty) or (penalty != 1.0 and beams == 1):
+        raise ValueError(f"--length_penalty {penalty}: a number, and only with --num_beams of 2 or more")
     for key in ("hidden_size", "embedding_size", "num_hidden_layers", "num_attention_heads"):
         value = getattr(config, key)
         if value is not None and not 1 <= value <= 100_000:

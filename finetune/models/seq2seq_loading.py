@@ -61,14 +61,14 @@ def load_seq2seq(
         joint = tokenizer is target_tokenizer
         model = _new(arguments, len(tokenizer), len(target_tokenizer), joint, ends)
     _check_tokenizers(model, name, tokenizer, target_tokenizer)
-    for part, length, side in (
-        (model.encoder, max_source_length, "source"),
-        (model.decoder, max_target_length, "target"),
+    for part, length, flag in (
+        (model.encoder, max_source_length, "max_seq_length"),
+        (model.decoder, max_target_length, "max_target_length"),
     ):
         limit = position_limit(part) if hasattr(part, "config") else None
         if limit is not None and length > limit:
             raise ValueError(
-                f"--max_{side}_length {length}: {arguments.encoder_name_or_path or name} has positions for {limit} "
+                f"--{flag} {length}: {arguments.encoder_name_or_path or name} has positions for {limit} "
                 f"tokens; give at most {limit}"
             )
     model.config.update(ends)

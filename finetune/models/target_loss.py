@@ -20,7 +20,7 @@ def set_target_loss(model: PreTrainedModel, *, label_smoothing: float = 0.0) -> 
     exponential is the perplexity.
 
     Raises:
-        ValueError: for a share that is none.
+        ValueError: for a share below 0, or of 1 or more.
     """
     if not 0 <= label_smoothing < 1:
         raise ValueError(f"--label_smoothing_factor {label_smoothing}: it must be at least 0 and below 1")

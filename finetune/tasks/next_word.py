@@ -44,7 +44,8 @@ class EncodedDocuments:
 
     def __str__(self) -> str:
         documents, kept = self.rows.documents, self.rows.context
-        context = "its whole document" if kept is None else f"{kept} tokens of its document or more"
+        whole = "its whole document, or at least 8,192 tokens of it"
+        context = whole if kept is None else f"{kept} tokens of its document or more"
         tokens = len(documents.tokens)
         return (
             f"{len(documents):,} documents, {self.words:,} words, {tokens:,} tokens ({tokens / self.words:.2f} a "

@@ -277,8 +277,8 @@ def reread(folder: Path, name: str) -> tuple[list[list[str]], list[Any], list[An
     `gold_<name>.jsonl`; no scores.
     """
     said = json.loads((folder / f"predictions_{name}.json").read_text(encoding="utf-8"))
-    lines = (folder / f"gold_{name}.jsonl").read_text(encoding="utf-8").splitlines()
-    rows = [json.loads(line) for line in lines]
+    lines = (folder / f"gold_{name}.jsonl").read_text(encoding="utf-8").split("\n")  # a text may have U+2028
+    rows = [json.loads(line) for line in lines if line]
     return [row["question"].split() for row in rows], [row["answers"] for row in rows], list(said.values()), []
 
 
@@ -367,11 +367,11 @@ def answer(samples: Sequence[Any], predictor: Any) -> list[dict[str, Any]]:
     spans = decode(QuestionSplit(windows, passages), predictor.collect(windows.rows))
     found = []
     for text, ranked in zip(answers(spans, predictor.settings["null_score_diff_threshold"]), spans, strict=True):
-        shares = [round(share, 6) for share in probabilities(ranked)]
+        shares = probabilities(ranked)
         listed = [
-            {"text": span.text, "start": span.start, "end": span.end, "score": share}
+            {"text": span.text, "start": span.start, "end": span.end, "score": round(share, 6)}
             for span, share in zip(ranked, shares, strict=True)
         ]
-        first = listed[0] if text else {"start": None, "end": None, "score": round(1.0 - sum(shares), 6)}
+        first = listed[0] if text else {"start": None, "end": None, "score": round(max(1.0 - sum(shares), 0.0), 6)}
         found.append({"answer": text} | {k: first[k] for k in ("start", "end", "score")} | {"nbest": listed})
     return found

@@ -4,7 +4,9 @@ Shapes: N pairs, B rows of a batch, T tokens that a model may say.
 """
 
 import csv
+import logging
 import math
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
@@ -21,6 +23,8 @@ from finetune.data import labels_counted as targets  # noqa: F401
 from finetune.tasks import cross_attention
 from finetune.tasks.samples import Runs, by_error, each, first_run, in_order
 
+logger = logging.getLogger(__name__)
+
 METRICS = ("bleu", "chrf", "loss", *metrics.ROUGE)
 SHOWN = ("bleu", "chrf", *metrics.ROUGE, "loss", "perplexity")
 PIPELINE = "translation"
@@ -29,7 +33,16 @@ USE = 'finetune.predict(FOLDER, ["Two dogs run."])[0]["predicted"]'
 
 def read(config: Any, given: Mapping[str, Any] | None = None) -> dict[str, Any]:
     """The splits that a config names, as `finetune.data.read_parallel` gives them."""
-    return data.read_parallel(config, config.source_column_name, config.target_column_name, given=given)
+    splits = data.read_parallel(config, config.source_column_name, config.target_column_name, given=given)
+    for name in ("validation", "test") if config.rouge else ():
+        texts = splits[name]["target"][:] if name in splits else []
+        if strange := sum(not re.search("[a-z0-9]", text or "", re.IGNORECASE) for text in texts):
+            logger.warning(
+                "--rouge: %s of the %s targets of the %s split have no word of a to z and 0 to 9; rouge-score knows "
+                "no other words, and gives these 0",
+                *(f"{strange:,}", f"{len(texts):,}", name),
+            )
+    return splits
 
 
 def headline(dataset: Any) -> str:
@@ -82,14 +95,10 @@ def tokenizers(config: Any, train: Any, on_one_process: Any) -> Any:
 def decode_as(model: Any, config: Any) -> None:
     """Puts the flags of decoding into the model's `generation_config`, which is saved with it.
 
-    Raises:
-        ValueError: for a number of beams that is none.
+    What a saved model had there is replaced: a length penalty without beams could not be saved.
     """
-    if config.num_beams < 1:
-        raise ValueError(f"--num_beams {config.num_beams}: must be at least 1")
     own = {"num_beams": config.num_beams, "max_new_tokens": config.max_target_length, "do_sample": False}
-    own |= {"length_penalty": config.length_penalty} if config.num_beams > 1 else {}
-    model.generation_config.update(**own)
+    model.generation_config.update(**own, length_penalty=config.length_penalty if config.num_beams > 1 else None)
 
 
 def encode(dataset: Any, tokenizer: Any, labels: Sequence[str], config: Any) -> data.EncodedPairs:

@@ -97,7 +97,7 @@ def checkpoint_gradients(model: Any) -> None:
         ValueError: for a model that has no such layers.
     """
     encoder = model.base_model
-    if not encoder.supports_gradient_checkpointing:
+    if not getattr(encoder, "supports_gradient_checkpointing", False):  # a plain module has no such name
         raise ValueError(
             f"--gradient_checkpointing: {model.config.model_type} has no layers to compute twice; leave this flag out"
         )

@@ -97,12 +97,16 @@ def test_a_text_ends_before_a_stop_string_that_comes_after_the_prompt(loaded):
     ]
     assert generate(loaded, "The city", seed=2, stop="The city") == [whole]
     assert generate(loaded, "", seed=2) != [""]
+    # A string that begins in the prompt does not count.
+    assert generate(loaded, "The city", seed=2, stop="y" + new[:2]) == [whole]
+    assert generate(loaded, "  The city", seed=2)[0].startswith("  The city")
 
 
 def test_what_cannot_be_generated(loaded):
     for settings, told in (
         ({"top_p": 0.0}, "top_p 0.0: above 0"),
         ({"temperature": -1}, "temperature -1"),
+        ({"temperature": float("nan")}, "temperature nan"),
         ({"stop": [""]}, "no empty string"),
         ({"rounds": 3}, "has no setting rounds"),
     ):

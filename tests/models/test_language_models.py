@@ -60,6 +60,11 @@ def test_a_model_that_sees_later_tokens_is_refused(tokenizer):
     with pytest.raises(ValueError, match="its positions see later tokens"):
         models.check_causal(model, "bert")
 
+    from transformers import GPT2Config, GPT2LMHeadModel
+
+    short = GPT2LMHeadModel(GPT2Config(vocab_size=300, n_positions=4, n_embd=8, n_layer=1, n_head=1))
+    models.check_causal(short, "gpt2")  # it has fewer positions than this test of it usually has tokens
+
 
 @pytest.mark.parametrize("kind", KINDS[:3])
 @pytest.mark.parametrize("embedding_size", [None, 7])

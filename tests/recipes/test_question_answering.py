@@ -45,7 +45,8 @@ def files(tmp_path_factory):
             asked = []
             for name, town in zip(who, where, strict=True):
                 answer = {"text": town, "answer_start": context.index(f"born in {town}") + len("born in ")}
-                asked.append({"question": f"Where was {name} born?", "answers": [answer]})
+                # Some programs take U+2028 for the end of a line.
+                asked.append({"question": f"Where was {name}\u2028born?", "answers": [answer]})
             asked.append({"question": "Where was nobody born?", "answers": [], "is_impossible": True})
             for i, question in enumerate(asked):
                 question["id"] = f"{split}-{number}-{i}"
@@ -146,7 +147,11 @@ def digest(folder):
     [
         ({"answer_start": 3}, r"train.json: question train-0-0: '.*' does not stand at character 3 of the passage"),
         ({"text": "Atlantis"}, "which does not have it at all"),
-        ({"answer_start": "3"}, "an answer is a text with the number of its first character"),
+        (
+            {"answer_start": "3"},
+            "an answer is a text with the number of its first character; its answer_start is '3'",
+        ),
+        ({"text": ""}, "its text is ''"),
     ],
 )
 def test_answers_that_stand_elsewhere_are_refused(files, tmp_path, change, message):

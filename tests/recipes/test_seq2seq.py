@@ -53,7 +53,8 @@ def predictions(folder, split="test"):
 def test_scores_are_sacrebleus_and_predict_says_the_same(name, checkpoints, tmp_path):
     own = config(tmp_path / "run", name)
     if name in WARM_STARTED:
-        own.hidden_size, own.encoder_name_or_path = 256, str(checkpoints[WARM_STARTED[name]])  # 256: not given
+        own.hidden_size, own.vocab_size = 256, 8000  # the defaults, as if they were not given
+        own.encoder_name_or_path = str(checkpoints[WARM_STARTED[name]])
         own.max_seq_length = 60
     results = train_seq2seq(own).results
     rows = predictions(tmp_path / "run")
@@ -126,6 +127,25 @@ def test_one_two_and_three_processes_say_the_same(tmp_path):
     assert predictions(tmp_path / "1") == predictions(tmp_path / "model")
 
 
+def test_a_saved_model_is_trained_further_with_other_decoding(tmp_path):
+    """Its length penalty goes with its beams: transformers does not save the one without the other."""
+    train_seq2seq(config(tmp_path / "beams", "gru2gru-attention", max_steps=1))
+    kept = {key: TINY[key] for key in TINY if key not in ("vocab_size", "hidden_size")} | {"max_steps": 1}
+    own = Seq2SeqConfig(**kept, model_name_or_path=str(tmp_path / "beams"), output_dir=str(tmp_path / "greedy"))
+    train_seq2seq(own)
+    decoding = json.loads((tmp_path / "greedy/generation_config.json").read_text())
+    assert decoding["num_beams"] == 1
+    assert decoding.get("length_penalty") in (None, 1.0)
+
+    train_seq2seq(config(tmp_path / "transformer", "transformer", max_steps=1))
+    own.model_name_or_path, own.output_dir, own.teacher_forcing = str(tmp_path / "transformer"), "unused", 0.5
+    with pytest.raises(ValueError, match=r"teacher_forcing: .* has no use for this flag"):
+        train_seq2seq(own)
+    own.teacher_forcing, own.vocab_size = 1.0, 20
+    with pytest.raises(ValueError, match=r"vocab_size: .* has no use for this flag"):
+        train_seq2seq(own)
+
+
 def test_models_are_compared(tmp_path):
     chosen = {name: config(tmp_path, name) for name in ("rnn2rnn", "gru2gru-attention")}
     report = compare(CompareConfig(chosen, (1,), str(tmp_path / "compared")))
@@ -167,6 +187,13 @@ def test_models_are_compared(tmp_path):
         ({"train_target_file": "a.de"}, "train_target_file a.de: it needs train_file"),
         ({"vocab_size": 20}, "vocab_size 20: the single characters of this text"),
         ({"freeze_encoder": True}, "freeze_encoder"),
+        ({"length_penalty": 0.6}, "length_penalty 0.6: a number, and only with num_beams of 2 or more"),
+        ({"length_penalty": math.nan, "num_beams": 2}, "length_penalty nan: a number"),
+        ({"gradient_checkpointing": True}, "gradient_checkpointing: .* has no layers to compute twice"),
+        (
+            {"validation_file": "nosuch.tsv"},
+            "dataset_name samples: it has all three splits; leave out the other data",
+        ),
     ],
 )
 def test_flags_that_make_no_sense(tmp_path, flags, message):
