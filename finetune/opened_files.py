@@ -49,6 +49,8 @@ def opened_output(name: str, folder: bool = False) -> Iterator[Any]:
     path = Path(os.path.realpath(name))  # if it is a link: the file that it points to
     if not name or path.is_dir():
         raise ValueError(f"--output_file {name}: {'give a file' if not name else 'this is a folder; give a file'}")
+    if not path.parent.is_dir():
+        raise ValueError(f"--output_file {name}: the folder {path.parent} does not exist")
     if path.exists() and not path.is_file():  # a pipe or a device is written to directly
         with path.open("w", encoding="utf-8", newline="\n") as file:
             yield file

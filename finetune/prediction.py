@@ -181,6 +181,7 @@ def _with_torch(
         text_columns=(settings.get("text_column_name"), settings.get("text_pair_column_name")),
         document_column=settings.get("document_column"),
         word_columns=saved_settings.word_columns_of(settings),
+        label_separator=settings.get("label_separator"),
     )
 
 
@@ -217,6 +218,7 @@ def _with_onnx(
         text_columns=(told.text_columns[0], told.text_columns[1]),
         document_column=told.document_column,
         word_columns=None if told.word_columns is None else data.WordColumns(**told.word_columns),
+        label_separator=told.label_separator,
     )
 
 
@@ -310,6 +312,7 @@ class Predictor:
     text_columns: tuple[str | None, str | None] = (None, None)  # the run's columns of texts and of second texts
     document_column: str | None = None  # the run's column of documents
     word_columns: data.WordColumns | None = None  # the run's columns, if it read a table with a word in each row
+    label_separator: str | None = None  # what stood between several labels of a cell in the run's tables
     top_k: int | None = None  # how many labels answers tell with their scores; 0: all
     min_score: float | None = None  # answers with a lower score are not given
     promise: str = ""  # what `min_precision` promises and costs, as a text
@@ -401,6 +404,7 @@ class Predictor:
             raise ValueError("the samples are one string; give a list of them")
         if hasattr(samples, "columns"):  # a frame of pandas or polars
             raise ValueError("the samples are a table; give the list of one column, such as list(frame['text'])")
+        samples = list(samples)  # a generator can be read only once
         for i, sample in enumerate(samples):
             try:
                 self.check(sample)

@@ -69,6 +69,7 @@ def formats(config: Any) -> tuple[str, str]:
     """
     data.check_encoding(config.encoding)
     data.check_delimiter(config.delimiter)
+    keep_the_input(config)
     given, wanted = str(config.input_format), str(config.output_format)
     if given == "auto":
         endings = {".jsonl": "jsonl", ".json": "jsonl", ".csv": "csv", ".tsv": "tsv"}
@@ -114,12 +115,21 @@ def _with_word_tables(config: Any, predictor: Any, given: str) -> str:
     return "table" if predictor.labels_words and predictor.word_columns is not None else given
 
 
+def keep_the_input(config: Any) -> None:
+    """Raises ValueError if the output file is the input file, or has the ending of a format that is no text."""
+    given, wanted = Path(config.input_file), Path(config.output_file)
+    if given.is_file() and wanted.is_file() and given.samefile(wanted):
+        raise ValueError(f"--output_file {config.output_file}: this is the input file; give another name")
+    if wanted.suffix.lower() in (".xlsx", ".xls", ".ods", ".parquet", ".arrow", ".feather"):
+        raise ValueError(f"--output_file {config.output_file}: answers are text files; take .csv, .tsv or .jsonl")
+
+
 def _text_columns(config: Any, predictor: Any) -> data.TextColumns:
     """Where the texts stand in a table: as the flags say, else as in training, else in columns of the usual names."""
     questions = predictor.task.PIPELINE == "question-answering"
     text, pair = predictor.text_columns
-    likely = [own for own in (text, "question" if questions else "text") if own]
-    likely_pair = [own for own in (pair, "context" if questions else "text_pair") if own]
+    likely = [own for own in dict.fromkeys((text, "question" if questions else "text")) if own]
+    likely_pair = [own for own in dict.fromkeys((pair, "context" if questions else "text_pair")) if own]
     paired = questions or predictor.pairs
     return data.TextColumns(
         config.text_column_name,
@@ -166,7 +176,10 @@ def scheme_of_labels(config: Any, predictor: Any, source: Input, target: str) ->
             first = list(itertools.islice(source.records(file, tell=False), SENTENCES))
         except ValueError:  # it is told when the records are labelled
             return "IOB2"
-    found = data.written_scheme(_tags_of(first, source))
+    # The last column may be another one, such as that of chunks. Then it says nothing of the scheme.
+    types = {label[2:] for label in predictor.labels if label != "O"}
+    tags = [sentence for sentence in _tags_of(first, source) if types & {tag[2:] for tag in sentence}]
+    found = data.written_scheme(tags)
     if found != "IOB2" and os.environ.get("RANK", "0") == "0":
         print(
             f"{source.name}: the labels are written in {found}, as its tags are (else give --tagging_scheme)",

@@ -70,14 +70,28 @@ def checked(records: Iterator[data.Record], predictor: Any, name: str) -> Iterat
         yield record
 
 
-def written(form: data.OutputForm, scheme: str, name: str, record: data.Record, answer: dict[str, Any]) -> Any:
+def written(
+    form: data.OutputForm,
+    scheme: str,
+    separator: str | None,
+    name: str,
+    record: data.Record,
+    answer: dict[str, Any],
+) -> Any:
     """What the output gets for a record.
+
+    Args:
+        scheme: of the tags of entities.
+        separator: what stands between several labels in a cell of a table; None: they are a list in JSON.
+        name: of the input, in messages.
 
     Raises:
         ValueError: if the record already has a key of the answer, with another value.
     """
     if scheme != "IOB2":
         answer = answer | {"predicted": data.from_iob2(answer["predicted"], scheme)}
+    if form.table and separator is not None and not record.head and isinstance(answer.get("predicted"), list):
+        answer = answer | {"predicted": separator.join(answer["predicted"])}
     added = answer
     if record.rows is not None:  # the words of a sentence have rows, and only a table keeps them
         added = data.added_columns(record, answer) if form.table else {}

@@ -46,6 +46,7 @@ def of_run(folder: Path) -> dict[str, Any]:
         "file_format": str,
         "document_column": str | None,
         "label_column_name": str | None,
+        "label_separator": str | None,
         "sentence_column": str | None,
         "context": str,
         "context_size": int | None,

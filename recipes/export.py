@@ -66,7 +66,8 @@ def export_model(config: ExportConfig) -> dict[str, Any]:
         def proved(candidate: exports.Exported) -> bool:
             run = partial(candidate.model().collect, batch_size=batch_size)
             told.update(proof.compared(split, in_torch, proof.labelled(split, run)))
-            good: bool = told["low"] >= -config.max_loss
+            few = config.precision == "int8" and told["samples"] < proof.LEAST
+            good: bool = told["low"] >= -config.max_loss and not few
             print(f"{candidate.described.precision}: {described(told)}: {'proved' if good else 'not proved'}")
             return good
 
@@ -77,8 +78,8 @@ def export_model(config: ExportConfig) -> dict[str, Any]:
         if found is None:
             raise ValueError(
                 f"--max_loss {config.max_loss}: no export is proved to lose less {told['metric']} on the "
-                f"{told['samples']:,} samples of the development split; allow a greater loss, give more samples, or "
-                "--precision float32"
+                f"{told['samples']:,} samples of the development split; allow a greater loss, give more samples (at "
+                f"least {proof.LEAST}), or --precision float32"
             )
         exported = found
 

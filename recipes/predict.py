@@ -51,7 +51,7 @@ import finetune
 from finetune import cli, data
 from finetune.arguments import PredictionArguments, flag
 from finetune.opened_files import opened_input, opened_output
-from finetune.prediction_files import formats, input_of, scheme_of_labels
+from finetune.prediction_files import formats, input_of, keep_the_input, scheme_of_labels
 from finetune.prediction_rounds import checked, gathered, labelled, rounds, written
 
 CHUNK = 256  # largest number of records that are labelled together, sorted by length
@@ -102,7 +102,7 @@ def predict_stream(config: PredictConfig) -> int:
         if predictor.promise and rank == 0:
             print(predictor.promise, file=sys.stderr)
         scheme = scheme_of_labels(config, predictor, source, output_format)
-        write = partial(written, form, scheme, source.name)
+        write = partial(written, form, scheme, predictor.label_separator, source.name)
 
         # 3. Read the records in chunks. If the input is not a file, a chunk that is not full does not wait long.
         records = source.records(file)
@@ -137,6 +137,7 @@ def predict_spans(config: PredictConfig) -> int:
     for name, path in (("input", config.input_file), ("output", config.output_file)):
         if path == "-":
             raise ValueError(f"--{name}_file is missing: --input_format {form} needs a file, or a folder for brat")
+    keep_the_input(config)
     if config.encoding != "utf-8":
         raise ValueError(f"--encoding {config.encoding}: files of --input_format {form} are in UTF-8; convert them")
     if config.output_format != "auto" or config.word_column is not None:

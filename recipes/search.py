@@ -112,9 +112,11 @@ def search(config: SearchConfig, data: Mapping[str, Any] | None = None) -> Searc
         while (trial := found.next_trial()) is not None:
             values = ", ".join(f"{name} {trials.shown(value)}" for name, value in trial.params.items())
             print(f"\n=== trial {trial.number} ({trial.number + 1} of {found.most}): {values}", flush=True)
-            own = replace(base, **trial.params, output_dir=str(found.folder_of(trial.number)))
+            place = found.folder_of(trial.number)
+            own = replace(base, **trial.params, output_dir=str(place))
+            own = replace(own, resume_from_checkpoint="true" if Path(place).is_dir() else None)
             run = partial(trials.run_trial, train, folder, trial.number, metric, config.prune)
-            trials.run_in_own_process(found, trial, run, replace(own, resume_from_checkpoint="true"))
+            trials.run_in_own_process(found, trial, run, own)
             trials.write_results(found, _for_user(base, config), metric, _recipe_command(recipe))
 
     # 5. Tell what was found.

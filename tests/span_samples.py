@@ -63,6 +63,19 @@ def doccano_relations(path: Path) -> Path:
     return written(path, rows)
 
 
+def plain_objects(path: Path) -> Path:
+    """As many programs write spans, also `finetune predict`."""
+    rows = [
+        {
+            "id": 11 + i,
+            "text": text,
+            "entities": [{"label": kind, "start": begin, "end": end} for begin, end, kind in spans],
+        }
+        for i, (text, spans) in enumerate(zip(TEXTS, SPANS, strict=True))
+    ]
+    return written(path, rows)
+
+
 def label_studio(path: Path, utf16: bool = False) -> Path:
     tasks = []
     for i, (text, spans) in enumerate(zip(TEXTS, SPANS, strict=True)):
@@ -107,6 +120,7 @@ def prodigy(path: Path) -> Path:
 FILES = {
     "brat": ("brat", brat),
     "doccano.jsonl": ("doccano", doccano),
+    "objects.jsonl": ("doccano", plain_objects),
     "relations.jsonl": ("doccano", doccano_relations),
     "studio.json": ("label_studio", label_studio),
     "prodigy.jsonl": ("spacy", prodigy),

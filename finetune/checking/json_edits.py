@@ -5,6 +5,7 @@ The package `json` would write the whole text again, in its own form: spaces, li
 
 import difflib
 import json
+import operator
 import re
 from dataclasses import dataclass, field
 from typing import Any
@@ -88,7 +89,9 @@ def _in_place(text: str, place: _Place, inner: list[tuple[_Place, Any, Any]]) ->
 def _edited_list(text: str, place: _Place, old: list[Any], new: list[Any]) -> str:
     before, after = ([json.dumps(item) for item in items] for items in (old, new))
     steps = difflib.SequenceMatcher(None, before, after, autojunk=False).get_opcodes()
-    if all(b - a == d - c for _, a, b, c, d in steps):
+    # An item that becomes equal to its neighbour is changed where it stands, not removed and put beside it.
+    changed = sum(max(b - a, d - c) for name, a, b, c, d in steps if name != "equal")
+    if len(old) == len(new) and sum(map(operator.ne, before, after)) <= changed:
         return _in_place(text, place, list(zip(place.items, old, new, strict=True)))
     items = []
     for _, a, b, c, d in steps:

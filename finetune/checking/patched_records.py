@@ -9,7 +9,7 @@ from finetune.checking.changed_spans import Change, Records, changes_of
 from finetune.checking.json_edits import with_value
 from finetune.checking.raw_text import read_raw
 from finetune.data.character_spans import MarkedText, Span, place
-from finetune.data.doccano import key_of
+from finetune.data.doccano import key_of, places_of
 from finetune.data.label_studio import chosen_annotation, results_of
 from finetune.data.messages import shown
 from finetune.data.offset_units import in_unit, positions
@@ -84,6 +84,7 @@ def _doccano(marked: MarkedText, changes: Sequence[Change], at: Sequence[int], w
     for change in changes:
         if change.mark is not None and change.span is None and isinstance(items[change.mark], dict):
             _check_not_named(items[change.mark].get("id"), named, marked, where)
+    places = next((places_of(one) for one in _objects(items)), places_of({}))
     free = max((one["id"] for one in _objects(items) if isinstance(one.get("id"), int)), default=0)
 
     def item(old: Any, change: Change) -> Any:
@@ -94,7 +95,7 @@ def _doccano(marked: MarkedText, changes: Sequence[Change], at: Sequence[int], w
             return [begin, end, change.span.kind] if change.moved else [*old[:2], change.span.kind]
         new: dict[str, Any] = {"label": change.span.kind}
         if change.moved:
-            new |= {"start_offset": begin, "end_offset": end}
+            new |= dict(zip(places, (begin, end), strict=True))
         if old is not None:
             return {**old, **new}
         free += 1

@@ -10,7 +10,7 @@ from typing import Any
 
 import datasets
 
-from finetune.data.messages import shown
+from finetune.data.messages import listed, shown
 from finetune.data.readers import names_of, read_columns
 from finetune.data.tables import SHORT
 from finetune.data.tags import TAG
@@ -67,12 +67,20 @@ def find_columns(
     if any(len(names) != 1 for names in guesses.values()):
         return found
     new = {flag: names[0] for flag, names in guesses.items()}
+    left = [name for name in free if name not in new.values() and has_words(columns[name])]
     logger.warning(
-        "%s: taken as %s, since no other column could be meant",
+        "%s: taken as %s%s",
         source if isinstance(source, Path) else "the data set",
         " ".join(f"--{flag} {shown(name)}" for flag, name in new.items()),
+        f"; not used: {listed(left)}" if left else ", since no other column could be meant",
     )
     return found | new
+
+
+def has_words(column: Sequence[Any]) -> bool:
+    """Whether the cells of a column have several words on average."""
+    texts = [cell for cell in column if isinstance(cell, str)]
+    return sum(len(text.split()) for text in texts) > SHORT * len(column)
 
 
 def is_label(column: Sequence[Any]) -> bool:

@@ -3,8 +3,9 @@
     {"id": 1, "text": "Ada saw Oslo.", "label": [[0, 3, "PER"], [8, 12, "LOC"]]}
     {"id": 1, "text": "Ada saw Oslo.", "entities": [{"id": 7, "label": "PER", "start_offset": 0, "end_offset": 3}]}
 
-The key is `label`, `labels` or `entities`. Its list may have triples or objects. Relations between entities are
-counted, but not read. https://doccano.github.io/doccano/tutorial/
+The key is `label`, `labels` or `entities`. Its list may have triples or objects. Objects may also say `start` and
+`end`, as many programs write them. Relations between entities are counted, but not read.
+https://doccano.github.io/doccano/tutorial/
 
 Offsets count code points; or grapheme clusters, if the project was made so.
 """
@@ -57,15 +58,21 @@ def _mark(mark: Any, line: int, where: str) -> Mark:
     if isinstance(mark, list) and len(mark) == 3:
         begin, end, kind = mark
     elif isinstance(mark, dict):
-        begin, end, kind = (mark.get(key) for key in ("start_offset", "end_offset", "label"))
+        begin, end, kind = (mark.get(key) for key in (*places_of(mark), "label"))
     else:
         begin = end = kind = None
     found = mark_of(line, kind, begin, end)
     if found is None:
         raise ValueError(
-            f"{where} {shown(mark)}; a span is [0, 3, 'PER'], or has 'start_offset', 'end_offset' and 'label'"
+            f"{where} {shown(mark)}; a span is [0, 3, 'PER'], or has 'start_offset', 'end_offset' and 'label' (or "
+            "'start', 'end' and 'label')"
         )
     return found
+
+
+def places_of(mark: dict[str, Any]) -> tuple[str, str]:
+    """The keys of an object that say where its span begins and ends."""
+    return ("start", "end") if "start" in mark and "start_offset" not in mark else ("start_offset", "end_offset")
 
 
 def with_doccano_spans(marked: MarkedText, spans: Iterable[Span], at: Sequence[int]) -> dict[str, Any]:
@@ -76,10 +83,15 @@ def with_doccano_spans(marked: MarkedText, spans: Iterable[Span], at: Sequence[i
     """
     key = key_of(marked.row, "") or "label"
     objects = key == "entities" and not any(isinstance(mark, list) for mark in marked.row[key] or ())
+    first, last = next(
+        (places_of(mark) for mark in marked.row.get(key) or () if isinstance(mark, dict)), places_of({})
+    )
+    numbered = any(isinstance(mark, dict) and "id" in mark for mark in marked.row.get(key) or ())
     new: list[Any] = []
     for number, span in enumerate(spans, start=1):
         begin, end = in_unit(span.begin, span.end, at)
-        as_object = {"id": number, "label": span.kind, "start_offset": begin, "end_offset": end}
+        as_object: dict[str, Any] = {"id": number} if numbered or first == "start_offset" else {}
+        as_object |= {"label": span.kind, first: begin, last: end}
         new.append(as_object if objects else [begin, end, span.kind])
     row = {**marked.row, key: new}
     return row | {"relations": []} if "relations" in row else row

@@ -18,6 +18,7 @@ import logging
 import math
 import re
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any, Literal
 
 import datasets
@@ -27,7 +28,7 @@ from finetune.arguments import DataArguments
 from finetune.data.columns import find_columns, is_label
 from finetune.data.file_flags import check_delimiter, check_encoding
 from finetune.data.held_out import hold_out
-from finetune.data.messages import shown
+from finetune.data.messages import listed, shown
 from finetune.data.readers import (
     as_dataset,
     check_different,
@@ -48,6 +49,7 @@ logger = logging.getLogger(__name__)
 ProblemType = Literal["single_label_classification", "multi_label_classification", "regression"]
 _FLOAT = re.compile(r"[+-]?(\d+\.\d*|\.\d+|\d+(?=[eE]))([eE][+-]?\d+)?")
 _NUMBER = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?")
+_WITH_COMMA = re.compile(r"[+-]?[0-9]+,[0-9]+")
 _YES_OR_NO = {"0": False, "0.0": False, "false": False, "1": True, "1.0": True, "true": True}
 _TYPES = {
     "single_label_classification": pa.string(),
@@ -112,6 +114,8 @@ def read_labelled(
             continue
         if kind is None:
             kind = _detected(columns[label], row_at(source, lines[0]))
+        if kind == "single_label_classification":
+            _refuse_missing(columns[label], label, [row_at(source, line) for line in lines])
         labels: list[Any] = []
         for row, line in enumerate(lines):
             cells = [columns[flag][row] for flag in flags]
@@ -127,6 +131,8 @@ def read_labelled(
     if getattr(config, "fold", None) is not None and kind != "regression":
         cells = splits["train"]["label"]
         named |= {own for cell in cells for own in ([cell] if isinstance(cell, str) else cell)}
+    if len(flags) == 1 and kind != "regression":
+        _tell_of_separator(splits["train"]["label"], sources["train"], label_separator)
     _hold_out(splits, config, kind)
     splits["train"]["declared"] = sorted(named)
     features = {"text": pa.string(), "label": _TYPES[kind or "single_label_classification"]}
@@ -149,6 +155,21 @@ def _several(label: str, flags: Sequence[str], problem_type: ProblemType | None,
             "column of labels"
         )
     return several
+
+
+def _tell_of_separator(labels: Sequence[Any], source: Any, separator: str | None) -> None:
+    """Says so if several labels look like lists of others: `food|price` beside `food` and `price`."""
+    names = {own for cell in labels for own in (cell if isinstance(cell, list) else [cell])}
+    for mark in "|;,/+":
+        several = [name for name in sorted(names) if mark in name]
+        whole = [name for name in several if {part.strip() for part in name.split(mark)} <= names]
+        if len(whole) > 1 and 2 * len(whole) > len(several) and mark != separator:
+            where = source if isinstance(source, Path) else "the data set"
+            logger.warning(
+                "%s: %s of the %s labels consist of other labels, such as %s; if a text may have several, give "
+                "--label_separator '%s'",
+                *(where, f"{len(whole):,}", f"{len(names):,}", shown(whole[0]), mark),
+            )
 
 
 def _has_none(column: list[Any] | None, blank: bool) -> bool:
@@ -181,6 +202,14 @@ def _detected(column: Sequence[Any], where: str) -> ProblemType:
     numbers = [_number(value) if _is_float(value) else None for value in column]
     # If there are only values such as 1.0 and 0.0, they may be labels that a program has written in this way.
     if None in numbers or all(number is None or number.is_integer() for number in numbers):
+        commas = [value for value in column if isinstance(value, str) and _WITH_COMMA.fullmatch(value.strip())]
+        if 2 * len(commas) > len(column):
+            logger.warning(
+                "%s: the labels look like numbers with a decimal comma, such as %s, and are learned as words; to "
+                "learn numbers, write them with a decimal point",
+                where,
+                shown(commas[0]),
+            )
         return "single_label_classification"
     logger.warning(
         "%s: the labels are numbers, such as %s, and are learned as numbers (--problem_type regression)",
@@ -188,6 +217,19 @@ def _detected(column: Sequence[Any], where: str) -> ProblemType:
         shown(first),
     )
     return "regression"
+
+
+def _refuse_missing(column: Sequence[Any], name: str, places: Sequence[str]) -> None:
+    """Raises ValueError, with all of their places, for texts without a label."""
+    empty = [row for row, value in enumerate(column) if value is None or not str(value).strip()]
+    if not empty:
+        return
+    lines = listed([places[row].rpartition(":")[2] for row in empty[1:]])
+    others = f" (as in {len(empty) - 1:,} more rows: {lines})" if len(empty) > 1 else ""
+    raise ValueError(
+        f"{places[empty[0]]}: column {name!r} holds {shown(column[empty[0]])}; a label is missing{others}: give one, "
+        "or leave this text out"
+    )
 
 
 def label_of(cells: Sequence[Any], names: Sequence[str], kind: ProblemType, separator: str | None, where: str) -> Any:
@@ -208,7 +250,9 @@ def label_of(cells: Sequence[Any], names: Sequence[str], kind: ProblemType, sepa
     if kind == "regression":
         number = _number(value)
         if number is None:
-            raise ValueError(f"{here} {shown(value)}, not a number")
+            comma = isinstance(value, str) and _WITH_COMMA.fullmatch(value.strip())
+            hint = "; write numbers with a decimal point" if comma else ""
+            raise ValueError(f"{here} {shown(value)}, not a number{hint}")
         return number
     if kind == "single_label_classification":
         if isinstance(value, list):
@@ -216,8 +260,6 @@ def label_of(cells: Sequence[Any], names: Sequence[str], kind: ProblemType, sepa
                 f"{here} {shown(value)}; several labels need --problem_type multi_label_classification, and a list "
                 "in every row"
             )
-        if value is None or not str(value).strip():
-            raise ValueError(f"{here} {shown(value)}; a label is missing: give one, or leave this text out")
         return _label(value, f"{here} {shown(value)}")
     if separator is not None and isinstance(value, (str, int)):
         value = str(value).split(separator) if plain_label(str(value)) else []

@@ -5,8 +5,10 @@ sentence of a text.
 What is not read, or had to be decided, is counted and told in one line for each split.
 """
 
+import contextlib
 import functools
 import itertools
+import json
 import logging
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -95,14 +97,22 @@ def span_form(source: Any, file_format: str = "auto") -> str | None:
         return "brat" if next(source.rglob("*.ann"), None) else None
     if source.suffix.lower() not in (".json", ".jsonl"):
         return None
-    try:
-        records = read_json_records(source, "")[0][:_LOOKED_AT]
-    except ValueError:  # the reader of the rows says what is wrong
-        return None
-    form = next(filter(None, (_form_of(row) for _, row in records)), None)
+    form = next(filter(None, map(_form_of, _first_records(source))), None)
     if form is not None:
         logger.warning("%s: read as --file_format %s, by the keys of its records", source, form)
     return form
+
+
+def _first_records(path: Path) -> list[dict[str, Any]]:
+    """The first records of a file of JSON, or of a damaged file of lines those that can be read."""
+    try:
+        return [row for _, row in read_json_records(path, "")[0][:_LOOKED_AT]]
+    except ValueError:  # whoever reads all records says what is wrong
+        records = []
+        with contextlib.suppress(ValueError), path.open(encoding="utf-8-sig") as lines:
+            for line in itertools.islice(lines, _LOOKED_AT):
+                records.append(json.loads(line))
+        return [row for row in records if isinstance(row, dict)]
 
 
 def _form_of(row: dict[str, Any]) -> str | None:
@@ -114,7 +124,7 @@ def _form_of(row: dict[str, Any]) -> str | None:
     if any(isinstance(mark, dict) and "start" in mark for mark in _items(row.get("spans"))):
         return "spacy"
     for mark in itertools.chain(*(_items(row.get(key)) for key in ("label", "labels", "entities"))):
-        if isinstance(mark, dict) and "start_offset" in mark:
+        if isinstance(mark, dict) and ("start_offset" in mark or "start" in mark):
             return "doccano"
         if isinstance(mark, list) and len(mark) == 3 and isinstance(mark[0], int):
             return "doccano"

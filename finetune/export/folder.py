@@ -84,6 +84,7 @@ def float32(model_dir: str, revision: str, predictor: Any) -> Exported:
         text_columns=list(predictor.text_columns),
         document_column=predictor.document_column,
         word_columns=None if predictor.word_columns is None else asdict(predictor.word_columns),
+        label_separator=predictor.label_separator,
         crf=crf,
     )
     exported = Exported(made.onnx, described, tokenizer.backend_tokenizer.to_str())

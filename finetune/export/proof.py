@@ -16,6 +16,7 @@ import numpy as np
 from finetune import metrics, stages
 
 RESAMPLES = 2000
+LEAST = 30  # samples: of fewer, all may be labelled alike by chance
 
 
 @dataclass(frozen=True)

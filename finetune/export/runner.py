@@ -53,6 +53,7 @@ class Described:
     text_columns: list[str | None] = field(default_factory=lambda: [None, None])  # of texts and of second texts
     document_column: str | None = None
     word_columns: dict[str, str | None] | None = None  # the fields of `finetune.data.WordColumns`
+    label_separator: str | None = None
     crf: dict[str, Any] | None = None  # as `viterbi.decode` takes it
     proof: dict[str, Any] = field(default_factory=dict)  # as the card tells it
 

@@ -56,7 +56,8 @@ def find_checkpoint(output_dir: Path, flag: str | None) -> tuple[Path | None, li
     """Finds the checkpoint that `--resume_from_checkpoint` means: a folder, or with `true` the newest undamaged one.
 
     Returns:
-        The folder, or None if there is none; and a line for each newer checkpoint that is damaged.
+        The folder, or None if there is none, with a line that says so; and a line for each newer checkpoint that is
+        damaged.
 
     Raises:
         ValueError: for a folder that is no checkpoint, or a damaged one. The message names the newest undamaged
@@ -74,7 +75,8 @@ def find_checkpoint(output_dir: Path, flag: str | None) -> tuple[Path | None, li
             if (reason := damage(folder)) is None:
                 return folder, passed_over
             passed_over.append(f"{folder} is passed over: {reason}")
-        return None, [*passed_over, "no whole checkpoint is left: from the start"] if passed_over else passed_over
+        left = "no whole checkpoint is left" if passed_over else f"no checkpoint in {output_dir}"
+        return None, [*passed_over, f"{left}: from the start"]
     folder = Path(flag)
     if not (folder / "state.json").is_file() and not (folder / "manifest.json").is_file():
         raise ValueError(

@@ -118,6 +118,22 @@ def test_whole_numbers_are_labels_unless_told_otherwise(tmp_path, caplog):
     caplog.clear()
     read(path, problem_type=NUMBER)
     assert not caplog.text
+    path.write_text('text,label\na,"5,0"\nb,"1,5"\n')
+    assert read(path)["label"][:] == ["5,0", "1,5"]
+    assert "the labels look like numbers with a decimal comma, such as '5,0', and are learned as words" in caplog.text
+    with pytest.raises(ValueError, match="'5,0', not a number; write numbers with a decimal point"):
+        read(path, problem_type=NUMBER)
+
+
+def test_labels_that_are_lists_of_labels_are_told(tmp_path, caplog):
+    path = tmp_path / "x.csv"
+    path.write_text("text,label\na,food\nb,price\nc,food|price\nd,price|food\ne,and/or\n")
+    read(path)
+    assert "2 of the 5 labels consist of other labels, such as 'food|price'" in caplog.text
+    assert "give --label_separator '|'" in caplog.text
+    caplog.clear()
+    read(path, label_separator="|")
+    assert not caplog.text
 
 
 def test_a_column_with_missing_labels_may_still_be_meant(tmp_path):
@@ -130,6 +146,16 @@ def test_a_column_with_missing_labels_may_still_be_meant(tmp_path):
     path.write_text("\n".join(["body,topic", *(row.partition(",")[2] for row in rows), ""]))
     with pytest.raises(ValueError, match=r"x.csv:7: column 'topic' holds ''; a label is missing: give one, or leave"):
         read(path)
+    path.write_text(path.read_text().replace("is about many things,parcel", "is about many things,", 3))
+    with pytest.raises(ValueError, match=r"x.csv:2: .* a label is missing \(as in 3 more rows: "):
+        read(path)
+
+
+def test_a_column_of_texts_that_is_not_used_is_told(tmp_path, caplog):
+    rows = [f"this is sentence number {i},the same old question again,{'yes' if i % 2 else 'no'}" for i in range(20)]
+    (tmp_path / "x.csv").write_text("\n".join(["one,two,answer", *rows, ""]))
+    assert "text_pair" not in read(tmp_path / "x.csv").column_names
+    assert "taken as --text_column_name 'one' --label_column_name 'answer'; not used: 'two'" in caplog.text
 
 
 def test_the_training_split_tells_how_all_are_read(tmp_path):

@@ -203,6 +203,15 @@ def test_what_is_wrong_with_a_file_is_told(form, content, message, tmp_path):
         read(path, file_format=form)
 
 
+def test_a_damaged_line_is_told_and_not_a_column(tmp_path):
+    rows = [{"text": "Ada ran.", "spans": [{"start": 0, "end": 3, "label": "PER"}]}] * 3
+    written(tmp_path / "a.jsonl", rows)
+    whole = (tmp_path / "a.jsonl").read_text()
+    (tmp_path / "a.jsonl").write_text(whole[: len(whole) - 9])
+    with pytest.raises(ValueError, match=r"a.jsonl:3: not JSON"):
+        read(tmp_path / "a.jsonl")
+
+
 def test_a_folder_and_a_list_that_are_broken_are_refused(tmp_path):
     with pytest.raises(ValueError, match=r"no .txt file in this folder"):
         read(tmp_path, file_format="brat")

@@ -285,7 +285,7 @@ GROUPS: dict[str, list[Case]] = {
              {"a.jsonl": '{"text": "Bank of Oslo.", "label": [[0, 12, "ORG"], [8, 12, "LOC"]]}\n'}),
         Case("a span with two values", f"{NER} a.jsonl --file_format doccano",
              "a.jsonl:1: 'label' has [0, 3]; a span is [0, 3, 'PER'], or has 'start_offset', 'end_offset' and "
-             "'label'",
+             "'label' (or 'start', 'end' and 'label')",
              {"a.jsonl": '{"text": "Ada ran.", "label": [[0, 3]]}\n'}),
         Case("a span without its end", f"{NER} a.jsonl --file_format spacy",
              "a.jsonl:1: 'spans' has {'start': 0, 'label': 'PER'}; a span has 'start', 'end' and 'label'",

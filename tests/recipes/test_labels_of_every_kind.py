@@ -23,6 +23,7 @@ from finetune import training
 from finetune.comparison import comparison_of
 from finetune.comparison.finished import state_of
 from finetune.tasks import classification
+from recipes import predict
 from recipes.compare import RECIPES, CompareConfig, compare, run_of
 from recipes.ner import NerConfig, finetune_ner
 from recipes.sentiment import SentimentConfig, finetune_sentiment
@@ -109,6 +110,19 @@ def test_several_labels(name, files, checkpoints, tmp_path, monkeypatch):
         (predictor([rows[0]["text"]])[0], names["classifier"](rows[0]["text"], top_k=None)),
     ):
         assert {one["label"]: one["score"] for one in found} == pytest.approx(own["scores"], abs=1e-5)
+
+
+def test_several_labels_of_a_cell_come_back_in_their_form(tmp_path):
+    rows = ["glad day,joy", "glad cross,anger|joy", "cross the,anger"] * 8
+    (tmp_path / "x.csv").write_text("\n".join(["text,label", *rows, ""]))
+    own = TINY | SHAPE | {"num_train_epochs": 20, "eval_strategy": "no", "label_separator": "|"}
+    finetune_sentiment(SentimentConfig(**own, train_file=str(tmp_path / "x.csv"), output_dir=str(tmp_path / "run")))
+    flags = ["--model_name_or_path", str(tmp_path / "run"), "--input_file", str(tmp_path / "x.csv")]
+    predict.main([*flags, "--output_file", str(tmp_path / "out.csv")])
+    with (tmp_path / "out.csv").open(newline="") as file:
+        said = [(row["label"], row["predicted"]) for row in csv.DictReader(file)]
+    assert {"|".join(sorted(label.split("|"))) for _, label in said} == {"joy", "anger", "anger|joy"}
+    assert all(label == "|".join(sorted(found.split("|"))) for label, found in said)
 
 
 @pytest.mark.parametrize("name", ["bilstm", "byte-bpe"])

@@ -78,7 +78,8 @@ def test_each_form_is_written_back_with_the_spans_of_the_model(name, run, tmp_pa
             assert ("answer" in row, row["meta"]) == (False, {"source": "own"})
         else:
             spans = row.get("label") or [
-                [s["start_offset"], s["end_offset"], s["label"]] for s in row.get("entities", ())
+                [*(s.get(f"{end}_offset", s.get(end)) for end in ("start", "end")), s["label"]]
+                for s in row.get("entities", ())
             ]
             assert [(*span, row["text"][span[0] : span[1]]) for span in spans] == own
 

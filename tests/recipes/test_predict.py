@@ -198,6 +198,24 @@ def test_the_first_column_of_a_run_is_no_number_to_label_in_conllu(ner_run, tmp_
         assert json.loads((tmp_path / "out.jsonl").read_text())["tokens"] == words
 
 
+def test_a_column_of_other_tags_says_nothing_of_the_scheme(ner_run, tmp_path, capsys):
+    """A file without the column of entities: its last column has chunks, in IOB1."""
+    words = data.read_conll(ner_run / "predictions_test.conll", tag_column=2).words[:12]
+    rows = ("".join(f"{word} NN I-NP\n" for word in sentence) + "\n" for sentence in words)
+    (tmp_path / "in.conll").write_text("".join(rows))
+    own = {"input_file": str(tmp_path / "in.conll"), "output_file": str(tmp_path / "out.conll")}
+    predict_stream(PredictConfig(model_name_or_path=str(ner_run), word_column=0, **own))
+    assert "are written in" not in capsys.readouterr().err
+    said = data.read_conll(tmp_path / "out.conll", tag_column=3)
+    assert said.tags == [answer["predicted"] for answer in finetune.predict(ner_run, words)]
+    assert any(tag.startswith("B-") for tags in said.tags for tag in tags)
+
+
+def test_samples_may_come_from_a_generator(sentiment_run):
+    texts = ["good", "bad", "good"]
+    assert finetune.predict(sentiment_run, (text for text in texts)) == finetune.predict(sentiment_run, texts)
+
+
 def test_texts_with_labels(sentiment_run, tmp_path, capsys):
     rows = [line.split("\t") for line in (sentiment_run / "predictions_test.tsv").read_text().splitlines()[1:]]
     given = [{"text": row[0], "label": row[1]} for row in rows]
@@ -218,7 +236,9 @@ def test_texts_with_labels(sentiment_run, tmp_path, capsys):
         ({"input_file": "{folder}/nope.jsonl"}, "--input_file .*nope.jsonl: No such file"),
         ({"input_file": "{folder}"}, "--input_file .*: a folder is of brat"),
         ({"input_file": "{folder}/in.txt", "input_format": "auto"}, "in.txt: give its format with --input_format"),
-        ({"output_file": "{folder}/no/out.jsonl"}, "--output_file .*out.jsonl: No such file or directory"),
+        ({"output_file": "{folder}/no/out.jsonl"}, "--output_file .*out.jsonl: the folder .*no does not exist"),
+        ({"output_file": "{folder}/in.txt"}, "--output_file .*in.txt: this is the input file; give another name"),
+        ({"output_file": "{folder}/out.xlsx"}, "--output_file .*out.xlsx: answers are text files; take .csv"),
         ({"output_file": "{folder}"}, "--output_file .*: this is a folder; give a file"),
         ({"output_file": ""}, "--output_file : give a file"),
         ({"input_format": "jsonl"}, "in.txt:1: not JSON"),

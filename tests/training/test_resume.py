@@ -42,6 +42,11 @@ def config(short_ner):
     )
 
 
+def test_a_run_that_finds_nothing_to_resume_says_so(tmp_path):
+    assert training.find_checkpoint(tmp_path, "true") == (None, [f"no checkpoint in {tmp_path}: from the start"])
+    assert training.find_checkpoint(tmp_path, None) == (None, [])
+
+
 @pytest.fixture
 def killed(whole, config, tmp_path):
     """A copy of the run as a kill leaves it after step 9, and the config that goes on with it."""
