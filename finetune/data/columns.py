@@ -68,6 +68,7 @@ def find_columns(
         return found
     new = {flag: names[0] for flag, names in guesses.items()}
     left = [name for name in free if name not in new.values() and has_words(columns[name])]
+    left = left if "text_column_name" in new else []  # beside words, such a column has the same sentences
     logger.warning(
         "%s: taken as %s%s",
         source if isinstance(source, Path) else "the data set",

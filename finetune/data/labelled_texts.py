@@ -115,7 +115,7 @@ def read_labelled(
         if kind is None:
             kind = _detected(columns[label], row_at(source, lines[0]))
         if kind == "single_label_classification":
-            _refuse_missing(columns[label], label, [row_at(source, line) for line in lines])
+            _refuse_missing(columns[label], label, source, lines)
         labels: list[Any] = []
         for row, line in enumerate(lines):
             cells = [columns[flag][row] for flag in flags]
@@ -219,16 +219,19 @@ def _detected(column: Sequence[Any], where: str) -> ProblemType:
     return "regression"
 
 
-def _refuse_missing(column: Sequence[Any], name: str, places: Sequence[str]) -> None:
-    """Raises ValueError, with all of their places, for texts without a label."""
+def _refuse_missing(column: Sequence[Any], name: str, source: Any, lines: Sequence[int]) -> None:
+    """Raises ValueError, with the places of all, for texts without a label."""
     empty = [row for row, value in enumerate(column) if value is None or not str(value).strip()]
     if not empty:
         return
-    lines = listed([places[row].rpartition(":")[2] for row in empty[1:]])
-    others = f" (as in {len(empty) - 1:,} more rows: {lines})" if len(empty) > 1 else ""
+    first, *more = empty
+    others = ""
+    if more:
+        places = listed([str(abs(lines[row])) for row in more])
+        others = f" (as in {len(more):,} more row{'s' if len(more) > 1 else ''}: {places})"
     raise ValueError(
-        f"{places[empty[0]]}: column {name!r} holds {shown(column[empty[0]])}; a label is missing{others}: give one, "
-        "or leave this text out"
+        f"{row_at(source, lines[first])}: column {name!r} holds {shown(column[first])}; a label is missing{others}: "
+        "give one, or leave this text out"
     )
 
 

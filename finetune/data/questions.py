@@ -54,14 +54,13 @@ def read_questions(
     """
     columns = {"question": question, "context": context, "answer": answers}
     splits: dict[str, dict[str, Any]] = {}
-    for split, source in sources_of(config, "questions", given).items():
-        squad = isinstance(source, Path) and source.is_file() and source.suffix.lower() == ".json"
-        usual = {"question": "question", "context": "context", "answer": "answers"}
-        if squad and columns != usual:
-            named = (f"--{kind}_column_name {name}" for kind, name in columns.items() if name != usual[kind])
-            names = ", ".join(named)
-            raise ValueError(f"{source}: SQuAD's JSON has no columns to name; leave out {names}")
-        rows = list(_squad_rows(source) if squad else _table_rows(source, columns))
+    sources = sources_of(config, "questions", given)
+    usual = {"question": "question", "context": "context", "answer": "answers"}
+    if columns != usual and all(map(_is_squad, sources.values())):
+        names = ", ".join(f"--{kind}_column_name {name}" for kind, name in columns.items() if name != usual[kind])
+        raise ValueError(f"{sources['train']}: SQuAD's JSON has no columns to name; leave out {names}")
+    for split, source in sources.items():
+        rows = list(_squad_rows(source) if _is_squad(source) else _table_rows(source, columns))
         if not rows:
             raise ValueError(f"{_name(source)}: no question in this data")
         unknown = [row["id"] for row in rows if row["answers"] is None]
@@ -82,6 +81,10 @@ def read_questions(
     passages = [row["context"] for row in train]
     hold_out(splits, config, "questions", passages, kinds, together="those about one passage on one side")
     return {split: _dataset(split, own["rows"], config, _name(own["source"])) for split, own in splits.items()}
+
+
+def _is_squad(source: Any) -> bool:
+    return isinstance(source, Path) and source.is_file() and source.suffix.lower() == ".json"
 
 
 def _squad_rows(path: Path) -> Iterator[dict[str, Any]]:

@@ -124,7 +124,10 @@ def _form_of(row: dict[str, Any]) -> str | None:
     if any(isinstance(mark, dict) and "start" in mark for mark in _items(row.get("spans"))):
         return "spacy"
     for mark in itertools.chain(*(_items(row.get(key)) for key in ("label", "labels", "entities"))):
-        if isinstance(mark, dict) and ("start_offset" in mark or "start" in mark):
+        if isinstance(mark, dict) and "start_offset" in mark:
+            return "doccano"
+        # Rows with words have tags of their own, and perhaps such spans beside them.
+        if isinstance(mark, dict) and {"start", "end", "label"} <= mark.keys() and "tokens" not in row:
             return "doccano"
         if isinstance(mark, list) and len(mark) == 3 and isinstance(mark[0], int):
             return "doccano"

@@ -66,7 +66,8 @@ def float32(model_dir: str, revision: str, predictor: Any) -> Exported:
     crf = _crf(model)
     limit = models.position_limit(model)
     left = tokenizer.padding_side == "left"
-    asked = settings | {"also": runner.ON_REQUEST}
+    # The graph gives each word its own best tag. The tags that fit together are found outside of it, from `logs`.
+    asked = settings | {"also": runner.ON_REQUEST, "decoding": "argmax"}
     made = graph.export(model, task, asked, rows, tokenizer.pad_token_id, pad_left=left)
     described = runner.Described(
         head=head,

@@ -75,7 +75,8 @@ def seq2seq_flags_without_use(config: Any) -> dict[str, Any]:
     name = config.model_name_or_path
     idle: set[str] = {*_FOR_RECURRENT, *_FOR_ATTENTION, *_FOR_TRANSFORMER, *_FOR_NEW, *_FOR_WARM_STARTED}
     if not is_new_seq2seq(name):
-        idle -= {"teacher_forcing"} if model_type_of(name) == "recurrent-seq2seq" else set()
+        # A model of the Hub is not loaded yet, so its kind is unknown.
+        idle -= {"teacher_forcing"} if model_type_of(name) in ("recurrent-seq2seq", None) else set()
     elif name in RECURRENT:
         idle -= {*_FOR_RECURRENT, *_FOR_NEW, *(_FOR_ATTENTION if "attention" in RECURRENT[name] else ())}
     elif name == "transformer":
@@ -107,8 +108,8 @@ def check_seq2seq_flags(config: Any) -> None:
     beams, penalty = getattr(config, "num_beams", 1), getattr(config, "length_penalty", 1.0)
     if beams < 1:
         raise ValueError(f"--num_beams {beams}: must be at least 1")
-    if not math.isfinite(penalty) or (penalty != 1.0 and beams == 1):
-        raise ValueError(f"--length_penalty {penalty}: a number, and only with --num_beams of 2 or more")
+    if not math.isfinite(penalty):
+        raise ValueError(f"--length_penalty {penalty}: must be a number")
     for key in ("hidden_size", "embedding_size", "num_hidden_layers", "num_attention_heads"):
         value = getattr(config, key)
         if value is not None and not 1 <= value <= 100_000:

@@ -203,6 +203,12 @@ def test_what_is_wrong_with_a_file_is_told(form, content, message, tmp_path):
         read(path, file_format=form)
 
 
+def test_spans_beside_words_and_tags_do_not_count(tmp_path):
+    row = {"text": "Ada saw Oslo", "tokens": ["Ada", "saw", "Oslo"], "tags": ["B-PER", "O", "B-LOC"]}
+    written(tmp_path / "a.jsonl", [row | {"entities": [{"start": 0, "end": 3, "label": "PER"}]}] * 4)
+    assert read(tmp_path / "a.jsonl")["ner_tags"][0] == ["B-PER", "O", "B-LOC"]
+
+
 def test_a_damaged_line_is_told_and_not_a_column(tmp_path):
     rows = [{"text": "Ada ran.", "spans": [{"start": 0, "end": 3, "label": "PER"}]}] * 3
     written(tmp_path / "a.jsonl", rows)
