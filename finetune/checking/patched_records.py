@@ -84,7 +84,7 @@ def _doccano(marked: MarkedText, changes: Sequence[Change], at: Sequence[int], w
     for change in changes:
         if change.mark is not None and change.span is None and isinstance(items[change.mark], dict):
             _check_not_named(items[change.mark].get("id"), named, marked, where)
-    places = next((places_of(one) for one in _objects(items)), places_of({}))
+    places = places_of(items)
     free = max((one["id"] for one in _objects(items) if isinstance(one.get("id"), int)), default=0)
 
     def item(old: Any, change: Change) -> Any:

@@ -10,9 +10,9 @@ from typing import Any
 
 import datasets
 
-from finetune.data.messages import listed, shown
+from finetune.data.messages import listed, shown, source_name
 from finetune.data.readers import names_of, read_columns
-from finetune.data.tables import SHORT
+from finetune.data.tables import SHORT, has_words
 from finetune.data.tags import TAG
 
 logger = logging.getLogger(__name__)
@@ -71,17 +71,11 @@ def find_columns(
     left = left if "text_column_name" in new else []  # beside words, such a column has the same sentences
     logger.warning(
         "%s: taken as %s%s",
-        source if isinstance(source, Path) else "the data set",
+        source_name(source),
         " ".join(f"--{flag} {shown(name)}" for flag, name in new.items()),
         f"; not used: {listed(left)}" if left else ", since no other column could be meant",
     )
     return found | new
-
-
-def has_words(column: Sequence[Any]) -> bool:
-    """Whether the cells of a column have several words on average."""
-    texts = [cell for cell in column if isinstance(cell, str)]
-    return sum(len(text.split()) for text in texts) > SHORT * len(column)
 
 
 def is_label(column: Sequence[Any]) -> bool:

@@ -58,7 +58,7 @@ def _mark(mark: Any, line: int, where: str) -> Mark:
     if isinstance(mark, list) and len(mark) == 3:
         begin, end, kind = mark
     elif isinstance(mark, dict):
-        begin, end, kind = (mark.get(key) for key in (*places_of(mark), "label"))
+        begin, end, kind = (mark.get(key) for key in (*places_of([mark]), "label"))
     else:
         begin = end = kind = None
     found = mark_of(line, kind, begin, end)
@@ -70,8 +70,9 @@ def _mark(mark: Any, line: int, where: str) -> Mark:
     return found
 
 
-def places_of(mark: dict[str, Any]) -> tuple[str, str]:
-    """The keys of an object that say where its span begins and ends."""
+def places_of(marks: Iterable[Any]) -> tuple[str, str]:
+    """The keys that say where a span begins and ends, as the first object among the marks has them."""
+    mark: dict[str, Any] = next((own for own in marks if isinstance(own, dict)), {})
     return ("start", "end") if "start" in mark and "start_offset" not in mark else ("start_offset", "end_offset")
 
 
@@ -83,10 +84,9 @@ def with_doccano_spans(marked: MarkedText, spans: Iterable[Span], at: Sequence[i
     """
     key = key_of(marked.row, "") or "label"
     objects = key == "entities" and not any(isinstance(mark, list) for mark in marked.row[key] or ())
-    first, last = next(
-        (places_of(mark) for mark in marked.row.get(key) or () if isinstance(mark, dict)), places_of({})
-    )
-    numbered = any(isinstance(mark, dict) and "id" in mark for mark in marked.row.get(key) or ())
+    old = marked.row.get(key) or ()
+    first, last = places_of(old)
+    numbered = any(isinstance(mark, dict) and "id" in mark for mark in old)
     new: list[Any] = []
     for number, span in enumerate(spans, start=1):
         begin, end = in_unit(span.begin, span.end, at)

@@ -10,10 +10,10 @@ import logging
 import re
 from collections import Counter
 from collections.abc import Callable, Hashable, Iterable, Sequence
-from pathlib import Path
 from typing import Any
 
 from finetune.data.folds import fold_of
+from finetune.data.messages import source_name
 from finetune.data.readers import splits_to_read
 
 logger = logging.getLogger(__name__)
@@ -51,7 +51,7 @@ def hold_out(
         raise ValueError(f"--validation_split_percentage {percentage}: from 0 to below 100")
     known = documents if documents is not None and len(set(documents)) > 1 else None
     train = splits["train"]
-    name = train["source"] if isinstance(train["source"], Path) else "the data set"
+    name = source_name(train["source"])
     if getattr(config, "fold", None) is not None:
         number, folds = fold_asked(config.fold)
         of_row = fold_of(texts, folds, known)

@@ -18,7 +18,6 @@ import logging
 import math
 import re
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any, Literal
 
 import datasets
@@ -28,7 +27,7 @@ from finetune.arguments import DataArguments
 from finetune.data.columns import find_columns, is_label
 from finetune.data.file_flags import check_delimiter, check_encoding
 from finetune.data.held_out import hold_out
-from finetune.data.messages import listed, shown
+from finetune.data.messages import listed, shown, source_name
 from finetune.data.readers import (
     as_dataset,
     check_different,
@@ -164,11 +163,10 @@ def _tell_of_separator(labels: Sequence[Any], source: Any, separator: str | None
         several = [name for name in sorted(names) if mark in name]
         whole = [name for name in several if {part.strip() for part in name.split(mark)} <= names]
         if len(whole) > 1 and 2 * len(whole) > len(several) and mark != separator:
-            where = source if isinstance(source, Path) else "the data set"
             logger.warning(
                 "%s: %s of the %s labels consist of other labels, such as %s; if a text may have several, give "
                 "--label_separator '%s'",
-                *(where, f"{len(whole):,}", f"{len(names):,}", shown(whole[0]), mark),
+                *(source_name(source), f"{len(whole):,}", f"{len(names):,}", shown(whole[0]), mark),
             )
 
 
@@ -221,7 +219,7 @@ def _detected(column: Sequence[Any], where: str) -> ProblemType:
 
 def _refuse_missing(column: Sequence[Any], name: str, source: Any, lines: Sequence[int]) -> None:
     """Raises ValueError, with the places of all, for texts without a label."""
-    empty = [row for row, value in enumerate(column) if value is None or not str(value).strip()]
+    empty = [row for row, value in enumerate(column) if _is_missing(value)]
     if not empty:
         return
     first, *more = empty
@@ -233,6 +231,10 @@ def _refuse_missing(column: Sequence[Any], name: str, source: Any, lines: Sequen
         f"{row_at(source, lines[first])}: column {name!r} holds {shown(column[first])}; a label is missing{others}: "
         "give one, or leave this text out"
     )
+
+
+def _is_missing(value: Any) -> bool:
+    return value is None or not str(value).strip()
 
 
 def label_of(cells: Sequence[Any], names: Sequence[str], kind: ProblemType, separator: str | None, where: str) -> Any:
@@ -263,6 +265,8 @@ def label_of(cells: Sequence[Any], names: Sequence[str], kind: ProblemType, sepa
                 f"{here} {shown(value)}; several labels need --problem_type multi_label_classification, and a list "
                 "in every row"
             )
+        if _is_missing(value):
+            raise ValueError(f"{here} {shown(value)}; a label is missing: give one, or leave this text out")
         return _label(value, f"{here} {shown(value)}")
     if separator is not None and isinstance(value, (str, int)):
         value = str(value).split(separator) if plain_label(str(value)) else []

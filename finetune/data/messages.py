@@ -1,12 +1,19 @@
 """Shortens data for messages, so that a line of 10 MB or 100,000 names still make one sentence."""
 
 from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
 
 
 def shown(value: object, limit: int = 60) -> str:
     """`repr(value)`; if it is long, without its middle."""
     text = repr(value)
     return text if len(text) <= limit else f"{text[: limit // 2]}...{text[-limit // 4 :]}"
+
+
+def source_name(source: Any) -> str:
+    """Where data comes from: the path of its file; a data set has none."""
+    return str(source) if isinstance(source, Path) else "the data set"
 
 
 def encoding_hint(encoding: str) -> str:

@@ -22,7 +22,7 @@ import pyarrow as pa
 
 from finetune.data.conll import read_lines
 from finetune.data.held_out import hold_out
-from finetune.data.messages import listed, shown
+from finetune.data.messages import listed, shown, source_name
 from finetune.data.numbers_in_words import number_game
 from finetune.data.readers import SPLITS, names_of, read_columns, row_at, sources_of, splits_to_read
 from finetune.data.rows import Rows, Side
@@ -127,8 +127,7 @@ def _table(table: Any, source: str, target: str, column_names: str | None, split
         return *sides, lines
     for name in (source, target):
         if name not in names:
-            where = table if isinstance(table, Path) else "the data set"
-            raise ValueError(f"{where}: no column {name!r}; it has: {listed(names)}; {flags}")
+            raise ValueError(f"{source_name(table)}: no column {name!r}; it has: {listed(names)}; {flags}")
     columns, lines = read_columns(table, [source, target], column_names)
     return columns[source], columns[target], lines
 

@@ -26,8 +26,8 @@ import pyarrow as pa
 
 from finetune.arguments import DataArguments
 from finetune.data.held_out import hold_out
-from finetune.data.messages import listed, shown
-from finetune.data.readers import names_of, read_columns, sources_of
+from finetune.data.messages import listed, shown, source_name
+from finetune.data.readers import names_of, read_columns, row_at, sources_of
 
 logger = logging.getLogger(__name__)
 
@@ -62,25 +62,25 @@ def read_questions(
     for split, source in sources.items():
         rows = list(_squad_rows(source) if _is_squad(source) else _table_rows(source, columns))
         if not rows:
-            raise ValueError(f"{_name(source)}: no question in this data")
+            raise ValueError(f"{source_name(source)}: no question in this data")
         unknown = [row["id"] for row in rows if row["answers"] is None]
         if len(unknown) == len(rows) and split != "train":
             logger.warning("the %s split has no answers; it is left out", split)
             continue
         if unknown:
             raise ValueError(
-                f"{_name(source)}: question {shown(unknown[0])} has no answers; an empty list says that its passage "
-                "does not answer it"
+                f"{source_name(source)}: question {shown(unknown[0])} has no answers; an empty list says that its "
+                "passage does not answer it"
             )
         counts = Counter(row["id"] for row in rows)
         if twice := [name for name, count in counts.items() if count > 1]:
-            raise ValueError(f"{_name(source)}: two questions have the id {shown(twice[0])}")
+            raise ValueError(f"{source_name(source)}: two questions have the id {shown(twice[0])}")
         splits[split] = {"rows": rows, "source": source}
     train = splits["train"]["rows"]
     kinds = [("answered" if row["answers"] else "unanswered",) for row in train]
     passages = [row["context"] for row in train]
     hold_out(splits, config, "questions", passages, kinds, together="those about one passage on one side")
-    return {split: _dataset(split, own["rows"], config, _name(own["source"])) for split, own in splits.items()}
+    return {split: _dataset(split, own["rows"], config, source_name(own["source"])) for split, own in splits.items()}
 
 
 def _is_squad(source: Any) -> bool:
@@ -114,7 +114,7 @@ def _table_rows(source: Any, columns: dict[str, str]) -> Iterator[dict[str, Any]
     for kind, name in columns.items():
         if present and name not in present:
             raise ValueError(
-                f"{_name(source)}: no column {shown(name)}; it has: {listed(present)}. Name the right one with "
+                f"{source_name(source)}: no column {shown(name)}; it has: {listed(present)}. Name the right one with "
                 f"--{kind}_column_name"
             )
     names = [*columns.values(), *(["id"] if "id" in present else [])]
@@ -122,7 +122,7 @@ def _table_rows(source: Any, columns: dict[str, str]) -> Iterator[dict[str, Any]
     question, context, answers = (values[name] for name in columns.values())
     ids = values.get("id") or [None] * len(lines)
     for number, line in enumerate(lines):
-        place = f"{_name(source)}:{line}" if line > 0 else f"{_name(source)}, row {-line}"
+        place = row_at(source, line)
         name = str(number + 1 if ids[number] is None else ids[number])
         yield _row(place, name, line, question[number], context[number], answers[number])
 
@@ -177,7 +177,3 @@ def _dataset(split: str, rows: list[dict[str, Any]], config: DataArguments, sour
     dataset = datasets.Dataset(pa.table(arrays))
     limit = config.max_train_samples if split == "train" else config.max_eval_samples
     return dataset if limit is None else dataset.select(range(min(limit, len(dataset))))
-
-
-def _name(source: Any) -> str:
-    return str(source) if isinstance(source, Path) else "the data set"

@@ -22,7 +22,7 @@ from finetune.arguments import DataArguments
 from finetune.data.conll import read_lines
 from finetune.data.json_lines import json_file_rows
 from finetune.data.labels import declare, tell_of_lost_labels
-from finetune.data.messages import delimiter_hint, listed, shown
+from finetune.data.messages import delimiter_hint, listed, shown, source_name
 from finetune.spelling import did_you_mean
 
 logger = logging.getLogger(__name__)
@@ -477,7 +477,7 @@ def _reason(error: BaseException) -> str:
 
 def row_at(source: Path | datasets.Dataset, line: int) -> str:
     """The place of a row, for messages."""
-    name = source if isinstance(source, Path) else "the data set"
+    name = source_name(source)
     return f"{name}:{line}" if line > 0 else f"{name}, row {-line}"
 
 

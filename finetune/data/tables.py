@@ -181,5 +181,9 @@ def is_text(column: Sequence[Any]) -> bool:
     """Whether a column may hold texts: most are different, and they have several words on average."""
     if not all(isinstance(cell, str) for cell in column):
         return False
-    words = sum(len(cell.split()) for cell in column)
-    return words > SHORT * len(column) and 2 * len(set(column)) >= len(column)
+    return has_words(column) and 2 * len(set(column)) >= len(column)
+
+
+def has_words(column: Sequence[Any]) -> bool:
+    """Whether the cells of a column have several words on average."""
+    return sum(len(cell.split()) for cell in column if isinstance(cell, str)) > SHORT * len(column)

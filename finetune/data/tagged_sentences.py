@@ -27,7 +27,7 @@ from finetune.data.columns import find_columns, is_tags, is_words
 from finetune.data.conll import Comments
 from finetune.data.file_flags import check_delimiter, check_encoding, names_in
 from finetune.data.held_out import hold_out
-from finetune.data.messages import shown
+from finetune.data.messages import shown, source_name
 from finetune.data.offset_units import Unit
 from finetune.data.readers import (
     as_dataset,
@@ -278,7 +278,7 @@ def _name_documents(splits: dict[str, dict[str, Any]]) -> None:
         if "document" in columns or (numbers is not None and any(numbers)):
             columns.setdefault("document", [str(number) if number else None for number in numbers or ()])
             continue
-        name = columns["source"] if isinstance(columns["source"], Path) else "the data set"
+        name = source_name(columns["source"])
         if split == "train":
             raise ValueError(
                 f"{name}: no document is marked, so no sentence has a context; mark where each begins (-DOCSTART-, "

@@ -62,6 +62,7 @@ def continue_text(
         raise ValueError(
             f"{len(ids)} tokens of the prompt and {length} new ones: the model has positions for {limit}"
         )
+    before = tokenizer.decode(ids, skip_special_tokens=True)
     never = {*tokenizer.all_special_ids, *range(len(tokenizer), model.config.vocab_size)} - {end}
     settings = GenerationConfig(
         max_new_tokens=length,
@@ -75,7 +76,7 @@ def continue_text(
 
     def ends(rows: Tensor, _: Any) -> Tensor:
         """Which texts have a stop string after the prompt. (B, T) -> bool (B,)."""
-        said = (_new(tokenizer, ids, row) for row in rows.tolist())
+        said = (_new(tokenizer, before, row, len(ids)) for row in rows.tolist())
         return torch.tensor([any(text in new for text in stop) for new in said], device=rows.device)
 
     inputs = torch.tensor([ids], device=model.device)
@@ -94,18 +95,18 @@ def continue_text(
         model.train(was_training)
     texts = []
     for row in found.tolist():
-        new = _new(tokenizer, ids, row)
+        new = _new(tokenizer, before, row, len(ids))
         cut = min((at for text in stop if (at := new.find(text)) >= 0), default=len(new))
         texts.append(prompt + new[:cut].rstrip() if prompt else new[:cut].strip())
     return texts * (1 if temperature > 0 else count)
 
 
-def _new(tokenizer: Any, prompt: list[int], row: list[int]) -> str:
-    """What a text says after its prompt."""
-    before, whole = (tokenizer.decode(ids, skip_special_tokens=True) for ids in (prompt, row))
+def _new(tokenizer: Any, before: str, row: list[int], begin: int) -> str:
+    """What a text says after its prompt, whose text is `before`, and which is `begin` tokens long."""
+    whole = tokenizer.decode(row, skip_special_tokens=True)
     if whole.startswith(before):
         return str(whole[len(before) :])
-    return str(tokenizer.decode(row[len(prompt) :], skip_special_tokens=True))  # it joins texts in its own way
+    return str(tokenizer.decode(row[begin:], skip_special_tokens=True))  # it joins texts in its own way
 
 
 def mask_predict(
