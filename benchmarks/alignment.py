@@ -1,7 +1,7 @@
 """Compares our alignment with `tokenize_and_align_labels` of the tutorials: words per second, tokenisation apart.
 
     python benchmarks/alignment.py
-    python benchmarks/alignment.py --data ../shared/data/wnut17/train.conll --max_seq_length 128
+    python benchmarks/alignment.py --data data/wnut17/train.conll --max_seq_length 128
 
 Both sides run in one process and take turns. Shown are medians and ranges over the repetitions, for:
 

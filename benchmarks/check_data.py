@@ -1,8 +1,8 @@
 """What the check of a data set finds of faults that were put into it, and how long it takes.
 
-    python benchmarks/check_data.py copies --data_dir ../shared/data     # near duplicates across splits
-    python benchmarks/check_data.py labels --data_dir ../shared/data     # wrong labels
-    python benchmarks/check_data.py time --data_dir ../shared/data       # 100,000 sentences
+    python benchmarks/check_data.py copies --data_dir data     # near duplicates across splits
+    python benchmarks/check_data.py labels --data_dir data     # wrong labels
+    python benchmarks/check_data.py time --data_dir data       # 100,000 sentences
 
 copies: 3 % of the test sentences are copied into training, with one word changed. labels: 5 % of the labels are
 replaced by another label at random; told are the precision among as many suspicious labels as were replaced, and the
@@ -129,7 +129,7 @@ def timed(number: int, data_dir: Path, seed: int, tokenizer: str | None) -> None
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("what", choices=("copies", "labels", "time"))
-    parser.add_argument("--data_dir", type=Path, default=Path("../shared/data"))
+    parser.add_argument("--data_dir", type=Path, default=Path("data"))
     parser.add_argument("--only", choices=NAMES)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--sentences", type=int, default=100_000)

@@ -1,6 +1,6 @@
 """Compares the speed of finetune.predict and of transformers.pipeline with batches, on the same sentences.
 
-python benchmarks/prediction.py --model runs/ner --data ../shared/data/wnut17/test.conll
+python benchmarks/prediction.py --model runs/ner --data data/wnut17/test.conll
 
 The two take turns. Seconds are processor time, so that other programs disturb little.
 """

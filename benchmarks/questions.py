@@ -2,7 +2,7 @@
 
     python benchmarks/split_xquad.py --data data/xquad --output_dir data/xquad_split
     ACCELERATE_MIXED_PRECISION=bf16 OMP_NUM_THREADS=1 python benchmarks/questions.py --data data/xquad_split \\
-        --checkpoint ../shared/checkpoints/xlmr-mini --seeds 0,1,2 --lengths 384,96
+        --checkpoint CHECKPOINT --seeds 0,1,2 --lengths 384,96
 
 Sides: `finetune`, the recipe; `stock`, `stock_questions.py`, from the same checkpoint with the same epochs, batches,
 rate and warm-up; `bilstm`, the recurrent reader, whose word vectors start from the checkpoint's. The model of the

@@ -1,6 +1,6 @@
 """Many clients at once ask a model for a while: are all answers right, and how long do they take?
 
-python benchmarks/serve.py --model runs/ner --data ../shared/data/wnut17/test.conll --clients 50 --seconds 60
+python benchmarks/serve.py --model runs/ner --data data/wnut17/test.conll --clients 50 --seconds 60
 python benchmarks/serve.py --model runs/ner-onnx --runtime onnx --data ... --clients 50 --seconds 60
 python benchmarks/serve.py --model runs/sentiment --data reviews.txt --flags "--batch_texts 64"
 

@@ -1,7 +1,7 @@
 """Shows what pretraining gives: compares a pretrained model, fine-tuned for entities, with one of random weights.
 
     ACCELERATE_MIXED_PRECISION=bf16 python benchmarks/what_pretraining_gives.py \\
-        --checkpoint runs/small_bert --data ../shared/data/wnut17 --seeds 0,1,2
+        --checkpoint runs/small_bert --data data/wnut17 --seeds 0,1,2
 
 Both sides have the same tokenizer, data, batches and number of epochs. Each side takes the learning rate of
 `--learning_rates` that is best on the development split with the first seed. Prints a line for each run and the

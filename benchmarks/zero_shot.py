@@ -1,6 +1,6 @@
 """Trains on each language and tests on all, with a multilingual checkpoint and with a BiLSTM.
 
-python benchmarks/zero_shot.py --data data/masakhaner --checkpoint ../shared/checkpoints/xlmr-mini
+python benchmarks/zero_shot.py --data data/masakhaner --checkpoint CHECKPOINT
 
 Each folder in --data is a language, with the column files train.*, dev.* and test.*. A finished run is not run again.
 Writes zero_shot.json beside this file, and prints a table: the mean and the standard deviation over the seeds.
