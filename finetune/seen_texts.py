@@ -14,6 +14,7 @@ from typing import Any
 from finetune import config_files, data
 
 _LARGEST = 2**27  # characters of a corpus that is read again
+_COLUMNS = ("text", "text_pair", "target", "context", "question")
 
 
 def told_of_seen_texts(model: str, splits: Mapping[str, Any], task: Any) -> str | None:
@@ -37,10 +38,25 @@ def told_of_seen_texts(model: str, splits: Mapping[str, Any], task: Any) -> str 
     counts = []
     for split in ("validation", "test"):
         if split in splits:
-            words = task.inputs(splits[split])[0]
-            found = sum("".join(own) in seen for own in words)
-            counts.append(f"{found:,} of the {len(words):,} texts of the {split} split")
+            samples = _parts(splits[split], task)
+            found = sum(not seen.isdisjoint(parts) for parts in samples)
+            several = any(len(parts) > 1 for parts in samples)
+            what = (
+                f"texts of {found:,} of the {len(samples):,} samples"
+                if several
+                else (f"{found:,} of the {len(samples):,} texts")
+            )
+            counts.append(f"{what} of the {split} split")
     return f"{about}; in it are {' and '.join(counts)}" if counts else about
+
+
+def _parts(dataset: Any, task: Any) -> list[set[str]]:
+    """The texts of each sample without their white space: of pairs both, of questions also the passage."""
+    names = [name for name in _COLUMNS if name in dataset.column_names]
+    if not names:
+        return [{"".join(words)} - {""} for words in task.inputs(dataset)[0]]
+    rows = zip(*(dataset[name][:] for name in names), strict=True)
+    return [{"".join(text.split()) for text in row} - {""} for row in rows]
 
 
 def _texts(flags: Mapping[str, Any]) -> set[str] | None:

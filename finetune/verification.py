@@ -31,6 +31,12 @@ SAME_MACHINERY = 1e-5  # float32 on a CPU; other threads add in another order
 OTHER_MACHINERY = 0.01  # a GPU, another precision
 
 _SHOWN = 40  # characters of an answer in a message
+# What the settings of a model are in JSON, if they are there.
+_SETTINGS: dict[str, Any] = {
+    **dict.fromkeys(("threshold", "score_temperature", "null_score_diff_threshold"), (int, float)),
+    "entity_scale": list,
+    "promises": dict,
+}
 
 
 @dataclass
@@ -97,7 +103,12 @@ def read(folder: Path) -> Report:
     said = _json(folder, "all_results.json")
     if said is None:
         raise ValueError(f"--model_name_or_path {folder}: no all_results.json; give the folder of a finished run")
+    for key in reporting.shown_scores(said):
+        _check_kind(folder / "all_results.json", key, said[key], (int, float))
     config = _json(folder, "config.json")
+    for key, kind in _SETTINGS.items():
+        if config is not None and config.get(key) is not None:
+            _check_kind(folder / "config.json", key, config[key], kind)
     if config is None:
         return Report(folder, said, {}, [], notes=["there is no model in this folder"])
     names = config.get("id2label") or {}
@@ -107,6 +118,12 @@ def read(folder: Path) -> Report:
     except (KeyError, TypeError) as error:
         raise ValueError(f"{folder / 'config.json'}: id2label must have a label for each number from 0 on") from error
     return Report(folder, said, settings, labels)
+
+
+def _check_kind(file: Path, key: str, value: Any, kind: Any) -> None:
+    if not isinstance(value, kind) or isinstance(value, bool):
+        what = {list: "a list", dict: "an object"}.get(kind, "a number")
+        raise ValueError(f"{file}: {key} is {value!r:.100}; it must be {what}")
 
 
 def _json(folder: Path, name: str) -> dict[str, Any] | None:
@@ -315,6 +332,8 @@ def as_text(report: Report) -> str:
     if found:
         return "\n".join([*lines, "", f"{report.folder}: this does not follow:", *(f"- {line}" for line in found)])
     count = len(report.said) - len(report.left)
+    if not count:
+        return "\n".join([*lines, "", f"{report.folder}: nothing could be recomputed."])
     return "\n".join([*lines, "", f"{report.folder}: all {count} recomputed scores are as the run says."])
 
 

@@ -74,6 +74,9 @@ def check(config: CheckConfig, data: Mapping[str, Any] | None = None) -> dict[st
             print(f"{file}: {changes:,} label(s) changed")
         return dict(changed)
 
+    if config.label_errors:
+        checking.keep_accepted(folder / "patch.jsonl")
+
     # 1. Read the data, and check it.
     trains = dict(RECIPES.values())
     report = checking.checked(
@@ -125,8 +128,10 @@ def parse(argv: Sequence[str] | None = None) -> CheckConfig:
     own, words = parser.parse_known_args(sys.argv[1:] if argv is None else argv)
     given = {key: value for key, value in vars(own).items() if key not in ("task", "model_name_or_path")}
     if own.apply is not None:
-        if words:
-            parser.error(f"{words[0]}: --apply takes --output_dir and no other flag")
+        others = [f"--{key}" for key, value in vars(own).items() if value != parser.get_default(key)]
+        others = [name for name in others if name not in ("--apply", "--output_dir")] + words
+        if others:
+            parser.error(f"{others[0]}: --apply takes --output_dir and no other flag")
         return CheckConfig(**given)
     model = own.model_name_or_path
     task = own.task or _task_of(words)

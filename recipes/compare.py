@@ -179,6 +179,8 @@ def _check(config: CompareConfig) -> None:
     """Raises ValueError for what can be known to be wrong before any data is read."""
     if not config.models or not config.seeds or len(set(map(type, config.models.values()))) > 1:
         raise ValueError("--models, --seeds: give at least one model and one seed; all models need the same task")
+    if len(set(config.seeds)) < len(config.seeds):
+        raise ValueError(f"--seeds {','.join(map(str, config.seeds))}: give each seed once")
     if config.jobs < 1:
         raise ValueError(f"--jobs {config.jobs}: give a number of runs that train at a time, at least 1")
     if config.jobs > 1 and os.environ.get("WORLD_SIZE", "1") != "1":
@@ -204,6 +206,11 @@ def _check(config: CompareConfig) -> None:
 
 def _planned(config: CompareConfig, recipe: Recipe) -> dict[RunName, tuple[Callable[[Any], Any], Any]]:
     """What trains each run, and its config."""
+    for own in config.models.values():
+        name = own.model_name_or_path
+        if name in models.COMPARED and name not in recipe.others:
+            known = f"; this task has {', '.join(recipe.others)}" if recipe.others else ""
+            raise ValueError(f"--models {name}: no model of this task{known}")
     chosen = {name: _without_idle_flags(name, own) for name, own in config.models.items()}
     names = {name: name.rstrip("/").rpartition("/")[2] for name in config.models}
     if len(set(names.values())) < len(names):

@@ -73,6 +73,8 @@ def check_data(
     Raises:
         ValueError: for a mistake that the user can correct.
     """
+    if output_dir is not None and label_errors:
+        patches.keep_accepted(Path(output_dir) / "patch.jsonl")
     report = checked(
         config,
         given,

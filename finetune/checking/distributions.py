@@ -96,17 +96,22 @@ def numbers_by_split(samples: Samples) -> Section:
 
 
 def lengths(samples: Samples) -> Section:
-    """Words of a sample, by split."""
-    rows, empty, long = [], 0, 0
+    """Words of a sample, or of each of its parts, by split."""
+    rows: list[list[Any]] = []
+    empty, longest = 0, dict[str, int]()
     for split in samples.splits:
-        own = np.array([len(samples.words[i]) for i in samples.of(split)])
-        quantiles = np.quantile(own, [0, 0.5, 0.95, 1]) if len(own) else np.zeros(4)
-        rows.append([split, len(own), int(own.sum()), round(float(own.mean()), 1), *(int(x) for x in quantiles)])
-        empty += int((own == 0).sum())
-        long = max(long, int(own.max(initial=0)))
-    says = f"The longest sample has {many(long, 'word')}." + (
-        f" {many(empty, 'sample')} without a word." if empty else ""
-    )
+        parts = samples.parts_of(split)
+        for name, texts in parts.items():
+            own = np.array([len(words) for words in texts])
+            quantiles = np.quantile(own, [0, 0.5, 0.95, 1]) if len(own) else np.zeros(4)
+            where = split if len(parts) == 1 else f"{split}, {name}"
+            mean = round(float(own.mean()), 1) if len(own) else 0.0
+            rows.append([where, len(own), int(own.sum()), mean, *(int(x) for x in quantiles)])
+            empty += int((own == 0).sum())
+            longest[name] = max(longest.get(name, 0), int(own.max(initial=0)))
+    long = max(longest.values())
+    says = " ".join(f"The longest of the {name} has {many(size, 'word')}." for name, size in longest.items())
+    says += f" {many(empty, 'sample')} without a word." if empty else ""
     return Section(
         "lengths",
         "Lengths",

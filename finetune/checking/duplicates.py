@@ -10,6 +10,7 @@ import numpy as np
 from finetune import metrics
 from finetune.checking.samples import ENTITIES, LABELS, QUESTIONS, Samples, Unit
 from finetune.checking.sections import Section, cut, many
+from finetune.data.near_duplicates import normal_form
 
 _RULE = (
     "Equal: the same characters, apart from capital letters, spaces and forms of a character (Unicode NFKC). Nearly "
@@ -171,9 +172,10 @@ def contradictions(samples: Samples) -> Section:
         groups.setdefault(tuple(key), []).append(row)
     found = []
     for own in groups.values():
-        told = [told_label(samples, sample) for sample in own] if len(own) > 1 else [""]
-        if len(set(told)) > 1:
-            found.append((own, told))
+        marks = [_annotation(samples, sample) for sample in own] if len(own) > 1 else [None]
+        if len(set(marks)) > 1:
+            first = {mark: told_label(samples, sample) for mark, sample in zip(marks[::-1], own[::-1], strict=True)}
+            found.append((own, [first[mark] for mark in marks]))
     of_rows = sum(len(own) for own, _ in found)
     rows = []
     for own, told in sorted(found, key=lambda one: -len(one[0])):
@@ -193,6 +195,17 @@ def contradictions(samples: Samples) -> Section:
         more,
         {"texts": len(found), "rows": of_rows},
     )
+
+
+def _annotation(samples: Samples, sample: int) -> Any:
+    """What is equal if two equal texts have the same label, whatever their capital letters and spaces are."""
+    if samples.kind == QUESTIONS:
+        return tuple(sorted(set(map(normal_form, samples.labels[sample]))))
+    if samples.kind != ENTITIES:
+        return told_label(samples, sample)
+    sizes = [len(normal_form(word).replace(" ", "")) for word in samples.words[sample]]
+    spans = metrics.entity_spans(samples.labels[sample])
+    return tuple((sum(sizes[:begin]), sum(sizes[:end]), kind) for begin, end, kind in spans)
 
 
 def told_label(samples: Samples, sample: int) -> str:

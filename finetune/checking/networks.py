@@ -18,7 +18,10 @@ from finetune import data
 from finetune.checking.samples import ENTITIES, LABELS, NUMBER, TAGS, Samples
 from finetune.files import remove
 
-_NO_DATA = ("dataset_name", "dataset_config_name", "train_file", "validation_file", "test_file", "column_names")
+_NO_DATA = (
+    *("dataset_name", "dataset_config_name", "train_file", "validation_file", "test_file", "column_names"),
+    *("fold", "label_separator"),
+)
 
 
 def probabilities(
@@ -58,7 +61,8 @@ def probabilities(
     )
     texts = samples.units[0].texts
     if of_words:
-        own = replace(own, tagging="plain" if samples.kind == TAGS else "entities")
+        kind = "plain" if samples.kind == TAGS else "entities"
+        own = replace(own, tagging=kind, tagging_scheme="auto", label_names=None)  # the tags are IOB2, with names
     elif own.text_pair_column_name is not None:
         own = replace(own, text_pair_column_name=None)  # a pair is one text here
     rows = [

@@ -1,5 +1,6 @@
 """Corrects the tags of words: in column files, treebanks, tables with a word in each row, and tables of lists."""
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,6 +26,7 @@ class _Words:
     words: Sequence[Sequence[str]]
     tags: Sequence[Sequence[str]]
     begins: Sequence[int]  # the line where each sentence begins, or the negative number of its row
+    separators: Sequence[str]  # of the columns of each sentence, which no tag may contain; "": there is none
     write: Callable[[Change], bytes]  # the content of the file with other tags
 
 
@@ -54,6 +56,8 @@ def with_tags_of_patch(path: Path, how: Mapping[str, Any], records: Records) -> 
         current[number] = after
         for word, (old, new) in enumerate(zip(before, after, strict=True)):
             if old != new:
+                if found.separators[number] and found.separators[number] in new:
+                    raise ValueError(f"{where}: the tag {shown(new)} contains what separates the columns of {path}")
                 changes[number, word] = new if names is None else _number(new, names, where)
     return found.write(changes)
 
@@ -89,7 +93,8 @@ def _changed(
             raise ValueError(f"{where}: word {word} of {place} is not {shown(one['token'])}")
         if new[word] != one["label"]:
             raise ValueError(f"{where}: word {word} of {place} has not the tag {shown(one['label'])}")
-        if not isinstance(label, str) or not label or not (scheme == "plain" or TAG.fullmatch(label)):
+        fits = isinstance(label, str) and label == plain_label(label) and not re.search(r"[\n\r\t]", label)
+        if not fits or not label or not (scheme == "plain" or TAG.fullmatch(label)):
             raise ValueError(f"{where}: new_label is {shown(label)}; it must be a tag, as the old one is")
         new[word] = label
     plain_before, plain_after = _as_written(read, scheme), _as_written(new, scheme)
@@ -145,7 +150,7 @@ def _of_columns(path: Path, how: Mapping[str, Any]) -> _Words:
             raw.lines[at] = line[:begin] + tag + line[end:]
         return raw.encoded()
 
-    return _of_sentences(sentences, write)
+    return _of_sentences(sentences, write, separator)
 
 
 def _cells(line: str, separator: str) -> list[tuple[int, str]]:
@@ -158,11 +163,12 @@ def _cells(line: str, separator: str) -> list[tuple[int, str]]:
     return found
 
 
-def _of_sentences(sentences: Sequence[Sentence], write: Callable[[Change], bytes]) -> _Words:
+def _of_sentences(sentences: Sequence[Sentence], write: Callable[[Change], bytes], separator: str | None) -> _Words:
     return _Words(
         [sentence.words for sentence in sentences],
         [sentence.tags for sentence in sentences],
         [sentence.numbers[0] for sentence in sentences],
+        [separator or sentence.separator for sentence in sentences],
         write,
     )
 
@@ -183,7 +189,7 @@ def _of_treebank(path: Path, how: Mapping[str, Any]) -> _Words:
             raw.lines[at] = "\t".join(cells)
         return raw.encoded()
 
-    return _of_sentences(sentences, write)
+    return _of_sentences(sentences, write, "\t")
 
 
 def _says_outside(lines: Sequence[str], key: str) -> bool:
@@ -199,7 +205,7 @@ def _of_word_table(path: Path, how: Mapping[str, Any]) -> _Words:
         cells = {(found.lines[number][word], how["tags"]): tag for (number, word), tag in changes.items()}
         return with_cells(path, cells, **form)
 
-    return _Words(found.words, found.tags, [lines[0] for lines in found.lines], write)
+    return _Words(found.words, found.tags, [lines[0] for lines in found.lines], [""] * len(found.words), write)
 
 
 def _of_lists(path: Path, how: Mapping[str, Any]) -> _Words:
@@ -214,7 +220,8 @@ def _of_lists(path: Path, how: Mapping[str, Any]) -> _Words:
             row[word] = tag
         return with_cells(path, cells, **form)
 
-    return _Words(columns[how["words"]], [[plain_label(str(tag)) for tag in row] for row in rows], lines, write)
+    tags = [[plain_label(str(tag)) for tag in row] for row in rows]
+    return _Words(columns[how["words"]], tags, lines, [""] * len(rows), write)
 
 
 _READERS = {"conll": _of_columns, "conllu": _of_treebank, "table": _of_word_table, "lists": _of_lists}

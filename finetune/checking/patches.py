@@ -17,6 +17,7 @@ it was read before, and all that is not changed is written byte for byte.
 
 import json
 import os
+import re
 import shutil
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -115,6 +116,12 @@ def apply_patch(patch: Path, folder: Path) -> dict[str, int]:
     return {str(target): number for target, number in changes.items()}
 
 
+def keep_accepted(path: Path) -> None:
+    """Raises ValueError if somebody has accepted changes of the patch at `path`, so that it is not replaced."""
+    if path.is_file() and any(re.search(r'"accept"\s*:\s*true', line) for line in read_lines(path)):
+        raise ValueError(f"{path}: has changes that are accepted; apply it, or give another --output_dir")
+
+
 def write_patch(path: Path, records: Sequence[dict[str, Any]]) -> None:
     """Writes a patch."""
     write_text(path, "".join(json.dumps(record, ensure_ascii=False) + "\n" for record in records))
@@ -138,6 +145,7 @@ def _record(line: str, where: str) -> dict[str, Any]:
         if good and how is not None:
             of_words = how["form"] != "texts"
             good = _FORMS[how["form"]][1] <= how.keys() and _as_written(how)
+            good = good and (of_words or len(record["changes"]) == 1)  # a text has its labels in one change
             good = good and all(
                 isinstance(one.get("word"), int) and isinstance(one.get("token"), str)
                 if of_words

@@ -59,6 +59,18 @@ class Samples:
         begin, end = np.searchsorted(self.split, [self.splits.index(split), self.splits.index(split) + 1])
         return range(int(begin), int(end))
 
+    def parts_of(self, split: str) -> dict[str, list[list[str]]]:
+        """The words of what the samples of a split consist of, by its name; of questions these are also the passages,
+        each once, and of text to text also the targets.
+        """
+        if self.kind not in (QUESTIONS, TEXTS):
+            return {self.units[0].name: [self.words[i] for i in self.of(split)]}
+        number = self.splits.index(split)
+        return {
+            unit.name: [unit.texts[i].split() for i in np.flatnonzero(unit.split == number).tolist()]
+            for unit in self.units
+        }
+
     def text(self, sample: int, limit: int = 200) -> str:
         """The words of a sample as a text, without its end if it is long."""
         text = " ".join(self.words[sample])

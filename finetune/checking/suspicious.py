@@ -122,13 +122,24 @@ def _one(samples: Samples, targets: np.ndarray, said: np.ndarray, names: list[st
 
 
 def _several(samples: Samples, targets: np.ndarray, said: np.ndarray, names: list[str]) -> list[Suspicion]:
-    from cleanlab.multilabel_classification import get_label_quality_scores
-    from cleanlab.multilabel_classification.filter import find_label_issues
+    from cleanlab import filter as of_one_label
+    from cleanlab import multilabel_classification as of_several
+    from cleanlab import rank
 
     some = ~targets.all(0)  # cleanlab does not take a label that every text has
-    rows = [np.flatnonzero(row).tolist() for row in targets[:, some]]
-    order = find_label_issues(rows, said[:, some], return_indices_ranked_by="self_confidence", n_jobs=1)
-    scores = get_label_quality_scores(rows, said[:, some])
+    if not some.any():
+        raise ValueError("--label_errors: every text has the same labels")
+    told, shares = targets[:, some], said[:, some]
+    if some.sum() == 1:  # nor a single one that only some have; that is a choice between two
+        yes, two = told[:, 0].astype(np.int64), np.hstack([1 - shares, shares])
+        order = of_one_label.find_label_issues(yes, two, return_indices_ranked_by="self_confidence", n_jobs=1)
+        scores = rank.get_label_quality_scores(yes, two)
+    else:
+        rows = [np.flatnonzero(row).tolist() for row in told]
+        order = of_several.filter.find_label_issues(
+            rows, shares, return_indices_ranked_by="self_confidence", n_jobs=1
+        )
+        scores = of_several.get_label_quality_scores(rows, shares)
     found = []
     for i in order:
         suggested = [name for name, share in zip(names, said[i], strict=True) if share >= 0.5]

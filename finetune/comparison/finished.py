@@ -32,18 +32,18 @@ _FILES = (field.name for kind in _KINDS for field in fields(kind))
 DATA_FLAGS = (*(name for name in _FILES if name != "max_seq_length"), *_COLUMNS)
 DIGEST = "data.sha256"  # a file in a run's folder: the digest of the data that the run saw
 _METRIC = "metric_for_best_model"
+_SCORES = ("bleu_tokenize",)  # flags that say how a score is counted
 
 
 def check_same_data(configs: Sequence[Any]) -> None:
-    """Raises ValueError if two configs name different data."""
+    """Raises ValueError if two configs name different data, or count a score in different ways."""
     first, *others = configs
     for own in others:
-        for name in DATA_FLAGS:
+        for name in (*DATA_FLAGS, *_SCORES):
             values = [getattr(config, name, None) for config in (first, own)]
             if values[0] != values[1]:
-                raise ValueError(
-                    f"--{name} is {values[0]} for one model and {values[1]} for another; compare on one data set"
-                )
+                what = "compare by one score" if name in _SCORES else "compare on one data set"
+                raise ValueError(f"--{name} is {values[0]} for one model and {values[1]} for another; {what}")
 
 
 def digest_of(splits: Mapping[str, Any]) -> str:

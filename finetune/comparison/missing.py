@@ -63,7 +63,8 @@ def train_missing(
             if name in todo:
                 ended(name, processes.train(*todo[name]))
     else:
-        for name in runs.keys() - todo.keys():
-            tell(name)
+        for name in runs:
+            if name not in todo:
+                tell(name)
         processes.train_side_by_side(todo, jobs, tell, ended)
     return reasons

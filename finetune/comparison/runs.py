@@ -68,8 +68,8 @@ def read_run(config: Any, split: str, task: Any) -> Run:
         samples = task.reread(folder, split)
     except FileNotFoundError as error:
         raise ValueError(
-            f"{folder}: no {Path(error.filename).name}, because an older version did not write it; remove the "
-            "folder, or give --overwrite_output_dir"
+            f"{folder}: no {Path(error.filename).name}: a run of another task, or of an older version; give another "
+            "folder, or --overwrite_output_dir"
         ) from error
     return Run(config, folder, told.results, told.history, *samples)
 

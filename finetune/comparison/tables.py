@@ -46,7 +46,8 @@ _NO_SCORES = ("runtime", "tokens", "words")  # of the keys in all_results.json t
 
 # The least and the greatest value of a score, if they are not 0 and 1.
 _LIMITS = {
-    **dict.fromkeys(("loss", "perplexity", "words_scored", "questions", "questions_scored"), (-math.inf, math.inf)),
+    **dict.fromkeys(("loss", "words_scored", "questions", "questions_scored"), (-math.inf, math.inf)),
+    "perplexity": (1.0, math.inf),
     "mse": (0.0, math.inf),
     **dict.fromkeys(("pearson", "spearman"), (-1.0, 1.0)),
     "log_probability": (-math.inf, 0.0),

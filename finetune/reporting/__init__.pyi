@@ -11,6 +11,7 @@ from .environment import machine as machine
 from .files import write_predictions as write_predictions
 from .gradient_flow import gradient_flow_figure as gradient_flow_figure
 from .gradient_flow import gradient_flow_table as gradient_flow_table
+from .model_card import shown_scores as shown_scores
 from .model_card import told_length as told_length
 from .model_card import told_scores as told_scores
 from .model_card import told_settings as told_settings

@@ -10,7 +10,7 @@ from huggingface_hub import ModelCard
 def scores_of_card(text: str) -> dict[str, str]:
     """The rows of the table of scores, as they are written. The table is in the section `## Scores`."""
     section = text.partition("\n## Scores\n")[2].partition("\n## ")[0]
-    return dict(re.findall(r"^\| (\S+) \| (-?(?:[\d.]+|nan|inf)) \|$", section, re.MULTILINE))
+    return dict(re.findall(r"^\| (.+) \| (-?(?:[\d.]+|nan|inf)) \|$", section, re.MULTILINE))
 
 
 def metadata_of_card(text: str) -> dict[str, Any]:

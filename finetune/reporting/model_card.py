@@ -84,13 +84,18 @@ def told_scores(results: Mapping[str, float]) -> dict[str, str]:
     Args:
         results: the content of `all_results.json`.
     """
-    return {
-        key: f"{value:.4f}"
-        for key, value in results.items()
+    return {key: f"{results[key]:.4f}" for key in shown_scores(results)}
+
+
+def shown_scores(results: Mapping[str, Any]) -> list[str]:
+    """The names of these scores."""
+    return [
+        key
+        for key in results
         if key.startswith(("eval_", "test_"))
         and not key.endswith(("_runtime", "_tokens", "_words", "_questions", "_scored", "_masked"))
         and key not in ("eval_loss", "test_loss")
-    }
+    ]
 
 
 def write_model_card(

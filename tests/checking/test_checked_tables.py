@@ -83,6 +83,16 @@ def test_contradictions():
         "train": [{"text": "a", "label": ["x", "y"]}, {"text": "a", "label": ["y", "x"]}, {"text": "b", "label": []}]
     }
     assert checked(given, SentimentConfig(**QUIET))["contradictions"]["numbers"]["texts"] == 0
+    # Capital letters are no difference, neither in the text nor in what is annotated; other borders are one.
+    given = {"train": tagged("Paris/B-LOC is nice", "PARIS/B-LOC is nice", "Old/B-LOC Oslo/I-LOC", "old Oslo/B-LOC")}
+    found = checked(given)["contradictions"]
+    assert [row["labels"] for row in found["rows"]] == ["Old Oslo LOC (1); Oslo LOC (1)"]
+    asked = {"question": "Which?", "context": "Red or blue."}
+    rows = [asked | {"answers": {"text": [text], "answer_start": [at]}} for text, at in (("Red", 0), ("blue", 7))]
+    shouted = {"question": "WHICH?", "context": "RED or blue.", "answers": {"text": ["RED"], "answer_start": [0]}}
+    for given, count in (([rows[0], shouted], 0), (rows, 1)):
+        found = checked({"train": given}, QuestionConfig(**QUIET))["contradictions"]
+        assert found["numbers"]["texts"] == count
 
 
 def test_surfaces_and_borders_by_a_slow_loop(samples):
@@ -229,6 +239,26 @@ def test_what_the_tokenizer_does(checkpoints):
     assert "U+72AC" in found["says"]
 
 
+def test_passages_and_targets_are_measured_too(checkpoints):
+    model, long = str(checkpoints["wordpiece"]), "word " * 40
+    asked = {"question": "Who ran?", "context": f"Ada 犬 ran {long}"}
+    rows = [asked | {"answers": {"text": ["Ada"], "answer_start": [0]}}] * 2
+    found = checked({"train": rows}, QuestionConfig(model_name_or_path=model, max_seq_length=16))
+    assert [(row["split"], row["samples"], row["most"]) for row in found["lengths"]["rows"]] == [
+        ("train, passages", 1, 43),
+        ("train, questions", 2, 2),
+    ]
+    assert found["tokenizer"]["numbers"]["words_cut"] > 20
+    assert "words of passages past --max_seq_length 16 go into overlapping windows" in found["tokenizer"]["says"]
+    assert "0 words of questions past --max_seq_length 16 are cut" in found["tokenizer"]["says"]
+    assert "U+72AC" in found["tokenizer"]["says"]
+    found = checked({"train": [{"source": "a b", "target": long}] * 2}, Seq2SeqConfig())
+    assert found["lengths"]["numbers"]["longest"] == 40
+    config = SentimentConfig(model_name_or_path=model, long_texts="window", max_seq_length=16)
+    texts = [{"text": long, "label": label} for label in "ab"]
+    assert "16 go into overlapping windows" in checked({"train": texts}, config)["tokenizer"]["says"]
+
+
 def test_the_score_without_samples_that_training_has(tmp_path):
     from recipes.simple_baselines import tag_by_dictionary
 
@@ -296,6 +326,9 @@ def test_the_command(tmp_path, capsys, monkeypatch):
     assert "train.conll:" in said
     assert "&lt;b&gt;" in (tmp_path / "out/data_check.html").read_text()
     assert not (tmp_path / "out/patch.jsonl").exists()
+    with pytest.raises(SystemExit):
+        parse(["--apply", "patch.jsonl", "--folds", "7"])
+    assert "--folds: --apply takes --output_dir and no other flag" in capsys.readouterr().err
     with pytest.raises(SystemExit):
         parse(["--train_file", "a.csv"])
     assert "--task: give one of ner, sentiment" in capsys.readouterr().err

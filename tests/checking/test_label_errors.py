@@ -2,6 +2,7 @@
 
 import json
 import random
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -104,6 +105,34 @@ def test_a_network_finds_the_wrong_label(tmp_path):
     assert not (tmp_path / "run").exists()
 
 
+def test_a_network_reads_tags_that_the_files_have_in_another_scheme(tmp_path):
+    """Its rows are in IOB2, with names, whatever the flags say of the files."""
+    from recipes.ner import finetune_ner
+
+    lines = "".join(f"Ada 1\n{word} 2\nran 0\n\n" for word in ("B", "C", "D", "E") * 3)
+    (tmp_path / "a.conll").write_text(lines)
+    config = NerConfig(
+        model_name_or_path="lstm", hidden_size=8, embedding_size=8, char_features="none", max_steps=2,
+        train_file=str(tmp_path / "a.conll"), label_names="O,B-PER,I-PER", tagging_scheme="BILOU",
+        output_dir=str(tmp_path / "run"),
+    )  # fmt: skip
+    config = replace(config, label_names="O,B-PER,L-PER")
+    found = finetune.check_data(config, label_errors=True, folds=2, train=finetune_ner)
+    assert "label_errors" in found
+
+
+def test_accepted_changes_are_not_written_over(tmp_path):
+    rows, _ = reviews(80, 4)
+    config = SentimentConfig(model_name_or_path="bilstm")
+    options = {"label_errors": True, "output_dir": tmp_path}
+    for _ in range(2):  # nothing is accepted yet
+        finetune.check_data(config, {"train": rows}, **options)
+    patch = tmp_path / "patch.jsonl"
+    patch.write_text(patch.read_text().replace('"accept": false', '"accept": true', 1))
+    with pytest.raises(ValueError, match=r"patch.jsonl: has changes that are accepted"):
+        finetune.check_data(config, {"train": rows}, **options)
+
+
 def test_what_is_refused():
     pairs = [{"source": "a", "target": "b"}] * 3
     from recipes.seq2seq import Seq2SeqConfig
@@ -119,6 +148,14 @@ def test_several_labels_and_numbers_have_suspicions():
     report = checking.checked(SentimentConfig(model_name_or_path="bilstm"), {"train": several}, label_errors=True)
     assert report.patch[0]["text"].split()[-1] == "30"
     assert report.patch[0]["changes"][0]["new_label"] == ["r"]
+    alone = [row | {"label": [label for label in row["label"] if label == "r"]} for row in several]
+    alone[33]["label"] = []  # one label, which texts have or have not
+    report = checking.checked(SentimentConfig(model_name_or_path="bilstm"), {"train": alone}, label_errors=True)
+    assert {line["text"].split()[-1] for line in report.patch[:2]} == {"30", "33"}  # both lost their label
+    assert report.patch[0]["changes"][0]["new_label"] == ["r"]
+    same = {"train": [row | {"label": ["r"]} for row in several]}
+    with pytest.raises(ValueError, match="every text has the same labels"):
+        checking.checked(SentimentConfig(model_name_or_path="bilstm"), same, label_errors=True)
     numbers = [{"text": f"{'very ' * (i % 4)}good {i}", "label": float(i % 4) + 0.5} for i in range(80)]
     numbers[21]["label"] = 9.5
     report = checking.checked(SentimentConfig(model_name_or_path="bilstm"), {"train": numbers}, label_errors=True)

@@ -457,9 +457,15 @@ def test_a_patch_that_does_not_fit_writes_nothing(tmp_path):
         (1, word(0, "Ada", "B-LOC", "O"), "has not the tag 'B-LOC'"),
         (1, word(7, "Ada", "B-LOC", "O"), "word 7 of"),
         (1, word(0, "Ada", "B-PER", "PER"), "must be a tag"),
+        (1, word(0, "Ada", "B-PER", "B-A\nB"), "must be a tag"),
+        (1, word(0, "Ada", "B-PER", "B-A\tB"), "must be a tag"),
+        (1, word(0, "Ada", "B-PER", "B-A "), "must be a tag"),
     ):
         with pytest.raises(ValueError, match=message):
             patched(path, line, change)
+    path.write_text("Ada B-PER\nran O\n")
+    with pytest.raises(ValueError, match="contains what separates the columns"):
+        patched(path, 1, word(0, "Ada", "B-PER", "B-VERY GOOD"))
     path = tmp_path / "a.csv"
     path.write_text("text,label\na,x\nb,y\n")
     for line, label, new, message in (

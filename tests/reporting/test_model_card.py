@@ -44,6 +44,15 @@ def test_the_card_tells_what_was_run(flags, told, tmp_path):
     assert re.search(r"\n- on (cpu \(\d+ threads?\)|\w[^\n]*), 1 process, float32; [^\n]* of memory; ", text)
 
 
+def test_scores_are_read_back_whatever_their_labels_are(tmp_path):
+    rows = [{"text": f"{i} sun", "label": ["very red", "a|b"][: 1 + i % 2]} for i in range(40)]
+    config = SentimentConfig(**TINY | {"dataset_name": None}, max_steps=1, output_dir=str(tmp_path / "run"))
+    result = finetune_sentiment(config, {"train": rows, "validation": rows})
+    told = reporting.scores_of_card((tmp_path / "run" / "README.md").read_text())
+    assert told == reporting.told_scores(result.results)
+    assert "eval_f1_very red" in told
+
+
 @pytest.mark.parametrize(("name", "place"), [("run", None), ('a "quoted" run', None), ("run", "ada/run")])
 def test_the_snippet_runs_beside_the_folder_or_where_the_model_was_uploaded(
     name, place, checkpoints, tmp_path, monkeypatch
