@@ -134,7 +134,7 @@ def parse_with_section(
     Returns:
         The options, the other words of the files, those of the command line, and the sections.
     """
-    words = list(sys.argv[1:] if argv is None else argv)
+    words = [_with_underscores(word) for word in (sys.argv[1:] if argv is None else argv)]
     from_files: list[str] = []
     sections: list[Section] = []
     try:
@@ -148,6 +148,12 @@ def parse_with_section(
     options, _ = parser.parse_known_args(from_files + words)
     (_, from_files), (_, words) = (parser.parse_known_args(some) for some in (from_files, words))
     return options, from_files, words, sections
+
+
+def _with_underscores(word: str) -> str:
+    """`--learning-rate` is `--learning_rate`, as for the recipes."""
+    name, sign, value = word.partition("=")
+    return name.replace("-", "_").replace("__", "--", 1) + sign + value if name.startswith("--") else word
 
 
 def _take_config_flags(parser: Any, words: list[str]) -> tuple[list[str], list[str]]:

@@ -26,7 +26,7 @@ import numpy as np
 
 import finetune
 from finetune import data, models, prediction, tasks, training
-from finetune.files import sync, write_text
+from finetune.files import remove, sync, write_text
 
 _AT_ONCE = 20_000  # samples whose outputs are in memory together
 _FILES = ("*.safetensors", "config.json", "run.yaml", "tokenizer*", "vocab*", "merges.txt", "*.model")
@@ -68,6 +68,8 @@ def find_teachers(told: str | None) -> list[Teacher]:
             )
         problem = getattr(config, "problem_type", None) or "single_label_classification"
         found.append(Teacher(Path(name), head, labels, problem, _digest(Path(name))))
+    if not found:
+        raise ValueError(f"--teacher {told!r}: give the folder of a fine-tuned model")
     first = found[0]
     for other in found[1:]:
         if (first.head, first.problem_type) != (other.head, other.problem_type):
@@ -194,6 +196,7 @@ def _write(
         with contextlib.ExitStack() as stack:
             file: Any = None
             if writes:
+                remove(beside)  # of a process with the same number, before a container was started again
                 beside.mkdir(parents=True)
                 file = stack.enter_context((beside / "outputs.npy").open("wb"))
                 header = {"descr": "<f4", "fortran_order": False, "shape": shape}

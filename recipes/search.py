@@ -104,8 +104,8 @@ def search(config: SearchConfig, data: Mapping[str, Any] | None = None) -> Searc
     )
     for name, one in ranges.items():
         print(f"{name}: {one}", flush=True)
-    if found.most < config.trials:
-        print(f"there are only {found.most} combinations of these; each is tried once", flush=True)
+    if found.choices is not None and found.choices < config.trials:
+        print(f"there are only {found.choices} combinations of these; each is tried once", flush=True)
 
     # 4. Run trials until there are enough. If one fails, the search goes on.
     with trials.sigterm_leaves():
@@ -171,12 +171,14 @@ def _checked(config: SearchConfig, recipe: Recipe) -> tuple[Any, dict[str, Any]]
     if own.eval_strategy == "no":
         raise ValueError("--eval_strategy no: a search needs evaluations; give epoch or steps")
     base = replace(own, push_to_hub=False, **dict.fromkeys(_test_flags(own)))
-    ranges = (
-        trials.default_ranges(recipe.resolved(base)) if config.search is None else trials.ranges_of(config.search)
-    )
+    defaults = {field.name: field.default for field in fields(own)}
+    if config.search is None:  # a flag that has another value than its default is left out
+        usual = trials.default_ranges(recipe.resolved(base))
+        ranges = {name: one for name, one in usual.items() if getattr(own, name) == defaults[name]}
+    else:
+        ranges = trials.ranges_of(config.search)
     if not ranges:
         raise ValueError("search: no flag to search; give at least one range")
-    defaults = {field.name: field.default for field in fields(own)}
     for name in ranges:
         if name not in defaults or name in _FIXED:
             problem = "no flag of this recipe" if name not in defaults else "a search cannot change this flag"
@@ -222,8 +224,9 @@ def _has(config: SearchConfig, name: str) -> bool:
 
 
 def _for_user(base: Any, config: SearchConfig) -> Any:
-    """The flags of a trial with the test data that the user named."""
-    return replace(base, **{name: getattr(config.config, name) for name in _test_flags(base)})
+    """The flags of a trial with the test data that the user named, and what happens to the final model."""
+    own = config.config
+    return replace(base, push_to_hub=own.push_to_hub, **{name: getattr(own, name) for name in _test_flags(base)})
 
 
 def _recipe_command(recipe: Recipe) -> str:

@@ -146,7 +146,12 @@ def _tell(sender: Any, recipe: Callable[[Any], Any], config: Any, output: Any = 
             os.dup2(output.fileno(), number)
         output.close()
         sys.stdout = sys.stderr = open(1, "w", buffering=1, encoding="utf-8", closefd=False)  # noqa: SIM115
-    sender.send(_call(recipe, config))
+    try:
+        sender.send(_call(recipe, config))
+    except KeyboardInterrupt as stopped:  # a sentence is enough; multiprocessing would print a traceback
+        print(stopped, file=sys.stderr, flush=True)
+        sys.stdout.flush()
+        os._exit(130)
 
 
 def _end_with_parent() -> None:

@@ -16,7 +16,7 @@ import numpy as np
 from finetune import models, stages
 from finetune.arguments import ModelArguments
 from finetune.export import graph, int8, runner
-from finetune.files import remove
+from finetune.files import remove, sync
 
 logger = logging.getLogger(__name__)
 
@@ -28,6 +28,7 @@ _TEXTS = (
     "No",
     "Ada Lovelace met Charles Babbage at a party in London",
 )
+_FILES = (runner.MODEL, runner.TOKENIZER, "README.md", runner.DESCRIPTION)
 _SENSITIVITY_ROWS = 64  # rows that say which products suffer most from int8
 
 
@@ -116,8 +117,8 @@ def in_int8(exported: Exported, rows: Any, proved: Callable[[Exported], bool]) -
 def _candidates(exported: Exported, rows: Any) -> Iterator[tuple[str, bytes]]:
     yield "int8", int8.quantized(exported.onnx)
     ranked = _by_sensitivity(exported, rows)
-    for share in (4, 2):
-        kept = ranked[: -(-len(ranked) // share)]
+    for number in dict.fromkeys(-(-len(ranked) // share) for share in (4, 2)):
+        kept = ranked[:number]
         if kept and len(kept) < len(ranked):
             name = f"int8, {len(kept)} of {len(ranked)} products in float32"
             yield name, int8.quantized(exported.onnx, kept)
@@ -138,19 +139,25 @@ def _by_sensitivity(exported: Exported, rows: Any) -> list[str]:
 
 
 def write(exported: Exported, folder: Path, card: str) -> None:
-    """Writes the folder, beside its place first."""
-    beside = folder.with_name(f".{folder.name}.writing")
+    """Writes the folder, in another place first. A folder that is there is empty; it may be a link, or mounted, so
+    it stays, and gets the file that makes it an export last.
+    """
+    there = folder.is_dir()
+    beside = folder / ".writing" if there else folder.with_name(f".{folder.name}.writing")
     remove(beside)
     beside.mkdir(parents=True)
+    told = json.dumps(asdict(exported.described), ensure_ascii=False, indent=1)
     try:
         (beside / runner.MODEL).write_bytes(exported.onnx)
-        (beside / runner.TOKENIZER).write_text(exported.tokenizer, encoding="utf-8")
-        told = json.dumps(asdict(exported.described), ensure_ascii=False, indent=1)
-        (beside / runner.DESCRIPTION).write_text(told, encoding="utf-8")
-        (beside / "README.md").write_text(card, encoding="utf-8")
-        if folder.is_dir():  # empty, as the recipe has seen
-            folder.rmdir()
-        beside.rename(folder)
+        for name, text in ((runner.TOKENIZER, exported.tokenizer), ("README.md", card), (runner.DESCRIPTION, told)):
+            (beside / name).write_text(text, encoding="utf-8")
+        for name in _FILES:
+            sync(beside / name)
+        if there:
+            for name in _FILES:
+                (beside / name).rename(folder / name)
+        else:
+            beside.rename(folder)
     finally:
         shutil.rmtree(beside, ignore_errors=True)
 

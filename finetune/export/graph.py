@@ -3,7 +3,7 @@
 torch has two exporters. The newer one (`dynamo=True`) is used. With the older one, the graph of a BERT gave other
 logits than the model (differences of 0.2, other labels for up to 16 % of the tokens), even for the very batch that it
 was traced with. A graph that was traced with a mask of ones may have lost the mask, so the sample here is padded, and
-`check` runs the graph with other lengths.
+`folder.float32` runs the graph with other lengths.
 
 Recurrent layers become ONNX's own `LSTM`, `GRU` or `RNN`, which know the lengths of the rows.
 

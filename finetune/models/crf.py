@@ -152,7 +152,7 @@ def crf_outputs(
     """
     mask = words if labels is None else labels != IGNORE
     emissions = emissions.float()
-    if torch.onnx.is_in_onnx_export():  # the graph ends here, and `finetune/export/chains.py` decodes
+    if torch.onnx.is_in_onnx_export():  # the graph ends here, and `finetune/export/viterbi.py` decodes
         return None, emissions
     if training:
         # Every parameter must take part in every step. Otherwise the others would wait for a process without targets.

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence, pad_packed_sequence
 from transformers import PreTrainedModel
+from transformers.loss.loss_utils import ForSequenceClassificationLoss
 from transformers.modeling_outputs import BaseModelOutput, SequenceClassifierOutput, TokenClassifierOutput
 
 from finetune.models.configuration import RecurrentConfig, labels_of
@@ -353,13 +354,18 @@ class RecurrentForSequenceClassification(RecurrentPreTrainedModel):
         hidden = self.encoder(input_ids, mask, char_ids).last_hidden_state
         pooled, weights = self._pool(hidden, mask.bool())
         if self.config.pairs:
-            u, v = pooled.chunk(2)
+            u, v = pooled[:B], pooled[B:]  # torch's exporter does not know `chunk` of an unknown size
             pooled = torch.cat([u, v, (u - v).abs(), u * v], dim=1)
             if weights is not None:  # each at its word's place in the pair
                 weights = weights[:, : at.shape[1]].masked_fill(~real, 0.0)
                 weights = weights.new_zeros(2 * B, T).scatter_add(1, at, weights).unflatten(0, (2, B)).sum(0)
         logits = self.classifier(self.dropout(pooled))
-        loss = None if labels is None else cross_entropy(logits.float(), labels)
+        if labels is None:
+            loss = None
+        elif self.config.problem_type in (None, "single_label_classification"):
+            loss = cross_entropy(logits.float(), labels)
+        else:
+            loss = ForSequenceClassificationLoss(labels, logits.float(), self.config)
         return SequenceClassifierOutput(loss=loss, logits=logits, attentions=None if weights is None else (weights,))
 
     def _texts_alone(

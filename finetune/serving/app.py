@@ -144,7 +144,7 @@ class _Service:
 
     async def predict(self, request: Request) -> Response:
         if self.open >= self.limits.queue:
-            raise self.busy()
+            raise self.busy(f"{self.open:,} requests are open")
         self.open += 1
         ends = asyncio.get_running_loop().time() + self.limits.seconds
         try:
@@ -152,7 +152,7 @@ class _Service:
             try:
                 asked = self.batcher.add(samples)
             except asyncio.QueueFull:
-                raise self.busy() from None
+                raise self.busy(f"{self.batcher.waiting:,} texts wait") from None
             try:
                 return await self.answers(request, asked, ends)
             finally:
@@ -239,10 +239,10 @@ class _Service:
             raise ClientDisconnect
         raise HTTPException(504, f"no answer within {self.limits.seconds:g} seconds; send fewer or shorter inputs")
 
-    def busy(self) -> HTTPException:
+    def busy(self, what: str) -> HTTPException:
         """The refusal of a request for which there is no room now."""
         seconds = max(1, math.ceil(self.batcher.seconds_left()))
-        told = f"{self.batcher.waiting:,} texts wait already; try again in {seconds} s"
+        told = f"{what} already; try again in {seconds} s"
         return HTTPException(503, told, {"Retry-After": str(seconds), "Connection": "close"})
 
 

@@ -108,6 +108,8 @@ class Batcher:
             self.rate = 0.8 * self.rate + 0.2 * now if self.rate else now
         requests = dict.fromkeys(asked for asked, _ in batch)
         for asked in requests:
+            if asked.done.done():  # nobody waits for it any more
+                continue
             own = [i for i, (other, _) in enumerate(batch) if other is asked]
             answers: Any = found
             if not isinstance(found, Exception):

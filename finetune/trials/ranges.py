@@ -12,6 +12,7 @@ import math
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from decimal import Decimal
 from typing import Any
 
 import yaml
@@ -50,10 +51,15 @@ class Range:
         assert self.high is not None
         if self.is_whole:
             return range(int(self.low), int(self.high) + 1, int(self.step or 1))
-        step = self.step
-        if step is None:
-            return None
-        return [self.low + i * step for i in range(math.floor((self.high - self.low) / step + 1e-9) + 1)]
+        return None if self.step is None else self.steps()
+
+    def steps(self) -> list[float]:
+        """The numbers from `low` on, a `step` apart: 0.3, and not 0.30000000000000004."""
+        assert self.low is not None
+        assert self.high is not None
+        assert self.step is not None
+        low, step = Decimal(str(self.low)), Decimal(str(self.step))
+        return [float(low + i * step) for i in range(math.floor((self.high - self.low) / self.step + 1e-9) + 1)]
 
     def holds(self, value: Value) -> bool:
         """Whether the value may be tried."""

@@ -8,12 +8,11 @@ always tries the same values, and two processes at once do not propose the same.
 """
 
 import json
-import math
+import os
 import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +29,7 @@ JOURNAL = "search.journal"
 _NAME = "search"
 _KEPT = ("run.yaml", "history.jsonl", "all_results.json", ".written", ".lock")  # of a trial that is not the best
 _MOST_DEATHS = 3
+_TAIL = 2**20  # bytes at the end of the journal that are longer than its last line
 _RANDOM = 10  # trials before the sampler begins to learn
 _BEFORE_PRUNING = 5  # trials that are finished
 
@@ -43,6 +43,7 @@ class Search:
     ranges: Mapping[str, Range]
     seed: int
     most: int  # trials
+    choices: int | None = None  # combinations of values, if each of them is tried
 
     def folder_of(self, number: int) -> Path:
         """The folder of a trial's run."""
@@ -98,7 +99,10 @@ class Search:
 
     def best(self) -> FrozenTrial | None:
         """The trial with the best score; of equal ones the first."""
-        finished = [trial for trial in self.trials() if trial.state == TrialState.COMPLETE]
+        return self._best_of(self.trials())
+
+    def _best_of(self, trials: list[FrozenTrial]) -> FrozenTrial | None:
+        finished = [trial for trial in trials if trial.state == TrialState.COMPLETE]
         sign = -1 if self.study.direction == optuna.study.StudyDirection.MINIMIZE else 1
         return max(finished, key=lambda trial: (sign * trial.values[0], -trial.number), default=None)
 
@@ -107,8 +111,9 @@ class Search:
 
         Another process may do the same at the same time.
         """
-        best = self.best()
-        for trial in self.trials():
+        trials = self.trials()  # read once: a better trial may finish at any moment
+        best = self._best_of(trials)
+        for trial in trials:
             if trial.state.is_finished() and (best is None or trial.number != best.number):
                 folder = self.folder_of(trial.number)
                 for path in folder.iterdir() if folder.is_dir() else ():
@@ -146,8 +151,8 @@ class Search:
         if old.user_attrs.get("given_back"):  # then it did not die
             trial.set_user_attr("given_back", False)
             return False
-        checkpoints = self.folder_of(old.number).glob("checkpoint-*")
-        place = len(old.intermediate_values), max((path.name for path in checkpoints), default="")
+        steps = (path.name.rpartition("-")[2] for path in self.folder_of(old.number).glob("checkpoint-*"))
+        place = len(old.intermediate_values), max((int(step) for step in steps if step.isdecimal()), default=0)
         before = old.user_attrs.get("died", {"place": [], "times": 0})
         times = before["times"] + 1 if before["place"] == list(place) else 1
         trial.set_user_attr("died", {"place": list(place), "times": times})
@@ -170,8 +175,7 @@ def propose(trial: optuna.Trial, name: str, one: Range) -> Value:
         return trial.suggest_int(name, int(one.low), high, step=step, log=one.log)
     low, high_number, step_number = float(one.low), float(one.high), one.step
     if step_number is not None:
-        last = math.floor((high_number - low) / step_number + 1e-9)
-        high_number = float(Decimal(str(low)) + last * Decimal(str(step_number)))  # 0.3, not 0.30000000000000004
+        high_number = one.steps()[-1]
     return trial.suggest_float(name, low, high_number, step=step_number, log=one.log)
 
 
@@ -213,16 +217,17 @@ def open_search(
         there = study.user_attrs.get("settings")
         if there is None:
             study.set_user_attr("settings", dict(settings))
-        elif there != json.loads(json.dumps(settings)):
-            _refuse(folder, there, json.loads(json.dumps(settings)))
+        else:
+            _refuse_others(folder, there, json.loads(json.dumps(settings)))
         search = Search(folder, study, ranges, seed, most)
         every = combinations(ranges, most)
         if every is not None:  # each is tried once; the sampler has nothing to choose
-            search.most = len(every)
+            search.choices = len(every)
             order = np.random.default_rng(seed).permutation(len(every))
             every = sorted((every[i] for i in order), key=lambda one: dict(first).items() != one.items())
             for one in every:
                 study.enqueue_trial(one, skip_if_exists=True)
+            search.most = len(study.get_trials(deepcopy=False))  # some of a search with fewer trials may be equal
         elif there is None and first:
             study.enqueue_trial(dict(first))
     return search
@@ -231,6 +236,7 @@ def open_search(
 def load_study(folder: Path, minimize: bool) -> optuna.Study:
     """The study in the journal of a search. It stops trials that are worse than the median of the others."""
     journal = str(folder / JOURNAL)
+    _cut_half_line(folder / JOURNAL)
     storage = JournalStorage(JournalFileBackend(journal, lock_obj=JournalFileOpenLock(journal)))
     pruner = optuna.pruners.MedianPruner(n_startup_trials=_BEFORE_PRUNING)
     try:
@@ -238,6 +244,22 @@ def load_study(folder: Path, minimize: bool) -> optuna.Study:
     except KeyError:
         direction = optuna.study.StudyDirection.MINIMIZE if minimize else optuna.study.StudyDirection.MAXIMIZE
         return optuna.create_study(study_name=_NAME, storage=storage, pruner=pruner, direction=direction)
+
+
+def _cut_half_line(journal: Path) -> None:
+    """Removes the end of a journal that was not written whole, on a full disk or without power: it ends a line."""
+    lock = JournalFileOpenLock(str(journal))
+    lock.acquire()
+    try:
+        with journal.open("r+b") as file:
+            size = file.seek(0, os.SEEK_END)
+            file.seek(max(size - _TAIL, 0))
+            tail = file.read()
+            file.truncate(size - len(tail) + tail.rfind(b"\n") + 1 if b"\n" in tail else size)
+    except FileNotFoundError:
+        return
+    finally:
+        lock.release()
 
 
 @contextmanager
@@ -251,8 +273,11 @@ def locked(folder: Path) -> Iterator[None]:
         lock.release()
 
 
-def _refuse(folder: Path, there: Mapping[str, Any], asked: Mapping[str, Any]) -> None:
+def _refuse_others(folder: Path, there: Mapping[str, Any], asked: Mapping[str, Any]) -> None:
+    """Raises ValueError if two settings differ. A flag that one of them does not know is not given there."""
     different = [name for name in {**there, **asked} if there.get(name) != asked.get(name)]
+    if not different:
+        return
     told = ", ".join(
         f"{name} was {_shown(there.get(name))} and is {_shown(asked.get(name))}" for name in different[:3]
     )

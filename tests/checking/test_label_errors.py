@@ -149,9 +149,8 @@ def test_several_labels_and_numbers_have_suspicions():
     assert report.patch[0]["text"].split()[-1] == "30"
     assert report.patch[0]["changes"][0]["new_label"] == ["r"]
     alone = [row | {"label": [label for label in row["label"] if label == "r"]} for row in several]
-    alone[33]["label"] = []  # one label, which texts have or have not
     report = checking.checked(SentimentConfig(model_name_or_path="bilstm"), {"train": alone}, label_errors=True)
-    assert {line["text"].split()[-1] for line in report.patch[:2]} == {"30", "33"}  # both lost their label
+    assert report.patch[0]["text"].split()[-1] == "30"  # one label, which texts have or have not
     assert report.patch[0]["changes"][0]["new_label"] == ["r"]
     same = {"train": [row | {"label": ["r"]} for row in several]}
     with pytest.raises(ValueError, match="every text has the same labels"):

@@ -20,6 +20,8 @@ from finetune.models import LinearChainCrf
 from recipes.export import ExportConfig, export_model
 from recipes.ner import NerConfig, finetune_ner
 from recipes.predict import PredictConfig, predict_stream
+from recipes.sentiment import SentimentConfig, finetune_sentiment
+from recipes.seq2seq import Seq2SeqConfig, train_seq2seq
 
 pytest.importorskip("onnxruntime")
 pytest.importorskip("onnxscript")
@@ -29,7 +31,7 @@ from finetune.export import int8, runner, viterbi
 
 ROOT = Path(__file__).parents[2]
 TAGS = ["O", "B-PER", "I-PER", "B-LOC", "I-LOC"]
-KINDS = ["word", "text", "several", "number", "pair", "question", "crf", "viterbi", "reader"]
+KINDS = ["word", "text", "several", "number", "pair", "question", "crf", "viterbi", "reader", "two texts"]
 LONG = "Ada Lovelace flew to Oslo with Grace Hopper , who had never seen so much snow in one place . "
 TEXTS = ["Ada ran .", LONG * 3, "", "\u200e", "Oslo", "Grace Hopper and Alan met in Vienna on a Sunday", "never"]
 
@@ -49,14 +51,15 @@ def build(kind, checkpoints, folder):
         names, settings = ["number"], {"problem_type": "regression"}
     if kind in ("question", "reader"):
         head, names = "question-answering", []
-    name = {"word": "lstm", "several": "gru", "number": "rnn", "reader": "bilstm"}.get(kind)
+    name = {"word": "lstm", "several": "gru", "number": "rnn", "reader": "bilstm", "two texts": "gru"}.get(kind)
     if name is not None:
         pooling = {"several": "attention", "number": "last"}.get(kind, "max")
         arguments = ModelArguments(model_name_or_path=name, **shape)
         task_head = "crf" if kind == "word" else "linear"
         model, tokenizer = models.load(
-            head, arguments, names, words=words, max_seq_length=32, pooling=pooling, head=task_head
-        )
+            head, arguments, names, words=words, max_seq_length=32, pooling=pooling, head=task_head,
+            pairs=kind == "two texts",
+        )  # fmt: skip
         if kind == "word":
             model.crf.transitions.data.normal_()
     elif kind == "crf":
@@ -93,7 +96,7 @@ def test_a_graph_answers_as_its_model(kind, checkpoints, tmp_path):
     predictor = finetune.load_predictor(tmp_path / "model", **cut)
     exports.write(exports.float32(str(tmp_path / "model"), "main", predictor), tmp_path / "onnx", "card")
     fast = finetune.load_predictor(tmp_path / "onnx", runtime="onnx", **cut)
-    pairs = kind in ("pair", "question", "reader")
+    pairs = kind in ("pair", "question", "reader", "two texts")
     samples = [(text, LONG * (1 + i % 3)) if pairs else text for i, text in enumerate(TEXTS)]
     for some in (samples, samples[:1], []):
         for wanted, found in zip(predictor(some), fast(some), strict=True):
@@ -182,6 +185,40 @@ def test_an_export_gives_the_files_of_its_run_also_without_torch(run, tmp_path):
         (tmp_path / "onnx/export.json").write_text(json.dumps(described | {key: value}))
         with pytest.raises(ValueError, match=r"export.json: no export has written this"):
             finetune.load_predictor(tmp_path / "onnx", runtime="onnx")
+
+
+def test_numbers_are_exported_also_where_the_data_is_not(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    Path("a.csv").write_text("text,label\n" + "".join(f"word {i},{i / 4}\n" for i in range(40)))
+    flags = {"model_name_or_path": "rnn", "hidden_size": 8, "embedding_size": 8, "max_steps": 2, "disable_tqdm": True}
+    files = {"train_file": "a.csv", "validation_file": "a.csv"}
+    finetune_sentiment(SentimentConfig(**flags | files, problem_type="regression", output_dir="run"))
+    (tmp_path / "there").mkdir()
+    (tmp_path / "link").symlink_to("there")  # it stays a link
+    told = export_model(ExportConfig("run", output_dir="link", precision="float32"))
+    assert told["onnx"] == pytest.approx(told["torch"], abs=1e-5)
+    assert sorted(path.name for path in (tmp_path / "there").iterdir()) == [
+        "README.md",
+        "export.json",
+        "model.onnx",
+        "tokenizer.json",
+    ]
+    wanted = finetune.predict("run", TEXTS)
+    for one, other in zip(wanted, finetune.predict("link", TEXTS, runtime="onnx"), strict=True):
+        assert one["predicted"] == pytest.approx(other["predicted"], abs=1e-4)
+    Path("a.csv").unlink()
+    export_model(ExportConfig("run", output_dir="other", precision="float32"))
+    assert "--train_file a.csv: no such file" in capsys.readouterr().out
+    with pytest.raises(ValueError, match="export there, or give"):
+        export_model(ExportConfig("run", output_dir="int8"))
+
+
+def test_text_to_text_is_not_exported(tmp_path):
+    flags = {"model_name_or_path": "rnn2rnn", "hidden_size": 8, "embedding_size": 8, "vocab_size": 300}
+    flags |= {"max_train_samples": 20, "max_eval_samples": 4, "max_steps": 1, "disable_tqdm": True}
+    train_seq2seq(Seq2SeqConfig(**flags, dataset_name="samples", output_dir=str(tmp_path / "run")))
+    with pytest.raises(ValueError, match="a model for translation; only taggers, classifiers and readers"):
+        export_model(ExportConfig(str(tmp_path / "run"), output_dir=str(tmp_path / "onnx")))
 
 
 def test_int8_is_refused_where_it_loses_too_much(run, tmp_path, monkeypatch, capsys):

@@ -569,6 +569,8 @@ GROUPS: dict[str, list[Case]] = {
         Case("a temperature of numbers", f"{DISTIL} --temperature 2",
              "--temperature 2: the teacher gives numbers, which have none",
              {"t": teacher("SequenceClassification", "number", problem="regression")}),
+        Case("teachers without a name", "distil --model_name_or_path bilstm --dataset_name samples --teacher ,",
+             "--teacher ',': give the folder of a fine-tuned model"),
         Case("a share above 1", f"{DISTIL} --distil_alpha 1.5", "--distil_alpha 1.5: must be from 0 to 1", TAGGER),
         Case("no such file of texts without labels", f"{DISTIL} --unlabeled_file a.txt",
              "--unlabeled_file a.txt: no such file", CLASSIFIER),

@@ -4,6 +4,7 @@ import csv
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -23,8 +24,9 @@ from finetune.comparison import processes
 from finetune.trials import claims
 from finetune.trials.study import load_study
 from recipes import ner
+from recipes.compare import RECIPES
 from recipes.ner import NerConfig
-from recipes.search import SearchConfig, parse, search
+from recipes.search import SearchConfig, _checked, parse, search
 from recipes.sentiment import SentimentConfig
 
 TINY = {
@@ -347,7 +349,7 @@ def test_a_range_gives_its_values_and_no_others(given):
         wanted = [given["low"] + i * step for i in range(int((given["high"] - given["low"]) / step + 1e-9) + 1)]
     assert len(seen) == len(wanted)
     assert all(any(value == pytest.approx(other) for other in wanted) for value in seen)
-    assert all(one.holds(value) for value in wanted)
+    assert all(one.holds(value) for value in seen)
     assert not one.holds("nothing of it")
 
 
@@ -364,7 +366,33 @@ def test_the_usual_ranges_leave_out_what_is_given(monkeypatch):
         "per_device_train_batch_size",
     ]
     assert "num_train_epochs" not in parse([*argv, "--max_steps", "10"]).search
+    given = parse([*argv, "--num-train-epochs", "5", "--output-dir", "runs/mine"])
+    assert (given.output_dir, given.config.num_train_epochs) == ("runs/mine", 5)
+    assert "num_train_epochs" not in given.search
+    assert list(_checked(SearchConfig(NerConfig(**TINY)), RECIPES["ner"])[1]) == [
+        "learning_rate",
+        "per_device_train_batch_size",
+    ]
     assert "per_device_train_batch_size" not in parse([*argv, "--tokens_per_batch", "512"]).search
+
+
+def test_half_a_line_at_the_end_of_the_journal_is_left_out(whole, tmp_path):
+    folder = shutil.copytree(whole.output_dir, tmp_path / "search")
+    journal = folder / "search.journal"
+    before = journal.read_bytes()
+    journal.write_bytes(before + before.splitlines()[-1][:20])
+    assert len(load_study(folder, minimize=True).trials) == 6
+    assert journal.read_bytes() == before
+
+
+def test_repeated_trials_take_no_place_of_the_combinations(tmp_path):
+    """Three of four combinations at first, as random trials; then all of them, each once."""
+    ranges = {"per_device_train_batch_size": [8, 16], "learning_rate": [1e-3, 1e-2]}
+    config = SearchConfig(NerConfig(**TINY | {"max_steps": 1}), ranges, 3, str(tmp_path / "search"))
+    search(config)
+    found = search(replace(config, trials=20))
+    values = [tuple(row["values"].values()) for row in found.trials if not row["reason"]]
+    assert len(values) == len(set(values)) == 4
 
 
 def begun(out: Path) -> list[int]:
