@@ -92,7 +92,8 @@ def numbers_by_split(samples: Samples) -> Section:
         quantiles = np.quantile(numbers, [0, 0.25, 0.5, 0.75, 1])
         rows.append([split, len(numbers), *(round(float(x), 4) for x in (numbers.mean(), numbers.std(), *quantiles))])
     columns = ["split", "texts", "mean", "deviation", "least", "quarter", "half", "three quarters", "greatest"]
-    return Section("labels", "Numbers by split", "", columns, rows)
+    says = f"From {rows[0][4]:g} to {rows[0][8]:g} in {rows[0][0]}, {rows[0][2]:g} on average."
+    return Section("labels", "Numbers by split", says, columns, rows)
 
 
 def lengths(samples: Samples) -> Section:

@@ -6,7 +6,7 @@ NFKC). Two different texts are nearly equal if one of these is true:
 - Their sets of character 5-grams have a Jaccard similarity of at least `similarity`: the number of 5-grams in both,
   divided by the number in any of them. MinHash (Broder, 1997) and bands of it (Leskovec et al., Mining of Massive
   Datasets, chapter 3) propose pairs; each pair is then counted exactly. A pair at the threshold itself is proposed
-  with a probability of at least 99 %, a more similar pair with a higher one.
+  with a probability of at least 99 % (from a similarity of 0.04 on), a more similar pair with a higher one.
 - Both have at least `SHORTEST` words, and one word is replaced, added or removed. This part is exact: each text is
   hashed without one of its words, for each of its words.
 

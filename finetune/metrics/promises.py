@@ -55,7 +55,8 @@ class Thresholds:
 
 
 def thresholds(scores: np.ndarray, right: np.ndarray, groups: np.ndarray | None = None) -> Thresholds:
-    """The thresholds to test. They depend on the scores, and not on which answers are right.
+    """The thresholds to test. They themselves depend on the scores, and not on which answers
+    are right; what stands beside them depends on both.
 
     Args:
         scores: (N,).

@@ -75,9 +75,12 @@ def by_error(
                 for name, run in first.items()
             },
         }
-        size += len(json.dumps(sample, ensure_ascii=False))
-        if size > most:
-            break
+        length = len(json.dumps(sample, ensure_ascii=False))
+        if size + length > most:
+            if found:
+                break
+            continue  # a sample that alone is too long must not hide the others
+        size += length
         found.append(sample)
     return found
 

@@ -4,7 +4,7 @@ The journal is a file that several processes and machines append to. A lock file
 file systems. Under this lock a process takes a trial: one whose process died, or a new one.
 
 The values of a trial depend on the seed, its number and what the other trials have shown so far. So one process alone
-always tries the same values, and two processes at once do not propose the same.
+always tries the same values, and two processes at once seldom propose the same.
 """
 
 import json
