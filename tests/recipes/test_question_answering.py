@@ -195,5 +195,5 @@ def test_a_threshold_that_a_flag_gives_is_not_tuned(files, tmp_path):
     assert json.loads((tmp_path / "run/config.json").read_text())["null_score_diff_threshold"] == 1e6
 
     (tmp_path / "run/gold_test.jsonl").unlink()  # a run of an older version has none
-    with pytest.raises(ValueError, match=r"no gold_test\.jsonl, because an older version did not write it"):
+    with pytest.raises(ValueError, match=r"no gold_test\.jsonl: a run of another task, or of an older version"):
         read_run(own, "test", questions)
