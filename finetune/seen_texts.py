@@ -40,12 +40,9 @@ def told_of_seen_texts(model: str, splits: Mapping[str, Any], task: Any) -> str 
         if split in splits:
             samples = _parts(splits[split], task)
             found = sum(not seen.isdisjoint(parts) for parts in samples)
-            several = any(len(parts) > 1 for parts in samples)
-            what = (
-                f"texts of {found:,} of the {len(samples):,} samples"
-                if several
-                else (f"{found:,} of the {len(samples):,} texts")
-            )
+            what = f"{found:,} of the {len(samples):,} texts"
+            if any(len(parts) > 1 for parts in samples):
+                what = f"texts of {found:,} of the {len(samples):,} samples"
             counts.append(f"{what} of the {split} split")
     return f"{about}; in it are {' and '.join(counts)}" if counts else about
 

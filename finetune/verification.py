@@ -106,11 +106,11 @@ def read(folder: Path) -> Report:
     for key in reporting.shown_scores(said):
         _check_kind(folder / "all_results.json", key, said[key], (int, float))
     config = _json(folder, "config.json")
-    for key, kind in _SETTINGS.items():
-        if config is not None and config.get(key) is not None:
-            _check_kind(folder / "config.json", key, config[key], kind)
     if config is None:
         return Report(folder, said, {}, [], notes=["there is no model in this folder"])
+    for key, kind in _SETTINGS.items():
+        if config.get(key) is not None:
+            _check_kind(folder / "config.json", key, config[key], kind)
     names = config.get("id2label") or {}
     settings = saved_settings.DEFAULTS | {key: value for key, value in config.items() if value is not None}
     try:

@@ -60,7 +60,8 @@ def by_error(
         sure = {name: run.scores[at] if by_confidence else math.nan for name, run in first.items()}
         weight = sum(wrong[name] * (1.0 if math.isnan(sure[name]) else sure[name]) for name in first)
         order.append((-weight, at, wrong, sure))
-    found, size = [], 0
+    found: list[dict[str, Any]] = []
+    size = 0
     for _, at, wrong, sure in sorted(order, key=lambda one: one[:2]):
         right = some.gold[at]
         sample = {
