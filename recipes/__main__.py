@@ -56,6 +56,11 @@ def main(argv: Sequence[str] | None = None) -> None:
         importlib.import_module(f"recipes.{COMMANDS[words[0]][0]}").main(words[1:])
 
 
+def module_of(word: str) -> str:
+    """The recipe of a command: `question_answering` of `qa`. Any other word is returned as it is."""
+    return COMMANDS.get(word, (word, ""))[0]
+
+
 def _help() -> str:
     commands = "\n".join(f"  {name:15s}{what}" for name, (_, what) in COMMANDS.items())
     folder = Path(__file__).parent / "configs"

@@ -27,6 +27,7 @@ from finetune import cli, reporting
 from finetune.files import printable
 from finetune.from_python import names_of_python
 from recipes import ner, question_answering, sentiment, seq2seq
+from recipes.__main__ import module_of
 
 # task -> the class of its recipe's flags, and what trains a network for --label_errors, if that is possible
 RECIPES: dict[str, tuple[Any, Callable[..., Any] | None]] = {
@@ -106,7 +107,8 @@ def options() -> argparse.ArgumentParser:
         allow_abbrev=False,
     )
     add = parser.add_argument
-    add("--task", choices=list(RECIPES), help="The recipe whose data it is [found from the name of the files].")
+    own = "The recipe whose data it is [found from the name of the files]."
+    add("--task", type=module_of, choices=list(RECIPES), help=own)
     add("--output_dir", default="runs/check", help="The folder for data_check.json, data_check.html, patch.jsonl.")
     add("--run", help="A run's folder: the test score without the samples that training has, too.")
     add("--similarity", type=float, default=0.7, help="The least Jaccard similarity of nearly equal texts [0.7].")

@@ -36,6 +36,7 @@ from finetune.comparison.missing import train_missing
 from finetune.comparison.runs import RunName
 from finetune.from_python import names_of_python
 from recipes import language_model, ner, question_answering, sentiment, seq2seq, simple_baselines
+from recipes.__main__ import module_of
 
 
 @dataclass(frozen=True)
@@ -296,7 +297,7 @@ def options() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
-    parser.add_argument("--task", choices=list(RECIPES), help="The recipe that trains the models.")
+    parser.add_argument("--task", type=module_of, choices=list(RECIPES), help="The recipe that trains the models.")
     parser.add_argument(
         "--models",
         default="",

@@ -29,7 +29,7 @@ from finetune.comparison.finished import DATA_FLAGS, IDLE_FLAGS, digest_of
 from finetune.files import printable
 from finetune.from_python import names_of_python
 from finetune.spelling import did_you_mean
-from recipes.__main__ import COMMANDS
+from recipes.__main__ import COMMANDS, module_of
 from recipes.compare import RECIPES, Recipe, recipe_of
 
 # Flags that a search cannot try values for: they change what is measured, or nothing that is measured.
@@ -247,7 +247,7 @@ def options() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
-    parser.add_argument("--task", choices=list(RECIPES), help="The recipe that trains the models.")
+    parser.add_argument("--task", type=module_of, choices=list(RECIPES), help="The recipe that trains the models.")
     parser.add_argument(
         "--trials", type=int, default=20, help="The number of trials, also of other processes and earlier commands."
     )

@@ -148,10 +148,8 @@ def _tell(sender: Any, recipe: Callable[[Any], Any], config: Any, output: Any = 
         sys.stdout = sys.stderr = open(1, "w", buffering=1, encoding="utf-8", closefd=False)  # noqa: SIM115
     try:
         sender.send(_call(recipe, config))
-    except KeyboardInterrupt as stopped:  # a sentence is enough; multiprocessing would print a traceback
-        print(stopped, file=sys.stderr, flush=True)
-        sys.stdout.flush()
-        os._exit(130)
+    except KeyboardInterrupt:  # the training has said where it stopped; multiprocessing would print a traceback
+        raise SystemExit(130) from None
 
 
 def _end_with_parent() -> None:

@@ -16,7 +16,7 @@ from .model_card import told_length as told_length
 from .model_card import told_scores as told_scores
 from .model_card import told_settings as told_settings
 from .model_card import write_model_card as write_model_card
-from .plots import save_png as save_png
+from .plots import png as png
 from .runs_plot import training_curves as training_curves
 from .tables import aligned as aligned
 from .tables import results_table as results_table

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from finetune.files import remove, write_text
+from finetune.files import remove, write_bytes, write_text
 from finetune.reporting import comparison_words as words
 from finetune.reporting import sample_pages, table_files
 from finetune.reporting.tables import aligned
@@ -110,7 +110,7 @@ def _write_tables(folder: Path, report: Mapping[str, Any]) -> dict[str, dict[str
 
 def _draw(folder: Path, report: Mapping[str, Any]) -> tuple[dict[str, str], dict[str, str]]:
     """Writes the plots. Returns (name -> SVG) of the plots, and (name -> reason) of the plots that failed."""
-    from finetune.reporting.plots import comparison_plots, inline_svg, save_png
+    from finetune.reporting.plots import comparison_plots, inline_svg, png
 
     drawn, failed = {}, {}
     if folder.is_symlink():
@@ -119,7 +119,7 @@ def _draw(folder: Path, report: Mapping[str, Any]) -> tuple[dict[str, str], dict
         try:
             folder.mkdir(exist_ok=True)
             figure = draw()
-            save_png(figure, folder / f"{name}.png")
+            write_bytes(folder / f"{name}.png", png(figure))
             drawn[name] = inline_svg(figure, name)
         except Exception as error:  # any error: the numbers are more important than a picture
             failed[name] = " ".join(f"{type(error).__name__}: {error}".split())

@@ -10,15 +10,12 @@ import io
 import re
 from collections.abc import Callable, Mapping
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from matplotlib import rc_context
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, NullLocator
-
-from finetune.files import remove
 
 _INK = "#123456"  # is replaced by the text colour of the page, which may be light or dark
 # The colours of Okabe and Ito, which colour-blind readers can tell apart. Here the text colour stands for their
@@ -89,15 +86,11 @@ def _without_formulas(value: Any) -> Any:
     return [_without_formulas(item) for item in value] if isinstance(value, (list, tuple)) else value
 
 
-def save_png(figure: Figure, path: Path) -> None:
-    """Writes a PNG on white, whole or not at all. If `path` is a link, the link is replaced, not its target."""
-    beside = path.with_name(f".{path.name}.writing")
-    remove(beside)
-    try:
-        figure.savefig(beside, format="png", dpi=110, facecolor="white", metadata={"Software": None})
-        beside.replace(path)
-    finally:
-        beside.unlink(missing_ok=True)
+def png(figure: Figure) -> bytes:
+    """A PNG of the figure, on white. The same figure always gives the same bytes."""
+    content = io.BytesIO()
+    figure.savefig(content, format="png", dpi=110, facecolor="white", metadata={"Software": None})
+    return content.getvalue()
 
 
 def inline_svg(figure: Figure, name: str) -> str:

@@ -12,7 +12,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from finetune import reporting, training
 from finetune.config_files import to_yaml
-from finetune.files import write_text
+from finetune.files import write_bytes, write_text
 from finetune.trials.study import Search, locked
 
 _STATES = {
@@ -58,20 +58,33 @@ def write_results(search: Search, config: Any, metric: str, command: str) -> Non
     scales = {
         name: "choices" if own.choices else "log" if own.log else "linear" for name, own in search.ranges.items()
     }
-    with locked(folder):  # another process of the search may write them, too
-        rows, best = tell_results(search, metric), search.best()
-        if best is not None:
-            own = replace(config, **best.params, output_dir=str(folder / "best"))
-            values = ", ".join(f"{name} {shown(value)}" for name, value in best.params.items())
-            head = (
-                f"# The best of {_counted(rows)}: trial {best.number}, eval {metric} {best.values[0]:.4f}\n"
-                f"# with {values}.\n# {command} --config {folder / 'best.yaml'}\n"
-            )
-            write_text(folder / "best.yaml", head + to_yaml(own))
-        write_text(folder / "trials.csv", _csv(rows, metric, names))
-        write_text(folder / "trials.md", _page(rows, metric, names))
+    rows = tell_results(search, metric)
+    while True:
+        # Drawing takes seconds. optuna takes a lock away from a process that holds it for 30 seconds.
         figure = reporting.trials_figure(rows, metric, scales, training.is_better_lower(metric))
-        reporting.save_png(figure, folder / "trials.png")
+        plot = reporting.png(figure)
+        with locked(folder):  # another process of the search may write the files, too
+            drawn, rows = rows, tell_results(search, metric)
+            if drawn == rows:
+                best = search.best()
+                if best is not None:
+                    write_text(folder / "best.yaml", _best_flags(search, best, rows, config, metric, command))
+                write_text(folder / "trials.csv", _csv(rows, metric, names))
+                write_text(folder / "trials.md", _page(rows, metric, names))
+                write_bytes(folder / "trials.png", plot)
+                return
+
+
+def _best_flags(
+    search: Search, best: FrozenTrial, rows: Sequence[dict[str, Any]], config: Any, metric: str, command: str
+) -> str:
+    """The text of `best.yaml`."""
+    own = replace(config, **best.params, output_dir=str(search.folder / "best"))
+    values = ", ".join(f"{name} {shown(value)}" for name, value in best.params.items())
+    return (
+        f"# The best of {_counted(rows)}: trial {best.number}, eval {metric} {best.values[0]:.4f}\n"
+        f"# with {values}.\n# {command} --config {search.folder / 'best.yaml'}\n{to_yaml(own)}"
+    )
 
 
 def trials_table(rows: Sequence[dict[str, Any]], metric: str, names: Sequence[str]) -> str:

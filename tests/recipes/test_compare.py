@@ -23,6 +23,7 @@ from recipes import compare as recipe
 from recipes.compare import CompareConfig, compare, parse
 from recipes.ner import NerConfig
 from recipes.sentiment import SentimentConfig
+from recipes.seq2seq import Seq2SeqConfig
 
 TINY = {
     "dataset_name": "samples",
@@ -335,6 +336,11 @@ def test_what_cannot_be_compared_is_refused(tmp_path):
         ValueError, match=r"^max_train_samples is None for one model and 9 for another; compare on one"
     ):
         compare(CompareConfig({"x": own, "y": replace(own, max_train_samples=9)}, (0,), str(tmp_path)))
+    translations = Seq2SeqConfig(dataset_name="samples")
+    with pytest.raises(ValueError, match=r"^bleu_tokenize is 13a for one model and zh for another; compare by one"):
+        compare(
+            CompareConfig({"x": translations, "y": replace(translations, bleu_tokenize="zh")}, (0,), str(tmp_path))
+        )
     with pytest.raises(
         ValueError, match=r"every run failed; the first one said: ValueError: .*nothing: no such folder"
     ):

@@ -2,6 +2,8 @@
 
 import hashlib
 import json
+import os
+import platform
 import random
 import shutil
 from dataclasses import replace
@@ -263,6 +265,13 @@ def test_outputs_are_kept_and_recomputed_if_anything_changed(texts, classifiers,
     assert len(kept(cache)) == 3
     said, _ = run("folder", teacher_cache=str(tmp_path / "mine"))
     assert f"kept in {tmp_path / 'mine'}" in said
+    (finished,) = kept(tmp_path / "mine")
+    (tmp_path / "mine" / finished / "about.json").unlink()
+    left = tmp_path / "mine" / f".{finished}.{platform.node()}.{os.getpid()}.writing"
+    left.mkdir()  # a process with this number was killed here
+    (left / "outputs.npy").write_bytes(b"half")
+    assert "64 outputs computed" in run("left", teacher_cache=str(tmp_path / "mine"))[0]
+    assert not left.exists()
     assert not list(cache.glob(".*")), "nothing half-written is left"
 
 

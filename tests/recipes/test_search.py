@@ -296,6 +296,55 @@ def test_a_trial_whose_process_dies_again_and_again_fails(tmp_path):
     assert found.next_trial() is None
 
 
+def test_a_trial_that_came_further_before_its_process_died_may_go_on(tmp_path):
+    """The newest checkpoint says how far it came; checkpoint-10 is newer than checkpoint-9."""
+    found = trials.open_search(
+        *(tmp_path / "search", trials.ranges_of(RANGES), {}, {}),
+        seed=0, most=1, minimize=True, check=lambda: None,
+    )  # fmt: skip
+    found.next_trial()
+    for step in (7, 8, 9, 10, 11):
+        (found.folder_of(0) / f"checkpoint-{step}").mkdir(parents=True)
+        claims.release(found.claim_of(0))
+        assert found.next_trial().number == 0
+        assert found.trials()[0].user_attrs["died"] == {"place": [0, step], "times": 1}
+
+
+def test_a_model_that_becomes_the_best_while_others_are_removed_stays(tmp_path):
+    """Another process ends its trial, the best one, after this process has read the journal."""
+
+    class Beside(trials.Search):
+        def trials(self):
+            read = super().trials()
+            if not self.state_of(later).state.is_finished():
+                self.study.tell(later, 0.1)
+            return read
+
+    own = trials.open_search(
+        *(tmp_path / "search", trials.ranges_of(RANGES), {}, {}),
+        seed=0, most=3, minimize=True, check=lambda: None,
+    )  # fmt: skip
+    first, second, later = (own.next_trial() for _ in range(3))
+    own.study.tell(first, 0.5)
+    own.study.tell(second, 0.3)
+    for trial in (first, second, later):
+        own.folder_of(trial.number).mkdir(parents=True)
+        (own.folder_of(trial.number) / "model.safetensors").write_bytes(b"weights")
+    Beside(own.folder, own.study, own.ranges, 0, 3).slim()
+    left = sorted(path.parent.name for path in own.folder.glob("trials/*/model.safetensors"))
+    assert left == ["001", "002"]
+    own.slim()
+    assert [path.parent.name for path in own.folder.glob("trials/*/model.safetensors")] == ["002"]
+
+
+def test_only_the_final_training_uploads_a_model(tmp_path):
+    """The trials do not upload: this machine has no account, and they end well. The flags of the best one do."""
+    config = SearchConfig(NerConfig(**TINY, max_steps=1, push_to_hub=True), RANGES, 1, str(tmp_path / "search"))
+    found = search(config)
+    assert found.config.push_to_hub
+    assert yaml.safe_load((tmp_path / "search/best.yaml").read_text())["push_to_hub"] is True
+
+
 def test_a_claim_holds_as_long_as_its_process_lives(tmp_path, processes_to_end):
     file = tmp_path / "claim"
     code = "from finetune.trials import claims; from pathlib import Path; "
@@ -406,6 +455,31 @@ def wait_for(condition, process, seconds=400):
         assert process.poll() is None
         time.sleep(0.1)
     raise AssertionError("it did not come to that point")
+
+
+def test_ctrl_c_is_told_once_and_the_trial_is_given_back(tmp_path, processes_to_end):
+    folder = tmp_path / "search"
+    command = [
+        sys.executable,
+        "recipes/search.py",
+        "--task=ner",
+        *(f"--{name}={value}" for name, value in TINY.items()),
+    ]
+    command += ["--num_train_epochs=500", "--trials=2", f"--output_dir={folder}"]
+    with (tmp_path / "out").open("w") as out:
+        process = subprocess.Popen(
+            command, stdout=out, stderr=subprocess.STDOUT, cwd=ROOT, env=os.environ, start_new_session=True
+        )
+    processes_to_end.append(process)
+    wait_for(lambda: (folder / "trials/000/history.jsonl").exists(), process)
+    os.killpg(process.pid, signal.SIGINT)  # as a terminal does: the trial has a process of its own
+    assert process.wait(60) == 130
+    said = (tmp_path / "out").read_text()
+    assert said.count("Ctrl-C: stopped after step") == 1
+    assert said.rstrip().endswith("trial 0 is given back; the same command goes on with it")
+    assert len(load_study(folder, minimize=True).trials) == 1
+    (running,) = load_study(folder, minimize=True).trials
+    assert running.state == TrialState.RUNNING
 
 
 @pytest.mark.slow

@@ -30,7 +30,7 @@ def started(tmp_path):
     program("srun", 'while [[ $1 == --* ]]; do shift; done\nexec "$@"')
     program("scontrol", 'for i in 7 8; do echo "node$i of $3"; done')
     for name in ("python", "accelerate"):
-        program(name, 'printf "%q " "$@"')
+        program(name, 'printf "%q " "$@"\necho "${SRUN_CPUS_PER_TASK:-}" > cpus')
 
     def start(file, *words, **variables):
         environment = {"PATH": f"{tmp_path}:{os.environ['PATH']}", **variables}
@@ -65,22 +65,35 @@ def test_every_node_joins_the_same_training(started):
         SLURM_NODEID="0",
     )
     asked = launch_command_parser().parse_args(alone[1:])
-    assert (asked.num_processes, asked.mixed_precision) == (1, "no")
+    assert (asked.num_processes, asked.mixed_precision, asked.multi_gpu) == (1, "no", False)
 
 
 def test_the_tasks_of_an_array_share_the_runs_of_a_comparison(started):
     words = ["--task", "ner", "--models", "rnn,lstm", "--dataset_name", "samples"]
     parts = []
-    for task in ("4", "5", "6"):
+    for task in ("4", "6", "8"):
         module, *rest = started(
             *("compare.sbatch", *words),
             SLURM_ARRAY_TASK_ID=task, SLURM_ARRAY_TASK_MIN="4", SLURM_ARRAY_TASK_COUNT="3",
+            SLURM_ARRAY_TASK_STEP="2",
         )[1:]  # fmt: skip
         assert module == "recipes"
         assert rest[0] == "compare"
         parts.append(compare.parse(rest[1:]).part)
     assert parts == [(1, 3), (2, 3), (3, 3)]
     assert compare.parse(started("compare.sbatch", *words)[3:]).part is None
+    alone = started(
+        "compare.sbatch", *words, SLURM_ARRAY_TASK_ID="2", SLURM_ARRAY_TASK_MIN="2", SLURM_ARRAY_TASK_COUNT="1"
+    )
+    assert compare.parse(alone[3:]).part == (1, 1)
+
+
+@pytest.mark.parametrize("file", ["training.sbatch", "compare.sbatch", "search.sbatch"])
+def test_each_step_has_the_processors_of_its_job(file, started, tmp_path):
+    variables = {"SLURM_JOB_NODELIST": "n", "SLURM_JOB_ID": "1", "SLURM_JOB_NUM_NODES": "1", "SLURM_NODEID": "0"}
+    for asked in ({}, {"SLURM_CPUS_PER_TASK": "8"}):
+        started(file, "ner", "--dataset_name", "samples", **variables, **asked)
+        assert (tmp_path / "cpus").read_text().strip() == asked.get("SLURM_CPUS_PER_TASK", "")
 
 
 def test_a_task_of_a_search_is_the_command_itself(started):

@@ -252,6 +252,24 @@ def test_a_changed_setting_of_the_model_is_found(kind, key, value, copy):
         assert any("otherwise sure of its answers" in line for line in report.problems)
 
 
+@pytest.mark.parametrize(
+    ("name", "key", "value", "told"),
+    [
+        ("all_results.json", "eval_accuracy", "0.3", "eval_accuracy is '0.3'; it must be a number"),
+        ("all_results.json", "test_accuracy", True, "test_accuracy is True; it must be a number"),
+        ("config.json", "score_temperature", [1.0], "score_temperature is [1.0]; it must be a number"),
+        ("config.json", "promises", [], "promises is []; it must be an object"),
+    ],
+)
+def test_an_edited_value_of_another_type_is_told_with_its_file(name, key, value, told, copy):
+    folder = copy("one")
+    there = json.loads((folder / name).read_text())
+    (folder / name).write_text(json.dumps(there | {key: value}))
+    with pytest.raises(SystemExit) as ended:
+        verify.main(["--model_name_or_path", str(folder)])
+    assert ended.value.code == f"error: {folder / name}: {told}"
+
+
 def test_rows_from_python_are_verified_if_they_are_given(tmp_path):
     rows = [{"text": " ".join(NAMES[i % 5 :]), "label": ("yes", "no")[i % 2]} for i in range(30)]
     data = {"train": rows, "test": rows[:9]}

@@ -285,6 +285,19 @@ def test_a_full_queue_refuses_and_says_when_to_come_back(tagger):
         assert [answer.result()[0] for answer in (first, second)] == [200, 200]
 
 
+def test_too_many_open_requests_are_refused_with_their_number(tagger):
+    limits = app.Limits(queue=2, texts=1)
+    with blocked(tagger) as (model, go, begun), served(model, limits) as port, ThreadPoolExecutor(2) as clients:
+        first = clients.submit(post, port, ["Ada"])  # the model has it, so one text waits, and two requests are open
+        assert begun.wait(60)
+        second = clients.submit(post, port, ["flew"])
+        until(lambda: waiting(port) == 1)
+        status, _, content = post(port, ["Oslo"])
+        assert (status, content) == (503, {"error": "2 requests are open already; try again in 1 s"})
+        go.set()
+        assert [answer.result()[0] for answer in (first, second)] == [200, 200]
+
+
 def test_a_request_that_takes_too_long_is_given_up(tagger):
     limits = app.Limits(seconds=0.3)
     with blocked(tagger) as (model, go, begun), served(model, limits) as port, ThreadPoolExecutor(1) as client:
