@@ -148,6 +148,9 @@ def _given(rows: Any, name: str) -> datasets.Dataset:
             return datasets.Dataset.from_list(list(rows))
     except (pa.ArrowException, AttributeError, TypeError) as error:  # columns of different lengths or mixed types
         raise ValueError(f"{name}: not read as a table: {_reason(error)}") from error
+    except UnicodeEncodeError as error:
+        problem = "half of a character (a surrogate), which no file can hold"
+        raise ValueError(f"{name}: the text {error.object!a:.80} has {problem}") from error
     raise ValueError(
         f"{name} is {type(rows).__name__}; give a datasets.Dataset, a frame of pandas or polars, or a list with a "
         "dict for each row"

@@ -80,6 +80,11 @@ def test_messages_name_what_was_given_from_python(tmp_path):
             [{"tokens": ["a"], "ner_tags": ["O"]}, {"tokens": 3, "ner_tags": ["O"]}],
             r"^data\['train'\]: not read as",
         ),
+        (
+            {},
+            [*SENTENCES, {"tokens": ["Ada\ud83d"], "ner_tags": ["O"]}],
+            r"^data\['train'\]: the text 'Ada\\ud83d' has half of a character \(a surrogate\)",
+        ),
         ({}, [*SENTENCES, {"tokens": ["Ada"]}], r"^the data set, row 21: column 'ner_tags' is not a list of strings"),
     ):
         with pytest.raises(ValueError, match=message):
