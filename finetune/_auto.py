@@ -4,6 +4,7 @@ Registering at once would import torch and transformers (1.5 s) in every program
 `import finetune`, so the work waits for the modules that hold the tables.
 """
 
+import sys
 from types import ModuleType
 
 import wrapt
@@ -11,6 +12,7 @@ import wrapt
 MODELING = "transformers.models.auto.modeling_auto"
 TOKENIZATION = "transformers.models.auto.tokenization_auto"
 CONFIGURATION = "transformers.models.auto.configuration_auto"
+ENCODER_DECODER = "transformers.models.encoder_decoder.modeling_encoder_decoder"
 
 
 def register_when_imported() -> None:
@@ -21,6 +23,7 @@ def register_when_imported() -> None:
     wrapt.when_imported(CONFIGURATION)(_register_configs)
     wrapt.when_imported(MODELING)(_register_models)
     wrapt.when_imported(TOKENIZATION)(_register_tokenizer)
+    wrapt.when_imported(ENCODER_DECODER)(_register_shared)
 
 
 def _register_configs(auto: ModuleType) -> None:
@@ -36,8 +39,6 @@ def _register_configs(auto: ModuleType) -> None:
 
 
 def _register_models(auto: ModuleType) -> None:
-    from transformers.models.auto.configuration_auto import AutoConfig
-
     # Its import may be what imports the Auto module, for `generate()`. So it registers its model itself, at its end.
     import finetune.models.recurrent_language_model  # noqa: F401
     from finetune.models.configuration import (
@@ -55,10 +56,11 @@ def _register_models(auto: ModuleType) -> None:
         RecurrentModel,
     )
     from finetune.models.seq2seq_transformer import TransformerForSeq2Seq
-    from finetune.models.shared_weights import SharedEncoderDecoderConfig, SharedEncoderDecoderModel
 
-    # Its base class needs the models, so it comes with them.
-    AutoConfig.register(SharedEncoderDecoderConfig.model_type, SharedEncoderDecoderConfig, exist_ok=True)
+    # Its base class needs the models. If the base class is half imported now, it comes when that is done.
+    base = sys.modules.get(ENCODER_DECODER)
+    if base is None or hasattr(base, "EncoderDecoderModel"):
+        _register_shared(base)
     auto.AutoModel.register(RecurrentConfig, RecurrentModel, exist_ok=True)
     auto.AutoModelForTokenClassification.register(RecurrentConfig, RecurrentForTokenClassification, exist_ok=True)
     auto.AutoModelForTokenClassification.register(EncoderCrfConfig, EncoderCrfForTokenClassification, exist_ok=True)
@@ -68,7 +70,10 @@ def _register_models(auto: ModuleType) -> None:
     auto.AutoModelForQuestionAnswering.register(RecurrentConfig, RecurrentForQuestionAnswering, exist_ok=True)
     auto.AutoModelForSeq2SeqLM.register(RecurrentSeq2SeqConfig, RecurrentForSeq2Seq, exist_ok=True)
     auto.AutoModelForSeq2SeqLM.register(TransformerSeq2SeqConfig, TransformerForSeq2Seq, exist_ok=True)
-    auto.AutoModelForSeq2SeqLM.register(SharedEncoderDecoderConfig, SharedEncoderDecoderModel, exist_ok=True)
+
+
+def _register_shared(base: ModuleType | None) -> None:
+    import finetune.models.shared_weights  # noqa: F401  # registers its model itself, at its end
 
 
 def _register_tokenizer(auto: ModuleType) -> None:

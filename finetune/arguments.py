@@ -189,10 +189,12 @@ class PredictionArguments:
         "auto", "What offsets of spans count. auto: code points; files that seem to count something else are refused."
     )
     text_column_name: str | None = flag(
-        None, "CSV, TSV: column of the texts, or of the questions [as in training, or the only one with texts]."
+        None,
+        "CSV, TSV, JSON Lines: column of the texts, or of the questions [as in training, or the only one with "
+        "texts].",
     )
     text_pair_column_name: str | None = flag(
-        None, "CSV, TSV: column of the second texts, or of the passages [as in training]."
+        None, "CSV, TSV, JSON Lines: column of the second texts, or of the passages [as in training]."
     )
     column_names: str | None = flag(
         None, "CSV, TSV: comma-separated names of the columns, for a file without a header line."
@@ -315,7 +317,8 @@ class TrainingArguments:
     )
     num_train_epochs: float | None = flag(
         None,
-        "Number of epochs [3 for a checkpoint, 20 for a baseline; in pretraining 3, or 10 for a new model].",
+        "Number of epochs [3 for a checkpoint; 20 for a baseline or a new encoder-decoder; 10 for a new language "
+        "model and for pretraining from scratch].",
     )
     max_steps: int = flag(-1, "Number of optimizer steps. A positive number replaces num_train_epochs.")
     per_device_train_batch_size: int = flag(16, "Number of rows in a micro-batch of each process.")
@@ -345,9 +348,10 @@ class TrainingArguments:
     )
     learning_rate: float | None = flag(
         None,
-        "Peak learning rate [for a checkpoint as its width asks: 5e-5 for 768 hidden units, more for fewer "
-        "(docs/practices.md); ten times that with --lora_r; 2e-3 for a baseline; in pretraining 1e-4, or 5e-4 for a "
-        "new model].",
+        "Peak learning rate [for a checkpoint that labels or answers questions, as its width asks: 5e-5 for 768 "
+        "hidden units, more for fewer (docs/practices.md); ten times that with --lora_r; 2e-3 for a baseline. "
+        "Text to text and language models: 5e-5 for a checkpoint, 1e-3 for a new encoder-decoder or transformer, "
+        "2e-3 for a recurrent language model. Pretraining: 1e-4, or 5e-4 for a new model].",
     )
     head_learning_rate: float | None = flag(None, "Peak learning rate of the head [learning_rate].")
     layerwise_lr_decay: float = flag(1.0, "Learning rate of a layer, as a multiple of the rate of the layer above.")
@@ -384,7 +388,8 @@ class TrainingArguments:
     ] = flag("linear", "The schedule of the learning rate, as in transformers.get_scheduler.")
     warmup_steps: float | None = flag(
         None,
-        "Number of warm-up steps; a number below 1 is a share of all steps [0.1 for a checkpoint, else 0].",
+        "Number of warm-up steps; a number below 1 is a share of all steps [0.1 for a checkpoint that labels or "
+        "answers questions, else 0].",
     )
     seed: int = flag(42, "The seed of all random numbers.")
     full_determinism: bool = flag(

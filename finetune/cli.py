@@ -15,6 +15,7 @@ import sys
 import time
 import warnings
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -60,7 +61,8 @@ def parse(config_class: type[Config], argv: Sequence[str] | None = None) -> Conf
     if files:
         folder = Path(str(sys.modules[config_class.__module__].__file__)).with_name("configs")
         try:
-            words = [word for name in files for word in yaml_to_argv(config_file(name, folder), known)] + words
+            check = partial(_check_value, parser)
+            words = [word for name in files for word in yaml_to_argv(config_file(name, folder), known, check)] + words
         except ValueError as error:
             parser.error(printable(str(error)))
     namespace, unknown = parser.parse_known_args(words)
@@ -77,6 +79,17 @@ def parse(config_class: type[Config], argv: Sequence[str] | None = None) -> Conf
     values = vars(namespace)
     values.pop("config")
     return config_class(**values)
+
+
+def _check_value(parser: argparse.ArgumentParser, word: str) -> None:
+    """Raises ValueError if the value of a `--flag=value` is not one of this flag."""
+    before, parser.exit_on_error = parser.exit_on_error, False
+    try:
+        parser.parse_known_args([word])
+    except argparse.ArgumentError as error:
+        raise ValueError(error.message) from error
+    finally:
+        parser.exit_on_error = before
 
 
 def parser_of(config_class: type) -> argparse.ArgumentParser:
@@ -191,7 +204,8 @@ def run(recipe: Callable[[Any], Any], config: Any) -> Any:
     except (ValueError, FloatingPointError, MemoryError) as error:
         _let_the_first_process_speak()
         raise SystemExit(printable(f"error: {error}")) from error
-    except BrokenPipeError:  # the program that reads the output has ended; recipes/predict.py then ends quietly
+    except BrokenPipeError:
+        leave_if_nobody_reads()
         raise
     except OSError as error:  # a full disk, no permission, no connection
         place = error.filename
@@ -206,6 +220,18 @@ def run(recipe: Callable[[Any], Any], config: Any) -> Any:
         raise SystemExit(printable(sentence)) from error
     except KeyboardInterrupt as interrupt:
         raise SystemExit(130) from interrupt
+
+
+def leave_if_nobody_reads() -> None:
+    """Ends this program with status 1 and without a word if the program that reads its output has ended.
+
+    To be called after a BrokenPipeError, which may also come from another pipe.
+    """
+    try:
+        sys.stdout.flush()  # what could not be written is still there
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        raise SystemExit(1) from None
 
 
 def _clean(record: logging.LogRecord) -> bool:

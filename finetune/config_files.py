@@ -1,6 +1,7 @@
 """YAML files of flags: the configs of the recipes, and the run.yaml of a run."""
 
 import dataclasses
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -30,14 +31,17 @@ def config_file(name: str, folder: Path) -> Path:
     return inside if inside.is_file() else Path(name)
 
 
-def yaml_to_argv(file: str | Path, known: set[str]) -> list[str]:
+def yaml_to_argv(file: str | Path, known: set[str], check: Callable[[str], None] | None = None) -> list[str]:
     """Turns the keys of a YAML file into words `--key=value`. A key with the value null keeps its default.
+
+    Args:
+        check: is called with each word. It raises ValueError for a wrong value.
 
     Raises:
         ValueError: if the file cannot be read, is not a mapping of flags to plain values, or has a key that is not in
-            `known`. The message names file and line.
+            `known`, or a wrong value. The message names file and line.
     """
-    return _to_argv(file, _compose(file), known)
+    return _to_argv(file, _compose(file), known, check)
 
 
 def yaml_to_argvs(file: str | Path, key: str, known: set[str]) -> tuple[list[str], dict[str, list[str]]]:
@@ -109,7 +113,9 @@ def _compose(file: str | Path, where: str = "") -> yaml.Node | None:
         raise ValueError(f"{where}: not a YAML file: {' '.join(str(error).split())[:300]}") from error
 
 
-def _to_argv(file: str | Path, root: yaml.Node | None, known: set[str]) -> list[str]:
+def _to_argv(
+    file: str | Path, root: yaml.Node | None, known: set[str], check: Callable[[str], None] | None = None
+) -> list[str]:
     if root is None:
         return []
     if not isinstance(root, yaml.MappingNode):
@@ -134,6 +140,11 @@ def _to_argv(file: str | Path, root: yaml.Node | None, known: set[str]) -> list[
         if value.tag != "tag:yaml.org,2002:null":
             infinite = value.tag == "tag:yaml.org,2002:float" and value.value.lower().endswith((".inf", ".nan"))
             argv.append(f"--{key.value}={value.value.replace('.', '') if infinite else value.value}")
+            try:
+                if check is not None:
+                    check(argv[-1])
+            except ValueError as error:
+                raise ValueError(f"{where}: {key.value}: {error}") from error
     return argv
 
 

@@ -8,7 +8,8 @@ from __future__ import annotations  # names of the lazy parts in signatures woul
 
 import inspect
 import logging
-from collections.abc import Callable, Sequence
+import re
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -21,6 +22,8 @@ from finetune.arguments import ModelArguments
 from finetune.tasks import surety
 
 logger = logging.getLogger(__name__)
+
+_SURROGATE = re.compile("[\ud800-\udfff]")
 
 Sample = str | tuple[str, str] | list[str]
 
@@ -109,9 +112,13 @@ def load_predictor(
     surety.checked(predictor.settings, str(model_dir))
     data.check_context(predictor.settings, str(model_dir))
     data.check_decoding(predictor.settings, str(model_dir))
+    if doc_stride is not None and predictor.task not in (tasks.tagging, tasks.questions):
+        raise ValueError(f"--doc_stride {doc_stride}: for words and questions; leave it out")
     if top_k is not None and not predictor.says_labels:
         raise ValueError(f"--top_k {top_k}: only a model that gives labels has a score for each of them")
     if min_precision is not None:
+        if not isinstance(min_precision, (int, float)):
+            raise ValueError(f"min_precision={min_precision!r}: must be a number")
         min_score, promise = surety.threshold(predictor.settings, min_precision)
         predictor = replace(predictor, min_score=min_score, promise=promise)
     predictor = replace(predictor, top_k=top_k)
@@ -137,7 +144,7 @@ def _with_torch(
 
     if (Path(model_dir) / "export.json").is_file():
         raise ValueError(f"--model_name_or_path {model_dir}: an exported model; add --runtime onnx")
-    settings = saved_settings.of_run(Path(model_dir))
+    settings = saved_settings.of_run(str(model_dir), revision)
     if max_seq_length is None:
         max_seq_length = settings.get("max_seq_length")
     if doc_stride is None:
@@ -178,7 +185,7 @@ def _with_torch(
         run=run,
         chains=hasattr(model, "crf"),
         word_column=saved_settings.word_column_of(settings),
-        text_columns=(settings.get("text_column_name"), settings.get("text_pair_column_name")),
+        text_columns=saved_settings.text_columns_of(settings),
         document_column=settings.get("document_column"),
         word_columns=saved_settings.word_columns_of(settings),
         label_separator=settings.get("label_separator"),
@@ -404,6 +411,8 @@ class Predictor:
             raise ValueError("the samples are one string; give a list of them")
         if hasattr(samples, "columns"):  # a frame of pandas or polars
             raise ValueError("the samples are a table; give the list of one column, such as list(frame['text'])")
+        if isinstance(samples, Mapping):
+            raise ValueError("the samples are a dictionary; give a list of them")
         samples = list(samples)  # a generator can be read only once
         for i, sample in enumerate(samples):
             try:
@@ -418,6 +427,9 @@ class Predictor:
 
     def check(self, sample: Sample) -> None:
         """Raises ValueError with one sentence for a sample that the model cannot label."""
+        for text in (sample,) if isinstance(sample, str) else sample if isinstance(sample, (list, tuple)) else ():
+            if isinstance(text, str) and _SURROGATE.search(text):
+                raise ValueError(f"the text {text!a:.80} has half of a character (a surrogate)")
         if hasattr(self.task, "check"):
             self.task.check(sample, self)
 

@@ -19,8 +19,8 @@ SENTENCES = 1000  # of a file, which show the scheme of its tags
 OF_FORMATS = {
     "word_column": (("conll", "table"), "a column file or a table of words has columns of words"),
     "sentence_column": (("table",), "a table with a word in each row has it"),
-    "text_column_name": (("csv", "tsv"), "CSV and TSV with a text in each row have such columns"),
-    "text_pair_column_name": (("csv", "tsv"), "CSV and TSV with a text in each row have such columns"),
+    "text_column_name": (("csv", "tsv", "jsonl"), "CSV, TSV and JSON Lines have such columns"),
+    "text_pair_column_name": (("csv", "tsv", "jsonl"), "CSV, TSV and JSON Lines have such columns"),
     "column_names": (("csv", "tsv", "table"), "CSV and TSV have such columns"),
     "tag_column": (("conllu",), "a treebank has such a place for the labels"),
 }

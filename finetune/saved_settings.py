@@ -28,9 +28,17 @@ def of_model(config: Any) -> dict[str, Any]:
     return {name: DEFAULTS[name] if value is None else value for name, value in found.items()}
 
 
-def of_run(folder: Path) -> dict[str, Any]:
-    """How a run read and cut its inputs, from its `run.yaml` or the state of its checkpoint; {} if it has neither."""
-    file = next((folder / name for name in ("run.yaml", "state.json") if (folder / name).is_file()), None)
+def of_run(name: str, revision: str = "main") -> dict[str, Any]:
+    """How a run read and cut its inputs, from its `run.yaml` or the state of its checkpoint; {} if it has neither.
+
+    Args:
+        name: the folder of the run or of its checkpoint, or a model of the Hub.
+    """
+    folder = Path(name)
+    if folder.is_dir():
+        file = next((folder / own for own in ("run.yaml", "state.json") if (folder / own).is_file()), None)
+    else:
+        file = _of_hub(name, revision)
     if file is None:
         return {}
     from finetune import config_files
@@ -42,6 +50,9 @@ def of_run(folder: Path) -> dict[str, Any]:
         "padding_free": bool,
         "text_column_name": str,
         "text_pair_column_name": str | None,
+        "source_column_name": str,
+        "question_column_name": str,
+        "context_column_name": str,
         "train_file": str | None,
         "file_format": str,
         "document_column": str | None,
@@ -57,6 +68,25 @@ def of_run(folder: Path) -> dict[str, Any]:
         if not isinstance(value, kinds[key]):
             raise ValueError(f"{file}: {key} has the invalid value {value!r:.100}")
     return settings
+
+
+def _of_hub(name: str, revision: str) -> Path | None:
+    """The `run.yaml` that `--push_to_hub` uploaded beside a model; None if there is none, or no connection."""
+    from transformers.utils import cached_file
+
+    quiet = ("gated_repo", "missing_entries", "connection_errors")
+    found = cached_file(
+        name, "run.yaml", revision=revision, **{f"_raise_exceptions_for_{what}": False for what in quiet}
+    )
+    return None if found is None else Path(found)
+
+
+def text_columns_of(settings: dict[str, Any]) -> tuple[str | None, str | None]:
+    """The run's columns of what its model reads: texts and second texts, questions and passages, or sources."""
+    first = ("question_column_name", "source_column_name", "text_column_name")
+    second = ("context_column_name", "text_pair_column_name")
+    found = (next((settings[name] for name in names if settings.get(name)), None) for names in (first, second))
+    return next(found), next(found)
 
 
 def word_column_of(settings: dict[str, Any]) -> int | str | None:

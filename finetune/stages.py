@@ -215,18 +215,21 @@ def fit(job: Job, model: Any, load: Callable[[], Any] | None = None) -> training
         rows, job.tokenizer, job.config, job.run.accelerator, job.targets or job.task.targets
     )
     watch = None if load is None else watch_for_collapse(job, model, load)
+    model.config.update(job.settings)
+    bare = partial(job.run.accelerator.unwrap_model, keep_torch_compile=False)
 
     def evaluated(model: Any) -> dict[str, float]:
         said, scores = evaluate(job, model)
+        bare(model).config.update(job.settings)  # a checkpoint that is written now can predict
         if watch is not None:
             watch.spread = job.task.spread(said, job.settings)
         return scores
 
     outcome = training.train(job.run, model, job.tokenizer, batches, evaluated, watch)
     if job.config.lora_r is not None:
-        bare = job.run.accelerator.unwrap_model(outcome.model, keep_torch_compile=False)
-        job.adapter = models.adapter_of(bare) if job.config.save_adapter else None
-        models.merge_lora(bare)  # what is evaluated at the end is what is saved
+        trained = bare(outcome.model)
+        job.adapter = models.adapter_of(trained) if job.config.save_adapter else None
+        models.merge_lora(trained)  # what is evaluated at the end is what is saved
     return outcome
 
 
@@ -367,12 +370,9 @@ def report(job: Job, outcome: training.TrainOutcome) -> training.RunResult:
             results |= scores
             shown = dict.fromkeys((task.headline(job.splits[split]), *task.SHOWN))
             run.print(f"{name}: {_line(scores, name, list(shown))}  rows {len(job.splits[split]):,}")
-    for split, dataset in job.unlabelled.items():
+    for split in job.unlabelled:
         said[split] = predict(job, outcome.model, split)
-        results[f"unlabelled_{split}_rows"] = len(dataset)
-        told = f"the {split} split has no labels; its {len(dataset):,} rows were predicted and not scored"
-        run.print(f"{told}: predictions_{split}")
-        job.events.append(f"{told[0].upper()}{told[1:]}.")
+        results |= tell_unlabelled(job, split)
     run.accelerator.unwrap_model(outcome.model).config.update(job.settings)
     run.save_model(outcome.model, job.tokenizer, job.adapter)
     if run.accelerator.is_main_process:
@@ -387,6 +387,15 @@ def report(job: Job, outcome: training.TrainOutcome) -> training.RunResult:
     else:  # such as a language model, which gives no answers
         tell_use(run, snippet(job))
     return result
+
+
+def tell_unlabelled(job: Job, split: str) -> dict[str, float]:
+    """Tells that a split without labels was predicted. Returns what the results say of it."""
+    rows = len(job.unlabelled[split])
+    told = f"the {split} split has no labels; its {rows:,} rows were predicted and not scored"
+    job.run.print(f"{told}: predictions_{split}")
+    job.events.append(f"{told[0].upper()}{told[1:]}.")
+    return {f"unlabelled_{split}_rows": rows}
 
 
 def snippet(job: Job) -> str:

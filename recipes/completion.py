@@ -31,7 +31,12 @@ def main(argv: Sequence[str] | None = None) -> None:
     except ImportError:
         parser.error("shtab is not installed; the extra `completion` brings it")
     parser.add_argument("shell", choices=shtab.SUPPORTED_SHELLS)
-    print(shtab.complete(whole(), parser.parse_args(argv).shell))
+    shell = parser.parse_args(argv).shell
+    try:
+        print(shtab.complete(whole(), shell), flush=True)
+    except BrokenPipeError:
+        cli.leave_if_nobody_reads()
+        raise
 
 
 def whole() -> argparse.ArgumentParser:

@@ -55,7 +55,12 @@ def resolved(config: Seq2SeqConfig) -> Seq2SeqConfig:
     )
     models.check_seq2seq_flags(config)
     models.check_lora_flags(config)
-    for name, off in (("freeze_encoder", False), ("freeze_layers", 0), ("layerwise_lr_decay", 1.0)):
+    for name, off in (
+        ("freeze_encoder", False),
+        ("freeze_layers", 0),
+        ("layerwise_lr_decay", 1.0),
+        ("head_learning_rate", None),
+    ):
         if getattr(config, name) != off:
             raise ValueError(f"--{name}: for an encoder with a head; an encoder-decoder trains whole")
     return config

@@ -7,8 +7,8 @@ python recipes/compare.py --task ner --models dictionary,bilstm --dataset_name s
 from recipes.simple_baselines import train_svm
 train_svm(SentimentConfig(dataset_name="samples", model_name_or_path="svm", output_dir="runs/svm"))
 
-They write the same files as the other recipes, but not the model: scikit-learn stores models as pickles, and finetune
-loads no pickles. Their results do not depend on the seed.
+They write their predictions and scores as the other recipes do, but no model and no card: scikit-learn stores models
+as pickles, and finetune loads no pickles. Their results do not depend on the seed.
 """
 
 from __future__ import annotations  # names of the lazy parts in signatures would import torch
@@ -43,7 +43,10 @@ def train_svm(config: sentiment.SentimentConfig, data: Mapping[str, Any] | None 
     stages.tell_labels(job)
     run, splits = job.run, job.splits
     gold = {split: task.gold(dataset, job.labels) for split, dataset in splits.items()}
-    texts = {split: [" ".join(words) for words in task.inputs(dataset)[0]] for split, dataset in splits.items()}
+    texts = {
+        split: [" ".join(words) for words in task.inputs(dataset)[0]]
+        for split, dataset in (splits | job.unlabelled).items()
+    }
 
     # 2. Train an SVM for each penalty, and keep the best one.
     began = time.perf_counter()
@@ -148,7 +151,8 @@ def tag_by_dictionary(config: ner.NerConfig, data: Mapping[str, Any] | None = No
 
     # 3. Save its predictions on the evaluation splits, and its scores.
     def say(split: str) -> Any:
-        predicted = np.array([dictionary.get(word, 0) for words in splits[split]["tokens"] for word in words])
+        sentences = (splits | job.unlabelled)[split]["tokens"]
+        predicted = np.array([dictionary.get(word, 0) for words in sentences for word in words])
         return task.Said(predicted, np.zeros(len(predicted)), len(predicted))
 
     return _report(job, say, results | {"flops_per_token": 0.0})
@@ -178,6 +182,10 @@ def _report(
             run.print(f"{name}: {score} {scores[score]:.4f}{remark}")
             if run.accelerator.is_main_process:
                 task.write(run.file, name, dataset, said, job.labels, job.settings)
+    for split, dataset in job.unlabelled.items():
+        results |= stages.tell_unlabelled(job, split)
+        if run.accelerator.is_main_process:
+            task.write(run.file, split, dataset, say(split), job.labels, job.settings)
     return run.finish(results, [])
 
 

@@ -23,7 +23,6 @@ from transformers import (
 
 import finetune
 from finetune import data, metrics
-from finetune.tasks import classification
 from finetune.tasks.words_of_texts import decode_entities
 from recipes.ner import NerConfig, finetune_ner
 from recipes.sentiment import SentimentConfig, finetune_sentiment
@@ -185,7 +184,7 @@ def test_texts_get_the_labels_and_scores_of_the_evaluation(name, checkpoints, tm
     finetune_sentiment(SentimentConfig(**settings_of(name, checkpoints, tmp_path / "run")))
     rows = [line.split("\t") for line in (tmp_path / "run/predictions_test.tsv").read_text().splitlines()[1:]]
     assert len({row[2] for row in rows}) > 1
-    classification._warn_of_cut_texts.cache_clear()
+    data.warn_of_cut_texts.cache_clear()
     answers = finetune.predict(tmp_path / "run", [row[0] for row in rows], batch_size=7)
     assert [answer["predicted"] for answer in answers] == [row[2] for row in rows]
     assert [answer["score"] for answer in answers] == pytest.approx([float(row[3]) for row in rows], abs=2e-6)

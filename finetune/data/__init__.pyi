@@ -107,6 +107,7 @@ from .texts import Encoded as Encoded
 from .texts import encode_strings as encode_strings
 from .texts import encode_texts as encode_texts
 from .texts import label_targets as label_targets
+from .texts import warn_of_cut_texts as warn_of_cut_texts
 from .tokens import Documents as Documents
 from .tokens import tokenize as tokenize
 from .tokens import unigram_counts as unigram_counts

@@ -123,7 +123,8 @@ class Batch:
         For weighted targets it is the sum of their weights.
         """
         counts = self.count(self.inputs)
-        return counts if len(self.row_ids) else dict.fromkeys(counts, 0)
+        # The numbers keep their type, since all processes must reduce tensors of one dtype.
+        return counts if len(self.row_ids) else {name: type(count)(0) for name, count in counts.items()}
 
     def without_padding(self, values: torch.Tensor) -> torch.Tensor:
         """(B, T, ...) -> (real tokens, ...), row after row."""
@@ -190,7 +191,8 @@ class TrainBatches:
         """The number of optimizer steps in `epochs` epochs. `epochs` need not be a whole number."""
         whole = int(epochs)
         steps = sum(self.steps_in(epoch) for epoch in range(whole))
-        return steps if whole == epochs else steps + math.ceil(self.steps_in(whole) * (epochs - whole))
+        part = round(epochs - whole, 9)  # 2.1 - 2 is a little more than 0.1
+        return steps + math.ceil(round(self.steps_in(whole) * part, 6)) if part else steps
 
     def locate(self, step: int) -> tuple[int, int]:
         """From the number of steps done: the epoch to go on with, and how many of its steps are done.

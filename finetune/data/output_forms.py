@@ -73,9 +73,14 @@ def as_csv(record: Record, answer: Answer) -> str:
 
     The delimiter is that of the input, if this is CSV.
     """
-    text = io.StringIO()
-    csv.writer(text, delimiter=record.delimiter, lineterminator="\n").writerows(_rows(record, answer))
-    return text.getvalue()
+    return "".join(_csv_line(row, record.delimiter) for row in _rows(record, answer))
+
+
+def _csv_line(cells: list[Any], delimiter: str) -> str:
+    """A row of CSV that ends in a line feed. A carriage return is quoted, as it is in the writer's own end."""
+    line = io.StringIO()
+    csv.writer(line, delimiter=delimiter, lineterminator="\r\n").writerow(cells)
+    return line.getvalue().removesuffix("\r\n") + "\n"
 
 
 def as_tsv(record: Record, answer: Answer) -> str:

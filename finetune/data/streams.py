@@ -23,7 +23,7 @@ from typing import Any, BinaryIO, TypeVar
 
 from finetune.data.conll import begun_documents, conll_sentences
 from finetune.data.json_lines import json_rows
-from finetune.data.messages import encoding_hint
+from finetune.data.messages import encoding_hint, listed, shown
 from finetune.data.records import Record
 from finetune.data.tables import TextColumns, table_records
 from finetune.data.treebanks import begins_document, treebank_sentences
@@ -58,7 +58,7 @@ def read_records(
         tag_column: for `conllu`, the place that `with_tags` writes labels to.
         delimiter: what stands between two columns [for `conll` a tab if the first row has one, else spaces; for `csv`
             a comma; for `tsv` a tab].
-        columns: for `csv` and `tsv`, the columns of the texts.
+        columns: for `csv` and `tsv`, the columns of the texts; for `jsonl`, their keys, beside the usual ones.
         document_key: for `jsonl`, the key that says which document a sentence belongs to.
         encoding: as `check_encoding` has checked it.
         word_columns, tell: for `table`, as `word_table_records` takes them.
@@ -87,7 +87,7 @@ def read_records(
     elif form == "jsonl":
         above: Any = None
         for number, row in json_rows(Path(name), _of_objects(lines, name)):
-            sample = _sample(row, f"{name}:{number}")
+            sample = _sample(row, f"{name}:{number}", columns or TextColumns())
             own = row.get(document_key) if document_key is not None else None
             document += own not in (None, "", above)
             above = own
@@ -112,13 +112,30 @@ def sample_of(row: Any) -> str | tuple[str, str] | list[str] | None:
     return None
 
 
-def _sample(row: Any, where: str) -> str | tuple[str, str] | list[str]:
+def _sample(row: Any, where: str, columns: TextColumns) -> str | tuple[str, str] | list[str]:
+    if isinstance(row, dict):
+        for asked in (columns.text, columns.pair):
+            if asked is not None and asked not in row:
+                raise ValueError(f"{where}: no key {shown(asked)}; it has: {listed(list(row))}")
+        row = _with_usual_keys(row, columns)
     if (sample := sample_of(row)) is not None:
         return sample
     raise ValueError(
         f'{where}: a line must be {{"text": "..."}}, {{"text": "...", "text_pair": "..."}}, '
         '{"tokens": ["...", ...]} or {"question": "...", "context": "..."}'
     )
+
+
+def _with_usual_keys(row: dict[str, Any], columns: TextColumns) -> dict[str, Any]:
+    """The row with the keys of `sample_of`, if what is to be labelled has another key there."""
+    text, pair = (
+        next((key for key in ([asked] if asked is not None else likely) if key in row), None)
+        for asked, likely in ((columns.text, columns.likely), (columns.pair, columns.likely_pair))
+    )
+    if text is None or {text, pair} <= {"text", "text_pair", "question", "context", "tokens", None}:
+        return row
+    words = isinstance(row[text], list)
+    return {"tokens": row[text]} if words else {"text": row[text], "text_pair": None if pair is None else row[pair]}
 
 
 def _of_objects(lines: Iterable[tuple[int, str]], name: str) -> Iterator[tuple[int, str]]:

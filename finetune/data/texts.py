@@ -2,14 +2,18 @@
 
 from __future__ import annotations  # names of the lazy parts in signatures would import datasets
 
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from finetune.data.alignment import special_tokens
 from finetune.data.rows import Rows
+
+logger = logging.getLogger(__name__)
 
 if TYPE_CHECKING:
     import datasets
@@ -155,3 +159,9 @@ def _windows(full: Any, tokenizer: Any, max_seq_length: int) -> tuple[dict[str, 
                 found[key].append([*row[:prefix], *row[begin:end], *row[len(row) - suffix :]])
             text_of.append(text)
     return found, np.array(text_of, dtype=np.int64)
+
+
+@cache
+def warn_of_cut_texts(max_seq_length: int) -> None:
+    """Says once, for a prediction, that texts are cut."""
+    logger.warning("texts of more than %d subwords are cut there, as in training and evaluation", max_seq_length)

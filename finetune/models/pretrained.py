@@ -54,6 +54,7 @@ def load_config(path: str, name: str, revision: str, flag: str = "--model_name_o
         missing = "" if Path(path).is_dir() else "no such folder, and on the Hub: "
         raise ValueError(f"{flag} {name}: {missing}{_why(error)}{hint}") from error
     _check_config(config, f"{flag} {name}")
+    config.dtype = torch.float32  # also of a model that is made from it: weights in bfloat16 would train badly
     return config
 
 

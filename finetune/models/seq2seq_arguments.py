@@ -118,6 +118,11 @@ def check_seq2seq_flags(config: Any) -> None:
         raise ValueError(f"--dropout {config.dropout}: must be at least 0 and below 1")
     if not 0 <= config.teacher_forcing <= 1:
         raise ValueError(f"--teacher_forcing {config.teacher_forcing}: must be from 0 to 1")
+    if config.teacher_forcing < 1 and getattr(config, "max_steps", 0) > 0:
+        raise ValueError(
+            f"--teacher_forcing {config.teacher_forcing}: the share falls with the epochs; give --num_train_epochs "
+            "instead of --max_steps"
+        )
     if name == "transformer" and config.hidden_size % (2 * config.num_attention_heads):
         raise ValueError(
             f"--hidden_size {config.hidden_size}: must be a multiple of twice --num_attention_heads "

@@ -3,7 +3,7 @@
 This file imports nothing that loads checkpoints, since the Auto classes import it to know this kind of model.
 """
 
-from transformers import EncoderDecoderConfig, EncoderDecoderModel
+from transformers import AutoConfig, AutoModelForSeq2SeqLM, EncoderDecoderConfig, EncoderDecoderModel
 
 
 class SharedEncoderDecoderConfig(EncoderDecoderConfig):
@@ -23,3 +23,8 @@ class SharedEncoderDecoderModel(EncoderDecoderModel):
         rf"decoder\.\w+\.{part}\.(weight|bias)": rf"encoder\.{part}\.(weight|bias)"
         for part in (r"embeddings\.\w+", r"encoder\.layer\.\d+\.(attention|intermediate|output)\.[\w.]+")
     }
+
+
+# See `finetune/_auto.py`.
+AutoConfig.register(SharedEncoderDecoderConfig.model_type, SharedEncoderDecoderConfig, exist_ok=True)
+AutoModelForSeq2SeqLM.register(SharedEncoderDecoderConfig, SharedEncoderDecoderModel, exist_ok=True)

@@ -12,6 +12,8 @@ from huggingface_hub import EvalResult, ModelCardData
 from finetune.files import write_text
 from finetune.reporting.environment import machine, versions
 
+# Ends of results that are no scores, such as `eval_words`; `eval_ece_words` is one.
+_NO_SCORES = ("_runtime", "_tokens", "_words", "_questions", "_scored", "_masked")
 _NEW = ("-seq2seq",)  # ends of model types that start with random weights
 _OWN = ("recurrent", "encoder-crf")  # model types of this package, which transformers alone does not know
 _TOLD = (
@@ -93,7 +95,7 @@ def shown_scores(results: Mapping[str, Any]) -> list[str]:
         key
         for key in results
         if key.startswith(("eval_", "test_"))
-        and not key.endswith(("_runtime", "_tokens", "_words", "_questions", "_scored", "_masked"))
+        and (key.endswith("_ece_words") or not key.endswith(_NO_SCORES))
         and key not in ("eval_loss", "test_loss")
     ]
 

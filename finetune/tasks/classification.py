@@ -7,12 +7,10 @@ from __future__ import annotations  # names of the lazy parts in signatures woul
 
 import csv
 import json
-import logging
 import math
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -26,7 +24,6 @@ from finetune.tasks.samples import is_pair
 if TYPE_CHECKING:
     from torch import Tensor
 
-logger = logging.getLogger(__name__)
 
 SHOWN = ("accuracy", "f1_micro", "f1_macro", "recall_macro", "pearson", "spearman", "mse")
 PIPELINE = "text-classification"
@@ -272,8 +269,12 @@ def promises(gold: np.ndarray, said: Said, labels: Sequence[str], settings: Mapp
 
 
 def notes(settings: Mapping[str, Any]) -> list[str]:
-    """For the model card: what the scores say, and what the development split promises."""
-    return surety.notes(settings)
+    """For the model card: how long texts are read, what the scores say, and what the development split promises."""
+    window = [
+        "`--long_texts window`: a text that is longer than `max_seq_length` is read in windows, and its scores are "
+        "their mean. `finetune.predict` does the same; `pipeline()` sees one window alone, so its answer may differ."
+    ]
+    return (window if settings.get("long_texts") == "window" else []) + surety.notes(settings)
 
 
 def tune(gold: np.ndarray, said: Said) -> dict[str, Any]:
@@ -443,7 +444,7 @@ def answer(samples: Sequence[Any], predictor: Any) -> list[dict[str, Any]]:
             windows=predictor.settings.get("long_texts") == "window",
         )
         if encoded.texts_cut:
-            _warn_of_cut_texts(predictor.max_seq_length)
+            data.warn_of_cut_texts(predictor.max_seq_length)
         said = decode(encoded, predictor.collect(encoded.rows))
         predicted, scores = spoken(said, predictor.labels, predictor.settings)
         for at, (i, label, score) in enumerate(zip(ids, predicted, scores, strict=True)):
@@ -469,8 +470,3 @@ def _best(said: Said, predictor: Any) -> list[list[dict[str, Any]]]:
             for row, best in zip(said.scores, order, strict=True)
         ]
     return surety.best_labels(said.logs, said.scores, predictor)
-
-
-@cache
-def _warn_of_cut_texts(max_seq_length: int) -> None:
-    logger.warning("texts of more than %d subwords are cut there, as in training and evaluation", max_seq_length)

@@ -57,6 +57,8 @@ def labels(splits: Mapping[str, Any]) -> list[str]:
 
 def settings(splits: Mapping[str, Any], config: Any) -> dict[str, Any]:
     """How texts are scored. How they are decoded is in the model's `generation_config`."""
+    if config.metric_for_best_model in metrics.ROUGE and not config.rouge:
+        raise ValueError(f"--metric_for_best_model {config.metric_for_best_model}: it needs --rouge true")
     return {"bleu_tokenize": config.bleu_tokenize, "rouge": config.rouge}
 
 
@@ -269,4 +271,6 @@ def answer(samples: Sequence[Any], predictor: Any) -> list[dict[str, Any]]:
         end=0,  # no targets
         max_seq_length=predictor.max_seq_length,
     )
+    if encoded.sources_cut:
+        data.warn_of_cut_texts(predictor.max_seq_length)
     return [{"predicted": text} for text in decode(encoded, predictor.collect(encoded.rows))]

@@ -22,10 +22,11 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 METRICS = ("f1", "precision", "recall", "f1_strict", "accuracy", "f1_macro", "loss")
+PLAIN_METRICS = ("accuracy", "f1_macro", "loss")  # of tags without B- and I-
 SHOWN = ("f1", "precision", "recall", "f1_macro", "words", "words_scored")
 PIPELINE = "token-classification"
 USE = (
-    'tagger = pipeline("token-classification", model=FOLDER, aggregation_strategy="simple")\n'
+    'tagger = pipeline("token-classification", model=FOLDER, aggregation_strategy="first")\n'
     'tagger("Grace Hopper was born in New York.")'
 )
 
@@ -134,7 +135,11 @@ def settings(splits: Mapping[str, Any], config: Any) -> dict[str, Any]:
 
     How sure the model is comes at the run's end.
     """
-    plain = data.is_plain(splits["train"])
+    plain, metric = data.is_plain(splits["train"]), config.metric_for_best_model
+    if plain and metric not in (None, *PLAIN_METRICS):
+        raise ValueError(
+            f"--metric_for_best_model {metric}: no score of plain tags; choose from {', '.join(PLAIN_METRICS)}"
+        )
     if plain and _fits_tags(config):
         raise ValueError("--decoding viterbi: plain tags have no B- and I-; leave this flag out")
     decoding = {"decoding": "viterbi" if _fits_tags(config) else "argmax"}
@@ -164,6 +169,10 @@ def check_flags(model: Any, config: Any) -> None:
         raise ValueError(
             "--label_all_tokens, --doc_stride 0: a CRF tags whole words, so only first subwords have labels, and "
             "windows must overlap"
+        )
+    if (context := _context(config)["context"]) != "none":
+        raise ValueError(
+            f"--context {context}: a CRF reads each sentence alone; leave the flag out, or take a model without a CRF"
         )
     if _fits_tags(config):
         other = "give --head linear" if config.head == "crf" else "take a model without a CRF, such as bilstm"

@@ -12,6 +12,8 @@ from finetune.arguments import TrainingArguments
 from finetune.spelling import did_you_mean
 from finetune.training import folder as own
 
+_END_OF_POLYNOMIAL = 1e-7  # the last rate of transformers' polynomial schedule
+
 
 def trackers(config: TrainingArguments) -> list[str]:
     """The names in `--report_to`."""
@@ -62,6 +64,11 @@ def check_flags(config: TrainingArguments) -> None:
     for name in ("learning_rate", "num_train_epochs", "layerwise_lr_decay", "adam_epsilon"):
         if not 0 < getattr(config, name) < math.inf:
             raise ValueError(f"--{name} {getattr(config, name)}: must be positive")
+    if config.lr_scheduler_type == "polynomial" and (config.learning_rate or 0.0) <= _END_OF_POLYNOMIAL:
+        raise ValueError(
+            f"--learning_rate {config.learning_rate}: --lr_scheduler_type polynomial ends at {_END_OF_POLYNOMIAL}; "
+            "give a larger one"
+        )
     for name in (
         "max_grad_norm",
         "warmup_steps",

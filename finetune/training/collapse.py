@@ -118,6 +118,8 @@ def share_of_rates(factors: Callable[[int], float], total_steps: int, first: int
 def config_of_attempt(config: Any, restarts: int) -> Any:
     """The flags with which a run is begun again: another seed, half the rate each time, and warm-up.
 
+    A warm-up that is given as a number of steps stays.
+
     Args:
         config: the flags of the run, with every default filled in.
         restarts: how often it was begun again; 0 changes nothing.

@@ -25,11 +25,15 @@ def build_optimizer(model: Any, config: TrainingArguments) -> torch.optim.AdamW:
     Biases and norms do not decay. The head has its own learning rate if one is given. With `layerwise_lr_decay` d,
     the rate of the n-th layer from the top is d^n times the encoder's rate, and that of the embeddings is
     d^(layers + 1) times the encoder's rate (Clark et al., 2020, appendix A).
+
+    Raises:
+        ValueError: for flags about layers or a head that the model does not have.
     """
     depths = _depths(model)
     top = max((depth for depth in depths.values() if depth is not None), default=0)
     _check_layers(model, config, top)
     _freeze(model, config, depths)
+    _check_head(model, config, depths)
     groups: dict[tuple[float, float], dict[str, Any]] = {}
     for name, parameter in _trained(model):
         depth = depths[name]
@@ -86,6 +90,7 @@ def forget_steps(optimizer: Any, scale: float) -> torch.optim.Optimizer:
     """
     inner: torch.optim.Optimizer = getattr(optimizer, "optimizer", optimizer)
     inner.state.clear()
+    inner.defaults["lr"] *= scale  # the polynomial schedule takes its peak from here
     for group in inner.param_groups:
         group["lr"] = group["initial_lr"] = group["initial_lr"] * scale
     inner.zero_grad(set_to_none=True)
@@ -133,6 +138,17 @@ def _check_layers(model: Any, config: TrainingArguments, top: int) -> None:
         )
     if config.freeze_layers > top:
         raise ValueError(f"--freeze_layers {config.freeze_layers}: the model has {top} layers")
+
+
+def _check_head(model: nn.Module, config: TrainingArguments, depths: dict[str, int | None]) -> None:
+    """Refuses flags about the head if it has no weights of its own, as in a language model."""
+    if all(depths[name] is not None for name, _ in _trained(model)):
+        given = {
+            "--freeze_encoder": config.freeze_encoder,
+            "--head_learning_rate": config.head_learning_rate is not None,
+        }
+        if flags := [name for name, is_given in given.items() if is_given]:
+            raise ValueError(f"{flags[0]}: the head of this model has no weights of its own; leave this flag out")
 
 
 def _freeze(model: nn.Module, config: TrainingArguments, depths: dict[str, int | None]) -> None:
