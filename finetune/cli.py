@@ -9,6 +9,7 @@ import dataclasses
 import errno
 import gc
 import inspect
+import io
 import logging
 import os
 import sys
@@ -128,7 +129,8 @@ def command(recipe: str) -> str | None:
         return f"finetune {recipe}"
     if path.parts[-2:] == ("recipes", "__main__.py"):
         return f"python -m recipes {recipe}"
-    return f"python {path.with_name(recipe)}.py" if path.parts[-2:-1] == ("recipes",) else None
+    beside = path.with_name(f"{recipe}.py")  # another folder may be called `recipes`, too
+    return f"python {beside}" if path.parts[-2:-1] == ("recipes",) and beside.is_file() else None
 
 
 def parse_with_section(
@@ -193,6 +195,8 @@ def run(recipe: Callable[[Any], Any], config: Any) -> Any:
     call the recipe function itself to get the exception with its traceback.
     """
     _start_missing_processes()
+    if isinstance(sys.stdout, io.TextIOWrapper):  # a label must not end a run because a terminal cannot show it
+        sys.stdout.reconfigure(errors="backslashreplace")
     for handler in (logging.lastResort, *logging.getLogger("transformers").handlers):
         if handler is not None:
             handler.addFilter(_clean)

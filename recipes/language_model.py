@@ -62,6 +62,7 @@ def resolved(config: LanguageModelConfig) -> LanguageModelConfig:
         metric="log_probability",
     )
     models.check_language_model_flags(resolved)
+    training.refuse_on_collapse(resolved)
     return replace(resolved, tokenizer_name=resolved.tokenizer_name or ("byte-bpe" if new else None))
 
 

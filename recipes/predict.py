@@ -152,7 +152,8 @@ def predict_spans(config: PredictConfig) -> int:
     if predictor.promise:
         print(predictor.promise, file=sys.stderr)
     if not predictor.labels_words:
-        raise ValueError(f"--input_format {form}: this model labels texts, not words; give jsonl")
+        given = f"--input_format {form}" if form == config.input_format else f"--input_file {config.input_file}"
+        raise ValueError(f"{given}: spans are for a model that labels words, and this one labels texts; give jsonl")
     began = time.perf_counter()
     texts, spans = finetune.label_spans(
         predictor,

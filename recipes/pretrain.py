@@ -140,8 +140,9 @@ def pretrain(config: PretrainConfig, data: Mapping[str, Any] | None = None) -> t
 
 
 def resolved(config: PretrainConfig) -> PretrainConfig:
-    """The config with the defaults of its model. Raises ValueError for flags of LoRA."""
+    """The config with the defaults of its model. Raises ValueError for flags that have no effect here."""
     models.refuse_lora(config, "in pretraining, a model")
+    training.refuse_on_collapse(config)
     resolved: PretrainConfig = training.with_defaults(
         config,
         learning_rate=5e-4 if config.config_name else 1e-4,

@@ -47,6 +47,7 @@ def resolved(config: QuestionConfig) -> QuestionConfig:
         raise ValueError(f"--max_answer_length {config.max_answer_length}: must be at least 1")
     if threshold is not None and math.isnan(threshold):
         raise ValueError("--null_score_diff_threshold nan: must be a number")
+    training.refuse_on_collapse(config)
     resolved: QuestionConfig = stages.with_defaults(config)
     return resolved
 

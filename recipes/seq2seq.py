@@ -55,6 +55,7 @@ def resolved(config: Seq2SeqConfig) -> Seq2SeqConfig:
     )
     models.check_seq2seq_flags(config)
     models.check_lora_flags(config)
+    training.refuse_on_collapse(config)
     for name, off in (
         ("freeze_encoder", False),
         ("freeze_layers", 0),

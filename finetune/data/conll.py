@@ -440,7 +440,7 @@ def read_lines(path: str | os.PathLike[str], *, byte_order_mark: bool = False, e
             raise ValueError(f"{path}: not {encoding}: {error}; {encoding_hint(encoding)}") from error
         read = error.object  # without the byte-order mark; the error counts from after it
         line = _line_ends(read[: error.start].decode(encoding, "replace")) + 1
-        hint = encoding_hint(encoding)
+        hint = encoding_hint(encoding, raw[:4])
         name = "UTF-8" if utf8 else encoding
         raise ValueError(f"{path}:{line}: not {name} (byte 0x{read[error.start]:02x}); {hint}") from error
     if not utf8 and not byte_order_mark:

@@ -1,5 +1,6 @@
 """Checks the flags of pretraining: their values, and whether they fit together."""
 
+from dataclasses import fields
 from typing import Any, Literal
 
 Objective = Literal["bert", "sop", "roberta", "xlm-r", "tlm"]
@@ -57,6 +58,7 @@ def check_pretraining_flags(config: Any) -> None:
         raise ValueError(
             f"--validation_split_percentage {config.validation_split_percentage}: must be from 0 to below 100"
         )
+    _refuse_idle_flags(config)
     parallel = parallel_columns(config)
     if config.objective == "tlm" and (len(parallel) < 2 or config.dataset_name is not None):
         raise ValueError(
@@ -65,3 +67,21 @@ def check_pretraining_flags(config: Any) -> None:
         )
     if config.objective != "tlm" and parallel:
         raise ValueError("--parallel_columns is for --objective tlm")
+
+
+def _refuse_idle_flags(config: Any) -> None:
+    """Refuses flags that other flags leave without effect."""
+    form = FORMS[config.objective][0] if config.input_form == "default" else config.input_form
+    trained = config.tokenizer_name in ("wordpiece", "byte-bpe", "unigram")
+    needs = {
+        "dupe_factor": (config.static_masks, "--static_masks"),
+        "short_seq_prob": (form == "segment_pair", "inputs of the form segment_pair"),
+        "sampling_alpha": (config.objective == "xlm-r", "--objective xlm-r"),
+        "vocab_size": (trained, "a tokenizer that is trained: --tokenizer_name wordpiece, byte-bpe or unigram"),
+        "do_lower_case": (config.tokenizer_name == "wordpiece", "--tokenizer_name wordpiece"),
+        "streaming": (config.dataset_name is not None, "a data set of the Hub: --dataset_name"),
+    }
+    defaults = {field.name: field.default for field in fields(config)}
+    for name, (has_it, what) in needs.items():
+        if not has_it and getattr(config, name) != defaults[name]:
+            raise ValueError(f"--{name} {getattr(config, name)}: it needs {what}; leave it out")

@@ -16,8 +16,16 @@ def source_name(source: Any) -> str:
     return str(source) if isinstance(source, Path) else "the data set"
 
 
-def encoding_hint(encoding: str) -> str:
-    """What would be right for a text that is not of that encoding."""
+def encoding_hint(encoding: str, content: bytes = b"") -> str:
+    """What would be right for a text that is not of that encoding.
+
+    Args:
+        content: the first bytes of the file, which show whether it is an archive.
+    """
+    if content.startswith(b"\x1f\x8b"):
+        return "this is a file of gzip; unpack it first"
+    if content.startswith(b"PK\x03\x04"):
+        return "this is a zip archive, as a table of Excel is; save it as text"
     if encoding != "utf-8":
         return "give another --encoding"
     return "convert the file, for example with iconv, or give --encoding (such as cp1252) if the command has it"

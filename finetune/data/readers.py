@@ -438,7 +438,7 @@ def _check_columns(names: Sequence[str], present: Sequence[str], where: str, hin
         if name not in present:
             raise ValueError(
                 f"{where}: no column {name!r}; it has: {listed(present)}. "
-                "Name the right one with --text_column_name, --text_pair_column_name or --label_column_name"
+                "Name the right one with a flag that ends in _column_name"
                 f"{hint}"
             )
 

@@ -165,7 +165,8 @@ def _numbered_lines(file: BinaryIO, name: str, encoding: str) -> Iterator[tuple[
         except UnicodeDecodeError as error:
             told = "UTF-8" if encoding == "utf-8" else encoding
             what = f"{told} (byte 0x{error.object[error.start]:02x})"
-            raise ValueError(f"{name}:{number + 1}: not {what}; {encoding_hint(encoding)}") from error
+            hint = encoding_hint(encoding, b"" if number else raw[:4])
+            raise ValueError(f"{name}:{number + 1}: not {what}; {hint}") from error
         text = text if number else text.removeprefix("\ufeff")
         if not text:  # a byte-order mark alone
             continue

@@ -143,6 +143,8 @@ def check_language_model_flags(config: Any) -> None:
     recurrent = is_baseline(name)
     idle = {"eval_context"} if recurrent else {"embedding_size"}
     idle |= {"num_attention_heads"} if name != "transformer" else set()
+    idle |= {"model_revision"} if new else set()
+    idle |= {"streaming"} if config.dataset_name is None else set()
     if not new:
         idle |= {"hidden_size", "num_hidden_layers", "embedding_size", "dropout", "vocab_size"}
     if name not in COMPARED:

@@ -1,5 +1,6 @@
 from .best import is_better_lower as is_better_lower
 from .checks import check_flags as check_flags
+from .checks import refuse_on_collapse as refuse_on_collapse
 from .collapse import Watch as Watch
 from .collapse import config_of_attempt as config_of_attempt
 from .collapse import told_collapses as told_collapses

@@ -33,6 +33,12 @@ def check_trackers(names: Sequence[str]) -> None:
             )
 
 
+def refuse_on_collapse(config: TrainingArguments) -> None:
+    """Refuses `--on_collapse` in a recipe whose runs cannot be seen to collapse."""
+    if config.on_collapse != "restart":
+        raise ValueError(f"--on_collapse {config.on_collapse}: for labels of words and of texts; leave it out")
+
+
 def check_flags(config: TrainingArguments) -> None:
     """Refuses values that make no sense, and flags that contradict each other."""
     for name in (
