@@ -12,6 +12,7 @@ import inspect
 import io
 import logging
 import os
+import select
 import sys
 import time
 import warnings
@@ -231,9 +232,9 @@ def leave_if_nobody_reads() -> None:
 
     To be called after a BrokenPipeError, which may also come from another pipe.
     """
-    try:
-        sys.stdout.flush()  # what could not be written is still there
-    except BrokenPipeError:
+    output = select.poll()
+    output.register(sys.stdout.fileno(), 0)  # it tells errors alone
+    if output.poll(0):
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         raise SystemExit(1) from None
 

@@ -75,9 +75,12 @@ def _of_hub(name: str, revision: str) -> Path | None:
     from transformers.utils import cached_file
 
     quiet = ("gated_repo", "missing_entries", "connection_errors")
-    found = cached_file(
-        name, "run.yaml", revision=revision, **{f"_raise_exceptions_for_{what}": False for what in quiet}
-    )
+    try:
+        found = cached_file(
+            name, "run.yaml", revision=revision, **{f"_raise_exceptions_for_{what}": False for what in quiet}
+        )
+    except OSError:  # no such model: loading it will tell
+        return None
     return None if found is None else Path(found)
 
 

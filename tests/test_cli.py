@@ -66,8 +66,8 @@ def test_round_trip(tmp_path):
     ("text", "message"),
     [
         ("seed: 1\nmax_len: 3\n", r"c.yaml:2: unknown flag 'max_len'"),
-        ("max_seq_length: many\n", "argument --max_seq_length.*invalid int value: 'many'"),
-        ("eval_strategy: sometimes\n", "argument --eval_strategy.*invalid choice: 'sometimes'"),
+        ("max_seq_length: many\n", "c.yaml:1: max_seq_length: invalid int value: 'many'"),
+        ("seed: 1\neval_strategy: sometimes\n", "c.yaml:2: eval_strategy: invalid choice: 'sometimes'"),
         ("seed: [1, 2]\n", r"c.yaml:1: seed takes one plain value"),
         ("- seed\n", r"c.yaml:1: a config is a mapping"),
         ("a: b: c\n", "not a YAML file"),
@@ -250,3 +250,25 @@ def test_configs_by_name_and_a_slip_in_one(capsys, monkeypatch, tmp_path):
 def test_a_command_is_told_as_this_one_was_started(monkeypatch, argv, program, command):
     monkeypatch.setattr(sys, "argv", argv)
     assert (cli.program(), cli.command("predict")) == (program, command)
+
+
+def test_a_program_that_reads_no_further_is_no_traceback():
+    """`... | head -1`: the pipe is closed after the first line."""
+    code = (
+        "from finetune import cli\ncli.run(lambda config: [print('x' * 9999, flush=True) for _ in range(999)], None)"
+    )
+    with subprocess.Popen(
+        [sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as it:
+        assert it.stdout.readline().startswith("x")
+        it.stdout.close()
+        said = it.stderr.read()
+    assert (it.returncode, said) == (1, "")
+
+
+def test_a_label_that_the_terminal_cannot_show_is_no_error():
+    code = "from finetune import cli\ncli.run(lambda config: print('\\xe9t\\xe9'), None)"
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, check=True, env=os.environ | {"PYTHONIOENCODING": "ascii"}
+    )
+    assert done.stdout == b"\\xe9t\\xe9\n"

@@ -195,6 +195,8 @@ def test_texts_get_the_labels_and_scores_of_the_evaluation(name, checkpoints, tm
         finetune.predict(tmp_path / "run", ["a", ("a", "b")])
     with pytest.raises(ValueError, match="sample 0: this model labels texts"):
         finetune.predict(tmp_path / "run", [["a", "b"]])
+    with pytest.raises(ValueError, match="--doc_stride 4: for words and questions; leave it out"):
+        finetune.load_predictor(tmp_path / "run", doc_stride=4)
 
 
 @pytest.mark.parametrize("name", ["byte-bpe", "lstm"])
@@ -322,6 +324,8 @@ def test_a_word_without_a_subword_is_outside_wherever_o_stands(checkpoints, tmp_
         ([["a", 1]], "sample 0: this model labels words"),
         ([["a", "b\tc"]], r"sample 0: the word 'b\\tc' is empty or breaks a line"),
         ([["a", ""]], "sample 0: the word '' is empty"),
+        (["a", "b\ud83d"], r"sample 1: the text 'b\\ud83d' has half of a character \(a surrogate\)"),
+        ({"a": 1}, "the samples are a dictionary; give a list of them"),
     ],
 )
 def test_samples_that_are_refused(ner_runs, given, message):
@@ -342,6 +346,7 @@ def test_nothing_in_nothing_out(ner_runs):
         ({"doc_stride": 0}, "--doc_stride 0: a CRF tags whole words"),
         ({"batch_size": 0}, "batch_size=0: must be at least 1"),
         ({"batch_size": "8"}, "batch_size='8': must be a whole number"),
+        ({"min_precision": "0.9"}, "min_precision='0.9': must be a number"),
     ],
 )
 def test_arguments_that_are_refused(ner_runs, arguments, message):

@@ -330,8 +330,7 @@ def write(
     an empty cell.
     """
     predicted, scores = spoken(said, labels, settings)
-    known = dataset["label"] if "label" in dataset.column_names else [""] * len(dataset)
-    right, predicted = (list(map(written, side)) for side in (known, predicted))
+    right, predicted = (list(map(written, side)) for side in (_known(dataset), predicted))
     header = [*_columns(dataset), "label", "predicted", "score"]
     told = ["" if math.isnan(own) else own for own in scores]
     rows = zip(*(dataset[column] for column in _columns(dataset)), right, predicted, told, strict=True)
@@ -399,7 +398,13 @@ def inputs(dataset: Any) -> tuple[list[list[str]], list[str]]:
     """Words and label of each text, as `reread` has them."""
     columns = [dataset[name] for name in _columns(dataset)]
     words = [" ".join(texts).split() for texts in zip(*columns, strict=True)]
-    return words, [written(label) for label in dataset["label"]]
+    return words, [written(label) for label in _known(dataset)]
+
+
+def _known(dataset: Any) -> Sequence[Any]:
+    """The label of each text; an empty one where none is known."""
+    labels: Sequence[Any] = dataset["label"] if "label" in dataset.column_names else [""] * len(dataset)
+    return labels
 
 
 def written(label: Any) -> str:

@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from finetune.data import EvalBatches, Rows, Side, TrainBatches, collate
+from finetune.data.batches import Batch
 
 LENGTHS = st.lists(st.integers(0, 40), min_size=1, max_size=90)  # 0: an empty text, where a tokenizer adds nothing
 CUTS = [(8, 1, 1), (1, 8, 1), (2, 4, 1), (4, 1, 2), (2, 2, 2), (1, 2, 4), (1, 1, 8)]  # size, accumulation, processes
@@ -177,6 +178,9 @@ def test_the_digest_tells_where_rows_end():
 def test_part_of_an_epoch_is_rounded_up():
     batches = TrainBatches(rows_of([1] * 7), 0, 1)
     assert [batches.steps_of(epochs) for epochs in (0.1, 0.5, 1, 1.01, 2.5)] == [1, 4, 7, 8, 18]
+    batches = TrainBatches(rows_of([1] * 10), 0, 1)
+    for tenths in range(1, 60):  # 2.1 - 2 is more than 0.1, and 10 times that more than 1
+        assert batches.steps_of(tenths / 10) == tenths
 
 
 def test_a_seed_is_not_another_seeds_next_epoch():
@@ -262,3 +266,13 @@ def test_a_column_of_rows_is_not_cut_where_its_size_is_the_length_of_the_rows():
     parts = collate(rows, 0, range(4)).split(2)
     assert [part.inputs["input_ids"].shape[1] for part in parts] == [6, 3]
     assert np.array_equal(np.concatenate([part.inputs["labels"] for part in parts]), labels)
+
+
+@pytest.mark.parametrize("count", [3, 2.5])
+def test_a_process_without_rows_counts_in_the_same_numbers(count):
+    """Processes add their counts as tensors, which must be of one dtype. Sums of weights are no whole numbers."""
+    inputs = {"labels": torch.ones(1, 2, dtype=torch.int64), "attention_mask": torch.ones(1, 2, dtype=torch.int64)}
+    some, none = (Batch(inputs, np.arange(rows), lambda _: {"loss": count}) for rows in (1, 0))
+    assert (some.targets, none.targets) == ({"loss": count}, {"loss": 0})
+    added = torch.tensor([*some.targets.values()]), torch.tensor([*none.targets.values()])
+    assert added[0].dtype == added[1].dtype

@@ -41,6 +41,16 @@ def test_rows_are_those_of_python_and_come_back_with_the_answer(rows):
         assert (row["predicted"], row["score"], json.loads(row["top_k"])) == ("a, b", "0.5", [{"label": "a"}])
 
 
+def test_a_carriage_return_breaks_no_row_of_csv():
+    lines = [{"text": "a\rb", "n": 1}, {"text": "c\r\nd", "n": 2}, {"text": "e\r", "n": 3}]
+    given = "".join(json.dumps(line) + "\n" for line in lines).encode()
+    found = data.with_head(data.read_records(io.BytesIO(given), "a.jsonl", "jsonl"), "a.jsonl")
+    out = "".join(data.OUTPUT_FORMS["csv"].made(record, {"predicted": "x"}) for record in found)
+    assert list(csv.DictReader(io.StringIO(out, newline=""))) == [
+        {"text": line["text"], "n": str(line["n"]), "predicted": "x"} for line in lines
+    ]
+
+
 def test_a_quotation_mark_in_tsv_is_a_character():
     head, first, second = records('text\tn\n"He said\t1\nno "x"\t2\n', "tsv")
     assert [first.sample, second.sample] == ['"He said', 'no "x"']

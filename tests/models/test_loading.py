@@ -7,6 +7,7 @@ from safetensors.torch import load_file, save_file
 from transformers import (
     AutoConfig,
     AutoModel,
+    AutoModelForMaskedLM,
     AutoModelForTokenClassification,
     AutoTokenizer,
     BertConfig,
@@ -18,7 +19,7 @@ from transformers import (
 
 from finetune import models, stages
 from finetune.arguments import DEFAULT_MODEL, ModelArguments
-from finetune.models import EncoderCrfConfig
+from finetune.models import EncoderCrfConfig, Seq2SeqModelArguments, load_seq2seq
 from recipes.ner import NerConfig
 
 LABELS = ["O", "B-PER", "I-PER"]
@@ -209,6 +210,28 @@ def test_an_index_of_the_hub_that_names_a_pickle_is_refused(checkpoints, tmp_pat
     (snapshot / "model.safetensors.index.json").write_text(json.dumps(index))
     with pytest.raises(ValueError, match=r"index.json: names 'part.bin', which is no .safetensors file"):
         load("nobody/model")
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_a_checkpoint_in_half_precision_trains_in_float32(dtype, checkpoints, tokenizers, tmp_path):
+    """Also where a new model is made from its config: with a CRF, and as an encoder-decoder."""
+    AutoModelForMaskedLM.from_pretrained(checkpoints["wordpiece"], dtype=dtype).save_pretrained(tmp_path)
+    tokenizers["wordpiece"].save_pretrained(tmp_path)
+    saved = load_file(tmp_path / "model.safetensors")["bert.embeddings.word_embeddings.weight"]
+    assert saved.dtype == dtype
+    tokenizer = tokenizers["wordpiece"]
+    with_crf, _ = load(str(tmp_path), head="crf")
+    joined = load_seq2seq(
+        Seq2SeqModelArguments("bert2bert", encoder_name_or_path=str(tmp_path)), tokenizer, tokenizer
+    )
+    for model in (load(str(tmp_path))[0], with_crf, joined):
+        assert {p.dtype for p in model.parameters()} == {torch.float32}
+        assert torch.equal(model.get_input_embeddings().weight, saved.float())
+        model.save_pretrained(tmp_path / "again")
+        assert {v.dtype for v in load_file(tmp_path / "again/model.safetensors").values()} <= {
+            torch.float32,
+            torch.bool,
+        }
 
 
 @pytest.mark.parametrize("task", ["token-classification", "sequence-classification", "question-answering"])

@@ -1,5 +1,7 @@
 """BERT2BERT and its like against the plain `EncoderDecoderModel` of transformers."""
 
+import subprocess
+import sys
 from copy import deepcopy
 
 import pytest
@@ -158,3 +160,14 @@ def test_a_checkpoint_without_a_head_will_do(checkpoints, tokenizers, tmp_path):
         load_seq2seq(arguments, tokenizers["wordpiece"], tokenizers["wordpiece"], max_target_length=65)
     with pytest.raises(ValueError, match="do not belong together"):
         load_seq2seq(arguments, tokenizers["unigram"], tokenizers["unigram"])
+
+
+def test_the_class_of_transformers_may_be_imported_first():
+    """Its module imports the Auto classes in its middle, and these import our models."""
+    code = (
+        "import finetune\nfrom transformers import EncoderDecoderModel, AutoModelForSeq2SeqLM\n"
+        "from finetune.models.shared_weights import SharedEncoderDecoderConfig as Own\n"
+        "print(AutoModelForSeq2SeqLM._model_mapping[Own].__name__)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.stdout.strip() == "SharedEncoderDecoderModel", done.stderr[-500:]

@@ -204,7 +204,7 @@ CONLL_READ |= {"form": "conll", "comments": "auto", "encoding": "utf-8", "scheme
 BRAT_READ = {"form": "brat", "folder": "brat", "nested": "outer", "span_offsets": "auto", "split_sentences": False}
 GOOD = "Ada\tB-PER\nran\tO\n"
 CSV = "text,label\ngood,1\nbad,0\n"
-HINT = "Name the right one with --text_column_name, --text_pair_column_name or --label_column_name"
+HINT = "Name the right one with a flag that ends in _column_name"
 COLUMNS = "each line of a word has the word, its tag, and the same number of columns as the others"
 ICONV = "convert the file, for example with iconv"
 ENCODING = f"{ICONV}, or give --encoding (such as cp1252) if the command has it"
@@ -715,6 +715,30 @@ GROUPS: dict[str, list[Case]] = {
         Case("a misspelt folder of a tokenizer", f"{MODEL} --tokenizer_name ./modell",
              "--tokenizer_name ./modell: no such folder; did you mean ./model?", model="wordpiece"),
         Case("a number that is none", "ner --seed one", "argument --seed: invalid int value: 'one'", status=2),
+        Case("a score that plain tags do not have",
+             "ner --train_file a.conll --eval_strategy no --model_name_or_path rnn --metric_for_best_model f1",
+             "--metric_for_best_model f1: no score of plain tags; choose from accuracy, f1_macro, loss",
+             {"a.conll": "Ada NOUN\nran VERB\n\n" * 20}),
+        Case("a CRF and sentences in their context",
+             "ner --train_file a.conll --eval_strategy no --model_name_or_path bilstm-crf --context document",
+             "--context document: a CRF reads each sentence alone; leave the flag out, or take a model without a "
+             "CRF", {"a.conll": "-DOCSTART- O\n\nAda B-PER\n\nOslo B-LOC\n"}),
+        Case("a rate below the end of its schedule",
+             "ner --dataset_name samples --learning_rate 1e-8 --lr_scheduler_type polynomial",
+             "--learning_rate 1e-08: --lr_scheduler_type polynomial ends at 1e-07; give a larger one"),
+        Case("a share of right words that falls by epochs, and a number of steps",
+             "seq2seq --dataset_name samples --model_name_or_path lstm2lstm --teacher_forcing 0 --max_steps 9",
+             "--teacher_forcing 0.0: the share falls with the epochs; give --num_train_epochs instead of "
+             "--max_steps"),
+        Case("an encoder without weights beside it",
+             "language_model --dataset_name samples --model_name_or_path transformer --freeze_encoder true",
+             "--freeze_encoder: the head of this model has no weights of its own; leave this flag out"),
+        Case("a flag that another one leaves without effect", "pretrain --dataset_name samples --dupe_factor 3",
+             "--dupe_factor 3: it needs --static_masks; leave it out"),
+        Case("a collapse where it cannot be seen", "question_answering --dataset_name samples --on_collapse stop",
+             "--on_collapse stop: for labels of words and of texts; leave it out"),
+        Case("a compressed file", "sentiment --train_file a.csv", "a.csv:1: not UTF-8 (byte 0x8b); this is a file of "
+             "gzip; unpack it first", {"a.csv": b"\x1f\x8b\x08\x00text,label\n"}),
         Case("a number out of its range", "ner --dataset_name samples --dataloader_num_workers -1",
              "--dataloader_num_workers -1: must not be negative"),
         Case("means of evaluated weights, without evaluations",

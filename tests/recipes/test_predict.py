@@ -1,5 +1,6 @@
 """`recipes/predict.py` as a user runs it: through pipes, from files, with mistakes."""
 
+import csv
 import io
 import json
 import os
@@ -15,7 +16,9 @@ from finetune import data
 from recipes import predict as recipe
 from recipes.ner import NerConfig, finetune_ner
 from recipes.predict import PredictConfig, predict_stream
+from recipes.question_answering import QuestionConfig, finetune_questions
 from recipes.sentiment import SentimentConfig, finetune_sentiment
+from recipes.seq2seq import Seq2SeqConfig, train_seq2seq
 
 ROOT = Path(__file__).parents[2]
 TINY = {
@@ -350,6 +353,104 @@ def test_the_column_and_the_windows_are_those_of_the_run(tmp_path):
         assert any(tag != "O" for tags in found.tags for tag in tags)
         predictor = finetune.load_predictor(folder)
         assert (predictor.max_seq_length, predictor.doc_stride) == (12, 5)
+
+
+@pytest.mark.parametrize("kind", ["several", "windows"])
+def test_a_checkpoint_answers_as_its_run(kind, tmp_path):
+    """The last epoch is the best one here, so its checkpoint has the weights and the threshold of the run."""
+    words = {"good": "a", "fine": "b", "bad": "c"}
+    rows = [
+        {"text": f"{'so ' * 12}{word} {'x ' * (i % 3)}", "label": [label, "d"] if kind == "several" else label}
+        for i in range(12)
+        for word, label in words.items()
+    ]
+    own = TINY | {"dataset_name": None, "num_train_epochs": 2, "eval_strategy": "epoch", "save_strategy": "epoch"}
+    own |= {"model_name_or_path": "gru", "max_seq_length": 8, "load_best_model_at_end": False}
+    config = SentimentConfig(**own, long_texts="window", output_dir=str(tmp_path / "run"))
+    finetune_sentiment(config, {"train": rows, "validation": rows})
+    (checkpoint,) = (tmp_path / "run").glob("checkpoint-*")
+    texts = [row["text"] for row in rows[:6]]
+    answers = [finetune.predict(folder, texts) for folder in (tmp_path / "run", checkpoint)]
+    assert [one["predicted"] for one in answers[0]] == [one["predicted"] for one in answers[1]]
+    settings = [json.loads((folder / "config.json").read_text()) for folder in (tmp_path / "run", checkpoint)]
+    assert settings[1]["long_texts"] == "window"
+    if kind == "several":
+        assert settings[0]["threshold"] == settings[1]["threshold"] != 0.5
+
+
+def test_a_model_of_the_hub_reads_its_inputs_as_its_run_did(sentiment_run, tmp_path, monkeypatch):
+    """`--push_to_hub` uploads run.yaml, too. This is the Hub's cache as it is on a disk."""
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "hub"))
+    monkeypatch.chdir(tmp_path)
+    snapshot = tmp_path / "hub/models--ada--texts/snapshots" / ("0" * 40)
+    shutil.copytree(sentiment_run, snapshot)
+    (snapshot.parents[1] / "refs").mkdir()
+    (snapshot.parents[1] / "refs/main").write_text("0" * 40)
+    text = (snapshot / "run.yaml").read_text()
+    (snapshot / "run.yaml").write_text(text.replace("max_seq_length: 128", "max_seq_length: 23"))
+    predictor = finetune.load_predictor("ada/texts")
+    assert (predictor.max_seq_length, predictor.pairs) == (23, False)
+    (snapshot / "run.yaml").unlink()
+    assert finetune.load_predictor("ada/texts").pairs is None
+
+
+def test_the_columns_of_the_training_are_found_in_every_task(tmp_path):
+    """The files of the training are labelled, in each form, without a flag."""
+    passages = [{"frage": f"Who ran {i}?", "kontext": f"Ada ran {i} miles.", "antwort": "Ada"} for i in range(8)]
+    asked = [row | {"antwort": {"text": ["Ada"], "answer_start": [0]}} for row in passages]
+    pairs = [{"von": f"one {i}", "nach": f"two {i}"} for i in range(8)]
+    reviews = [{"id": i, "review": word, "text": "a title", "label": word} for i, word in enumerate(("x", "y") * 4)]
+    own = {
+        key: TINY[key] for key in ("hidden_size", "embedding_size", "eval_strategy", "save_strategy", "disable_tqdm")
+    }
+    own |= {"max_steps": 1}
+    finetune_questions(
+        QuestionConfig(
+            **own, question_column_name="frage", context_column_name="kontext", answer_column_name="antwort",
+            model_name_or_path="bilstm", output_dir=str(tmp_path / "questions"),
+        ),
+        {"train": asked},
+    )  # fmt: skip
+    named = {"source_column_name": "von", "target_column_name": "nach", "vocab_size": 300}
+    train_seq2seq(
+        Seq2SeqConfig(**own, **named, model_name_or_path="lstm2lstm", output_dir=str(tmp_path / "pairs")),
+        {"train": pairs},
+    )
+    config = SentimentConfig(
+        **own, text_column_name="review", model_name_or_path="rnn", output_dir=str(tmp_path / "texts")
+    )
+    finetune_sentiment(config, {"train": reviews})
+    for name, rows, read in (
+        ("questions", passages, lambda row: (row["frage"], row["kontext"])),
+        ("pairs", pairs, lambda row: row["von"]),
+        ("texts", reviews, lambda row: row["review"]),
+    ):
+        said = finetune.predict(tmp_path / name, [read(row) for row in rows])
+        (tmp_path / "in.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+        with (tmp_path / "in.csv").open("w", newline="") as file:
+            writer = csv.DictWriter(file, list(rows[0]))
+            writer.writeheader()
+            writer.writerows(rows)
+        for ending in ("jsonl", "csv"):
+            out = tmp_path / "out.jsonl"
+            predict_stream(
+                PredictConfig(
+                    model_name_or_path=str(tmp_path / name),
+                    input_file=str(tmp_path / f"in.{ending}"),
+                    output_file=str(out),
+                )
+            )
+            answers = [json.loads(line) for line in out.read_text().splitlines()]
+            assert [{key: row[key] for key in one} for row, one in zip(answers, said, strict=True)] == said
+    with pytest.raises(ValueError, match=r"in.jsonl:1: no key 'title'; it has: 'id', 'review', 'text', 'label'"):
+        predict_stream(
+            PredictConfig(
+                model_name_or_path=str(tmp_path / "texts"),
+                input_file=str(tmp_path / "in.jsonl"),
+                output_file=str(tmp_path / "no.jsonl"),
+                text_column_name="title",
+            )
+        )
 
 
 def test_several_processes_need_a_file(monkeypatch, ner_run):

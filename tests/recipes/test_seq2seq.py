@@ -187,6 +187,9 @@ def test_models_are_compared(tmp_path):
         ({"train_target_file": "a.de"}, "train_target_file a.de: it needs train_file"),
         ({"vocab_size": 20}, "vocab_size 20: the single characters of this text"),
         ({"freeze_encoder": True}, "freeze_encoder"),
+        ({"head_learning_rate": 1e-3}, "head_learning_rate"),
+        ({"on_collapse": "stop"}, "on_collapse stop: for labels of words and of texts"),
+        ({"metric_for_best_model": "rouge1", "rouge": False}, "metric_for_best_model rouge1: it needs rouge true"),
         ({"length_penalty": math.nan, "num_beams": 2}, "length_penalty nan: must be a number"),
         ({"gradient_checkpointing": True}, "gradient_checkpointing: .* has no layers to compute twice"),
         (

@@ -10,6 +10,7 @@ import finetune
 from finetune import data
 from recipes.ner import NerConfig, finetune_ner
 from recipes.sentiment import SentimentConfig, finetune_sentiment
+from recipes.simple_baselines import tag_by_dictionary, train_svm
 
 TINY = {"num_train_epochs": 3, "hidden_size": 8, "embedding_size": 8, "char_features": "none", "disable_tqdm": True}
 WORDS = [["Ada", "saw", "Riga"], ["Bergen"]]
@@ -119,6 +120,31 @@ def _conll(path):
     from finetune.tasks import tagging
 
     return tagging.reread(path.parent, path.stem.removeprefix("predictions_"))
+
+
+def test_baselines_without_a_network_predict_it_too(tmp_path, capsys):
+    (tmp_path / "train.conll").write_text((COLUMNS + "\n") * 8)
+    (tmp_path / "test.conll").write_text("Ada\nran\nOslo\n\nBergen\n")
+    files = {f"{split}_file": str(tmp_path / f"{split}.conll") for split in ("train", "test")}
+    found = tag_by_dictionary(
+        NerConfig(**files, model_name_or_path="dictionary", output_dir=str(tmp_path / "words"), eval_strategy="no")
+    )
+    assert found.results["unlabelled_test_rows"] == 2
+    words, gold, said, _ = _conll(tmp_path / "words/predictions_test.conll")
+    assert (words, said) == ([["Ada", "ran", "Oslo"], ["Bergen"]], [["B-PER", "O", "B-LOC"], ["O"]])
+    assert gold == [["_"] * 3, ["_"]]
+
+    rows = [
+        {"text": f"{word} {i}", "label": label} for i in range(8) for word, label in (("good", "a"), ("bad", "b"))
+    ]
+    (tmp_path / "train.jsonl").write_text(lines(*rows))
+    (tmp_path / "test.jsonl").write_text(lines({"text": "bad thing"}, {"text": "good thing"}))
+    files = {f"{split}_file": str(tmp_path / f"{split}.jsonl") for split in ("train", "test")}
+    train_svm(SentimentConfig(**files, model_name_or_path="svm", output_dir=str(tmp_path / "texts")))
+    with (tmp_path / "texts/predictions_test.tsv").open(newline="") as file:
+        told = list(csv.DictReader(file, delimiter="\t", quoting=csv.QUOTE_NONE))
+    assert [(row["label"], row["predicted"]) for row in told] == [("", "b"), ("", "a")]
+    assert capsys.readouterr().out.count("its 2 rows were predicted and not scored") == 2
 
 
 @pytest.mark.parametrize("kind", ["one", "several", "number"])

@@ -10,6 +10,7 @@ from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
 from finetune import reporting
 from finetune.tasks import classification
+from recipes.ner import NerConfig, finetune_ner
 from recipes.sentiment import SentimentConfig, finetune_sentiment
 
 TINY = {"model_name_or_path": "gru", "hidden_size": 8, "dataset_name": "samples", "max_train_samples": 24}
@@ -42,6 +43,16 @@ def test_the_card_tells_what_was_run(flags, told, tmp_path):
     assert "label_smoothing_factor" not in text, "it was not on"
     assert f"\n- date: {datetime.now(UTC).date()}\n" in text
     assert re.search(r"\n- on (cpu \(\d+ threads?\)|\w[^\n]*), 1 process, float32; [^\n]* of memory; ", text)
+
+
+def test_the_card_has_both_errors_of_the_words_scores(tmp_path):
+    rows = [{"tokens": ["Ada", "ran", str(i)], "ner_tags": ["B-PER", "O", "O"]} for i in range(30)]
+    config = NerConfig(**TINY | {"dataset_name": None}, max_steps=1, output_dir=str(tmp_path / "run"))
+    result = finetune_ner(config, {"train": rows, "validation": rows})
+    told = reporting.scores_of_card((tmp_path / "run" / "README.md").read_text())
+    assert {"eval_ece_words", "eval_ece_words_before"} <= told.keys()
+    assert "eval_words" in result.results
+    assert "eval_words" not in told, "it is a number of words and no score"
 
 
 def test_scores_are_read_back_whatever_their_labels_are(tmp_path):

@@ -19,6 +19,7 @@ from finetune.models import load
 from finetune.training import loop
 from finetune.training.best import ranked
 from finetune.training.memory import peak_memory_mb
+from finetune.training.optimizers import forget_steps
 from finetune.training.run import start_run
 from recipes import ner
 from recipes.ner import NerConfig, finetune_ner
@@ -277,6 +278,23 @@ def test_the_optimizer_has_the_flags_numbers():
             schedule.optimizer.step(), schedule.step()
             rates.append(schedule.get_last_lr()[0])
         assert rates.index(max(rates)) == steps, warmup
+
+
+@pytest.mark.parametrize("kind", ["linear", "cosine", "polynomial", "inverse_sqrt", "constant_with_warmup"])
+def test_a_restart_has_the_rates_of_a_run_with_its_flags(kind):
+    """A schedule over an optimizer that goes back to its first step, and one over a new optimizer."""
+    model = torch.nn.Linear(2, 2)
+    model.base_model_prefix, model.config = "encoder", None
+    rates = []
+    for scale, rate in ((0.5, 1e-3), (1.0, 5e-4)):
+        settings = NerConfig(learning_rate=rate, warmup_steps=0.1, lr_scheduler_type=kind)
+        optimizer = training.build_optimizer(model, settings)
+        training.build_schedule(optimizer, settings, 20)  # the one of the first attempt
+        schedule = training.build_schedule(forget_steps(optimizer, scale), settings, 20)
+        for _ in range(20):
+            rates.append(schedule.get_last_lr()[0])
+            schedule.optimizer.step(), schedule.step()
+    assert rates[:20] == pytest.approx(rates[20:], rel=1e-12)
 
 
 def test_what_follows_the_layers_belongs_to_the_last(checkpoints):
