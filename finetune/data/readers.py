@@ -78,6 +78,10 @@ def sources_of(
     sources: dict[str, Path | datasets.Dataset] = {}
     if given is not None:
         sources.update(given_splits(config, given))
+    if config.dataset_config_name is not None and config.dataset_name in (None, "samples"):
+        raise ValueError(
+            f"--dataset_config_name {config.dataset_config_name}: it needs a data set of the Hub, --dataset_name"
+        )
     if config.dataset_name == "samples":
         folder = Path(__file__).parent / "samples" / samples
         if not folder.is_dir():

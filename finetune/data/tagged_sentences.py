@@ -119,6 +119,9 @@ def read_tagged(
     of_spans = forms["train"] in SPAN_READERS
     if of_spans:
         _check_flags_of_spans(forms["train"], tagging, layout.encoding)
+    for flag, value, usual in (("nested", nested, "outer"), ("span_offsets", span_offsets, "auto")):
+        if value != usual and not SPAN_READERS.keys() & forms.values():
+            raise ValueError(f"--{flag} {value}: only files with spans of characters have it; leave it out")
     if document_column is not None and forms["train"] is not None:
         raise ValueError(
             f"--document_column {document_column}: only tables with a list of words in each row have it; a "

@@ -737,6 +737,10 @@ GROUPS: dict[str, list[Case]] = {
              "--dupe_factor 3: it needs --static_masks; leave it out"),
         Case("a collapse where it cannot be seen", "question_answering --dataset_name samples --on_collapse stop",
              "--on_collapse stop: for labels of words and of texts; leave it out"),
+        Case("a configuration of no data set", "ner --train_file a.conll --dataset_config_name en",
+             "--dataset_config_name en: it needs a data set of the Hub, --dataset_name", {"a.conll": "Ada B-PER\n"}),
+        Case("spans of characters where there are none", "ner --train_file a.conll --nested inner",
+             "--nested inner: only files with spans of characters have it; leave it out", {"a.conll": "Ada B-PER\n"}),
         Case("a compressed file", "sentiment --train_file a.csv", "a.csv:1: not UTF-8 (byte 0x8b); this is a file of "
              "gzip; unpack it first", {"a.csv": b"\x1f\x8b\x08\x00text,label\n"}),
         Case("a number out of its range", "ner --dataset_name samples --dataloader_num_workers -1",
