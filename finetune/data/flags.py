@@ -72,13 +72,14 @@ def check_pretraining_flags(config: Any) -> None:
 def _refuse_idle_flags(config: Any) -> None:
     """Refuses flags that other flags leave without effect."""
     form = FORMS[config.objective][0] if config.input_form == "default" else config.input_form
-    trained = config.tokenizer_name in ("wordpiece", "byte-bpe", "unigram")
+    missing = config.config_name is not None and config.tokenizer_name is None  # told when it is to be loaded
+    trained = config.tokenizer_name in ("wordpiece", "byte-bpe", "unigram") or missing
     needs = {
         "dupe_factor": (config.static_masks, "--static_masks"),
         "short_seq_prob": (form == "segment_pair", "inputs of the form segment_pair"),
         "sampling_alpha": (config.objective == "xlm-r", "--objective xlm-r"),
         "vocab_size": (trained, "a tokenizer that is trained: --tokenizer_name wordpiece, byte-bpe or unigram"),
-        "do_lower_case": (config.tokenizer_name == "wordpiece", "--tokenizer_name wordpiece"),
+        "do_lower_case": (config.tokenizer_name == "wordpiece" or missing, "--tokenizer_name wordpiece"),
         "streaming": (config.dataset_name is not None, "a data set of the Hub: --dataset_name"),
     }
     defaults = {field.name: field.default for field in fields(config)}

@@ -265,7 +265,7 @@ def _words(
     split = not isinstance(text, str)
     given: Any = list(text) if split else text
     if not given:
-        raise ValueError("attention: no words; give a text")
+        raise ValueError(f"attention: {text!r} has no words; give another text")
     inputs = tokenizer(
         given, is_split_into_words=split, return_offsets_mapping=True, return_tensors="pt", add_special_tokens=special
     )

@@ -69,7 +69,7 @@ def test_messages_name_what_was_given_from_python(tmp_path):
         (
             {"text_column_name": "words"},
             SENTENCES,
-            r"^the data set: no column 'words'; .* the right one with text_col",
+            r"^the data set: no column 'words'; .* the right one with a flag",
         ),
         ({"logging_steps": 0}, SENTENCES, "^logging_steps 0: must be at least 1$"),
         ({"max_steps": "2"}, SENTENCES, "^max_steps='2': must be a whole number$"),
