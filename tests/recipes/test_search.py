@@ -468,8 +468,10 @@ def test_ctrl_c_is_told_once_and_the_trial_is_given_back(tmp_path, processes_to_
     command += ["--num_train_epochs=500", "--trials=2", f"--output_dir={folder}"]
     with (tmp_path / "out").open("w") as out:
         process = subprocess.Popen(
-            command, stdout=out, stderr=subprocess.STDOUT, cwd=ROOT, env=os.environ, start_new_session=True
-        )
+            command, stdout=out, stderr=subprocess.STDOUT, cwd=ROOT, env=os.environ, start_new_session=True,
+            # A shell that starts tests in the background lets them ignore Ctrl-C; then so would this process.
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+        )  # fmt: skip
     processes_to_end.append(process)
     wait_for(lambda: (folder / "trials/000/history.jsonl").exists(), process)
     os.killpg(process.pid, signal.SIGINT)  # as a terminal does: the trial has a process of its own
